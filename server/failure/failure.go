@@ -1,0 +1,157 @@
+// Package failure holds the ways in which a completion can fail: the table of
+// reasons that callers may rely on, as errors that are gRPC statuses.
+//
+// An Error says two things to two people. Its status, with the reason and the
+// message, is for callers and gives away nothing of the upstream; its cause is
+// for the operator's log.
+package failure
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// Domain is the domain of the ErrorInfo that every error carries.
+const Domain = "completion.v1"
+
+// A Reason is why a call or a completion failed, in a word for programs.
+type Reason string
+
+// The reasons, with the code that each has.
+const (
+	InvalidRequest        Reason = "INVALID_REQUEST"         // INVALID_ARGUMENT
+	Unauthenticated       Reason = "UNAUTHENTICATED"         // UNAUTHENTICATED
+	ModelNotFound         Reason = "MODEL_NOT_FOUND"         // NOT_FOUND
+	CompletionNotFound    Reason = "COMPLETION_NOT_FOUND"    // NOT_FOUND
+	CursorAhead           Reason = "CURSOR_AHEAD"            // ABORTED
+	EventsExpired         Reason = "EVENTS_EXPIRED"          // OUT_OF_RANGE
+	IdempotencyKeyReused  Reason = "IDEMPOTENCY_KEY_REUSED"  // FAILED_PRECONDITION
+	ContextLengthExceeded Reason = "CONTEXT_LENGTH_EXCEEDED" // INVALID_ARGUMENT
+	Overloaded            Reason = "OVERLOADED"              // RESOURCE_EXHAUSTED
+	RateLimited           Reason = "RATE_LIMITED"            // RESOURCE_EXHAUSTED
+	UpstreamRateLimited   Reason = "UPSTREAM_RATE_LIMITED"   // RESOURCE_EXHAUSTED
+	UpstreamRejected      Reason = "UPSTREAM_REJECTED"       // INTERNAL
+	UpstreamUnavailable   Reason = "UPSTREAM_UNAVAILABLE"    // UNAVAILABLE
+	UpstreamTruncated     Reason = "UPSTREAM_TRUNCATED"      // UNAVAILABLE
+	Draining              Reason = "DRAINING"                // UNAVAILABLE
+	OwnerLost             Reason = "OWNER_LOST"              // UNAVAILABLE
+	ConnectTimeout        Reason = "CONNECT_TIMEOUT"         // DEADLINE_EXCEEDED
+	FirstTokenTimeout     Reason = "FIRST_TOKEN_TIMEOUT"     // DEADLINE_EXCEEDED
+	IdleTimeout           Reason = "IDLE_TIMEOUT"            // DEADLINE_EXCEEDED
+	TotalTimeout          Reason = "TOTAL_TIMEOUT"           // DEADLINE_EXCEEDED
+	SlowReader            Reason = "SLOW_READER"             // RESOURCE_EXHAUSTED, of the reader's stream only
+)
+
+// Code returns the gRPC code that errors with the reason have, and Unknown for
+// a reason that is not in the table.
+func (r Reason) Code() codes.Code {
+	switch r {
+	case InvalidRequest, ContextLengthExceeded:
+		return codes.InvalidArgument
+	case Unauthenticated:
+		return codes.Unauthenticated
+	case ModelNotFound, CompletionNotFound:
+		return codes.NotFound
+	case CursorAhead:
+		return codes.Aborted
+	case EventsExpired:
+		return codes.OutOfRange
+	case IdempotencyKeyReused:
+		return codes.FailedPrecondition
+	case Overloaded, RateLimited, UpstreamRateLimited, SlowReader:
+		return codes.ResourceExhausted
+	case UpstreamRejected:
+		return codes.Internal
+	case UpstreamUnavailable, UpstreamTruncated, Draining, OwnerLost:
+		return codes.Unavailable
+	case ConnectTimeout, FirstTokenTimeout, IdleTimeout, TotalTimeout:
+		return codes.DeadlineExceeded
+	}
+	return codes.Unknown
+}
+
+// retryDelay is what RetryInfo says when nobody named a time, and 0 for the
+// reasons for which trying again does not help.
+func (r Reason) retryDelay() time.Duration {
+	switch r.Code() {
+	case codes.ResourceExhausted, codes.Unavailable, codes.DeadlineExceeded:
+		return time.Second
+	}
+	return 0
+}
+
+// An Error is a failure with a reason. It is immutable: the With methods return
+// copies.
+type Error struct {
+	Reason  Reason
+	Message string // for callers: safe, and says what to do where there is something
+
+	cause      error
+	retryAfter time.Duration
+	violations []*errdetails.BadRequest_FieldViolation
+}
+
+// New returns an error with a reason and a message for callers.
+func New(r Reason, format string, args ...any) *Error {
+	return &Error{Reason: r, Message: fmt.Sprintf(format, args...), retryAfter: r.retryDelay()}
+}
+
+// Invalid returns an INVALID_REQUEST that names the one field that is wrong.
+func Invalid(field, format string, args ...any) *Error {
+	description := fmt.Sprintf(format, args...)
+	e := New(InvalidRequest, "%s: %s", field, description)
+	e.violations = []*errdetails.BadRequest_FieldViolation{{Field: field, Description: description}}
+	return e
+}
+
+// WithCause returns a copy of e with what really happened, for the log.
+func (e *Error) WithCause(err error) *Error {
+	c := *e
+	c.cause = err
+	return &c
+}
+
+// WithRetryAfter returns a copy of e that asks callers to wait for d before they
+// try again. A d that is not positive changes nothing.
+func (e *Error) WithRetryAfter(d time.Duration) *Error {
+	c := *e
+	if d > 0 {
+		c.retryAfter = d
+	}
+	return &c
+}
+
+// Error returns the message for callers and then the cause: it is for the log.
+func (e *Error) Error() string {
+	if e.cause == nil {
+		return fmt.Sprintf("%s: %s", e.Reason, e.Message)
+	}
+	return fmt.Sprintf("%s: %s: %v", e.Reason, e.Message, e.cause)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// GRPCStatus returns the status that callers get: no word of the cause in it.
+// grpc-go calls it by itself on an error that a handler returns.
+func (e *Error) GRPCStatus() *status.Status {
+	s := status.New(e.Reason.Code(), e.Message)
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: string(e.Reason), Domain: Domain}}
+	if e.retryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.retryAfter)})
+	}
+	if len(e.violations) > 0 {
+		details = append(details, &errdetails.BadRequest{FieldViolations: e.violations})
+	}
+	// It fails only for a status that is OK, which no reason has.
+	if d, err := s.WithDetails(details...); err == nil {
+		return d
+	}
+	return s
+}
