@@ -1,0 +1,231 @@
+package journal
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	firstPage = 512      // most completions that fail fit in here
+	fullPage  = 16 << 10 // each page is twice as large as the one before, up to this
+	batch     = 64       // the most entries that Next returns
+)
+
+// log is one completion's journal in memory: pages of frames, one frame an
+// entry. A frame is a varint of its data's length times four plus its kind, and
+// the data; sequences are not stored but counted. So an entry costs its data and
+// one or two bytes, and a reader's cursor is a page and an offset.
+//
+// Bytes once written never change or move while a reader may look at them: a
+// page is filled, never grown.
+type log struct {
+	Completion
+
+	// Guarded by Memory.mu.
+	bytes   int64     // what the memory counts for the pages
+	expires time.Time // once ended: when to drop the pages; once gone: when to forget the log
+
+	mu      sync.Mutex // guards all below
+	pages   []page
+	last    int32
+	ended   bool
+	gone    bool // the pages have been dropped
+	readers []*reader
+}
+
+type page struct {
+	first int32 // the sequence of its first entry
+	data  []byte
+}
+
+func frameHeader(e Entry) uint64 { return uint64(len(e.Data))<<2 | uint64(e.Kind) }
+
+// grow returns the size of the page that e needs, and 0 when it fits into the
+// last one. Only the writer changes pages while the completion runs, so it may
+// ask without the lock.
+func (l *log) grow(e Entry) int {
+	need := len(binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64), frameHeader(e))) + len(e.Data)
+	size := firstPage
+	if len(l.pages) > 0 {
+		data := l.pages[len(l.pages)-1].data
+		if cap(data)-len(data) >= need {
+			return 0
+		}
+		size = min(2*cap(data), fullPage)
+	}
+	if e.Kind != Event { // nothing comes after it
+		size = need
+	}
+	return max(size, need)
+}
+
+// append writes e, on a new page of the given size if that is not 0, and wakes
+// the readers that wait.
+func (l *log) append(e Entry, newPage int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if newPage > 0 {
+		l.pages = append(l.pages, page{first: e.Sequence, data: make([]byte, 0, newPage)})
+	}
+	p := &l.pages[len(l.pages)-1]
+	p.data = append(binary.AppendUvarint(p.data, frameHeader(e)), e.Data...)
+	l.last = e.Sequence
+	l.ended = e.Kind != Event
+	l.wake()
+}
+
+// wake lets the readers that wait look again. The caller holds the lock.
+func (l *log) wake() {
+	for _, r := range l.readers {
+		if r.waiting {
+			r.waiting = false
+			r.woken <- struct{}{} // has room: a reader waits once for each wake
+		}
+	}
+}
+
+// trim gives back the unused end of the last page and returns how many bytes
+// that were. The completion has ended. Readers keep their offsets: the new page
+// has the same bytes.
+func (l *log) trim() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &l.pages[len(l.pages)-1]
+	slack := cap(p.data) - len(p.data)
+	p.data = slices.Clip(append(make([]byte, 0, len(p.data)), p.data...))
+	l.pages = slices.Clip(l.pages)
+	return slack
+}
+
+// drop lets the pages go.
+func (l *log) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pages, l.gone = nil, true
+	l.wake()
+}
+
+// info returns what is known of the completion, and whether the pages are gone.
+func (l *log) info() (Info, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Info{Completion: l.Completion, Last: l.last, Ended: l.ended}, l.gone
+}
+
+// read returns a reader that stands behind the given sequence.
+func (l *log) read(after int32) (*reader, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone {
+		return nil, ErrExpired
+	}
+	if after > l.last {
+		return nil, ErrAhead
+	}
+	r := &reader{log: l, woken: make(chan struct{}, 1)}
+	// The last page that begins at or before the entry that is wanted.
+	r.page = max(0, len(l.pages)-1)
+	for r.page > 0 && l.pages[r.page].first > after+1 {
+		r.page--
+	}
+	if len(l.pages) > 0 {
+		r.last = l.pages[r.page].first - 1
+		for r.last < after {
+			_, n := decodeFrame(l.pages[r.page].data[r.offset:])
+			r.offset += n
+			r.last++
+		}
+	}
+	l.readers = append(l.readers, r)
+	return r, nil
+}
+
+// reader follows a log. Its cursor is behind the entry with sequence last, at an
+// offset of a page.
+type reader struct {
+	log     *log
+	woken   chan struct{}
+	waiting bool // guarded by log.mu
+
+	page, offset int
+	last         int32
+	entries      []Entry // what Next returned, used again
+}
+
+func (r *reader) Next(ctx context.Context) ([]Entry, error) {
+	for {
+		frames, err := r.look()
+		if err != nil {
+			return nil, err
+		}
+		if len(frames) > 0 {
+			return r.decode(frames), nil
+		}
+		select {
+		case <-r.woken:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// look returns the frames of the current page that the reader has not had. With
+// none there, the reader waits from then on.
+func (r *reader) look() ([]byte, error) {
+	l := r.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.gone:
+		return nil, ErrExpired
+	case r.last < l.last:
+		if r.offset == len(l.pages[r.page].data) {
+			r.page, r.offset = r.page+1, 0
+		}
+		return l.pages[r.page].data[r.offset:], nil
+	case l.ended:
+		return nil, io.EOF
+	}
+	// A wake that came while ctx was done, and was not taken, is not for later.
+	select {
+	case <-r.woken:
+	default:
+	}
+	r.waiting = true
+	return nil, nil
+}
+
+// decode moves the cursor over frames, or as many as a batch holds.
+func (r *reader) decode(frames []byte) []Entry {
+	r.entries = r.entries[:0]
+	for len(frames) > 0 && len(r.entries) < batch {
+		e, n := decodeFrame(frames)
+		r.last++
+		e.Sequence = r.last
+		r.entries = append(r.entries, e)
+		r.offset += n
+		frames = frames[n:]
+	}
+	return r.entries
+}
+
+// decodeFrame returns the entry at the start of frames, without its sequence,
+// and the length of its frame.
+func decodeFrame(frames []byte) (Entry, int) {
+	header, n := binary.Uvarint(frames)
+	end := n + int(header>>2)
+	return Entry{Kind: Kind(header & 3), Data: frames[n:end:end]}, end
+}
+
+func (r *reader) Close() {
+	l := r.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.readers, r); i >= 0 {
+		l.readers = slices.Delete(l.readers, i, i+1)
+	}
+}
