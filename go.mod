@@ -10,7 +10,10 @@ tool (
 )
 
 require (
+	github.com/alecthomas/kong v1.17.0
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.33.0
+	github.com/oklog/ulid/v2 v2.1.2
+	github.com/sashabaranov/go-openai v1.43.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261026165753-2ffab32bce7e
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12

@@ -31,7 +31,8 @@ type Engine interface {
 
 // A Chunk is what an engine has next. All of its fields may be zero: such a chunk
 // says only that the upstream has begun to answer. It belongs to the engine
-// again when emit returns.
+// again when emit returns, but for its Usage: that the caller keeps until Generate
+// returns, and an engine only counts on in it.
 type Chunk struct {
 	Model        string              // the model that answers, where the upstream says
 	Delta        *completionv1.Delta // more of the answer, or nil

@@ -8,6 +8,7 @@ package failure
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -102,11 +103,23 @@ func New(r Reason, format string, args ...any) *Error {
 	return &Error{Reason: r, Message: fmt.Sprintf(format, args...), retryAfter: r.retryDelay()}
 }
 
+// A Violation says what is wrong with one field of a request.
+type Violation struct{ Field, Description string }
+
 // Invalid returns an INVALID_REQUEST that names the one field that is wrong.
 func Invalid(field, format string, args ...any) *Error {
-	description := fmt.Sprintf(format, args...)
-	e := New(InvalidRequest, "%s: %s", field, description)
-	e.violations = []*errdetails.BadRequest_FieldViolation{{Field: field, Description: description}}
+	return InvalidFields(Violation{field, fmt.Sprintf(format, args...)})
+}
+
+// InvalidFields returns an INVALID_REQUEST that names every field that is wrong.
+func InvalidFields(violations ...Violation) *Error {
+	words := make([]string, len(violations))
+	e := New(InvalidRequest, "")
+	for i, v := range violations {
+		words[i] = v.Field + ": " + v.Description
+		e.violations = append(e.violations, &errdetails.BadRequest_FieldViolation{Field: v.Field, Description: v.Description})
+	}
+	e.Message = strings.Join(words, "; ")
 	return e
 }
 

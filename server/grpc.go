@@ -1,0 +1,88 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/server/failure"
+)
+
+// maxRequest is the largest request in bytes. A conversation with images in it
+// is large, and protobuf may be larger than the JSON it was made of.
+const maxRequest = 32 << 20
+
+// Register returns a gRPC server on which s, the health service and reflection
+// are registered, and the health service. A reader that takes nothing for
+// writeTimeout is let go with SLOW_READER.
+func Register(s *Server, writeTimeout time.Duration) (*grpc.Server, *health.Server) {
+	g := grpc.NewServer(
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.StreamInterceptor(letGoSlowReaders(writeTimeout)),
+		// A reader whose machine is gone says nothing: ping it, and stop paying.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	)
+	completionv1.RegisterCompletionServiceServer(g, s)
+	h := health.NewServer()
+	h.SetServingStatus(completionv1.CompletionService_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
+	healthpb.RegisterHealthServer(g, h)
+	reflection.Register(g)
+	return g, h
+}
+
+// letGoSlowReaders ends streams whose reader takes nothing for the timeout.
+//
+// SendMsg waits for the reader's flow control for ever, and only the handler's
+// return ends it. So the handler runs in a goroutine of its own, and the stream
+// ends when it returns or is found to be stuck; in the latter case, the stream's
+// end wakes the handler with an error, and it returns soon after.
+func letGoSlowReaders(timeout time.Duration) grpc.StreamServerInterceptor {
+	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if info.FullMethod != completionv1.CompletionService_StreamCompletion_FullMethodName &&
+			info.FullMethod != completionv1.CompletionService_ResumeCompletion_FullMethodName {
+			return handler(srv, ss)
+		}
+		w := &watchedStream{ServerStream: ss, timeout: timeout, timer: time.NewTimer(timeout)}
+		w.timer.Stop()
+		done := make(chan error, 1)
+		go func() { done <- handler(srv, w) }()
+		select {
+		case err := <-done:
+			return err
+		case <-w.timer.C:
+			return failure.New(failure.SlowReader, "the reader took nothing for %v: resume when it can", timeout)
+		}
+	}
+}
+
+// watchedStream runs its timer while a message waits to be sent.
+type watchedStream struct {
+	grpc.ServerStream
+	timeout time.Duration
+	timer   *time.Timer
+}
+
+func (w *watchedStream) SendMsg(m any) error {
+	w.timer.Reset(w.timeout)
+	defer w.timer.Stop()
+	return w.ServerStream.SendMsg(m)
+}
+
+// Stop stops the server in order: it reports itself unhealthy, lets completions
+// end until ctx is done and then fails them, and lets readers take the last
+// event for at most a second more.
+func Stop(ctx context.Context, s *Server, g *grpc.Server, h *health.Server) {
+	h.Shutdown()
+	s.Drain(ctx)
+	last := time.AfterFunc(time.Second, g.Stop)
+	defer last.Stop()
+	g.GracefulStop()
+}

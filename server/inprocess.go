@@ -1,0 +1,263 @@
+package server
+
+import (
+	"context"
+	stdencoding "encoding"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// InProcess is a client connection to services in this process: no port, no
+// TLS, no HTTP/2. Services are registered on it as on a grpc.Server, before its
+// first use. It serves unary and server-streaming methods, and carries deadlines,
+// cancellation, metadata and statuses as a connection between processes would.
+// Call options other than grpc.Header are ignored, as there is nothing that they
+// would change. The zero value has no services; calls are for many goroutines at
+// once.
+//
+// There is no goroutine and no queue between the two sides: a call runs its
+// handler, and a stream's handler is a coroutine that runs while its client
+// waits in RecvMsg or Header. A message that implements
+// encoding.BinaryMarshaler is handed over as its bytes, which are shared, not
+// copied: a receiver that implements encoding.BinaryUnmarshaler takes them as
+// they are, any other message is decoded from them.
+type InProcess struct {
+	methods map[string]method[grpc.MethodDesc]
+	streams map[string]method[grpc.StreamDesc]
+}
+
+// method is a method's description and what implements it.
+type method[D any] struct {
+	desc D
+	impl any
+}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (c *InProcess) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	if c.methods == nil {
+		c.methods, c.streams = map[string]method[grpc.MethodDesc]{}, map[string]method[grpc.StreamDesc]{}
+	}
+	for _, m := range desc.Methods {
+		c.methods["/"+desc.ServiceName+"/"+m.MethodName] = method[grpc.MethodDesc]{m, impl}
+	}
+	for _, s := range desc.Streams {
+		c.streams["/"+desc.ServiceName+"/"+s.StreamName] = method[grpc.StreamDesc]{s, impl}
+	}
+}
+
+// Invoke implements grpc.ClientConnInterface.
+func (c *InProcess) Invoke(ctx context.Context, name string, req, reply any, opts ...grpc.CallOption) error {
+	m, ok := c.methods[name]
+	if !ok {
+		return status.Errorf(codes.Unimplemented, "unknown method %s", name)
+	}
+	transport := &transportStream{method: name}
+	answer, err := m.desc.Handler(m.impl, serverContext(ctx, transport), func(in any) error { return transfer(in, req) }, nil)
+	for _, opt := range opts {
+		if h, ok := opt.(grpc.HeaderCallOption); ok {
+			*h.HeaderAddr = transport.header
+		}
+	}
+	if err != nil {
+		return clientError(err)
+	}
+	return transfer(reply, answer)
+}
+
+// NewStream implements grpc.ClientConnInterface.
+func (c *InProcess) NewStream(ctx context.Context, _ *grpc.StreamDesc, name string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	m, ok := c.streams[name]
+	if !ok || m.desc.ClientStreams {
+		return nil, status.Errorf(codes.Unimplemented, "unknown method %s", name)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s := &stream{clientContext: ctx}
+	s.context = serverContext(ctx, &s.transport)
+	s.transport = transportStream{method: name, sent: s.sendHeader}
+	s.resume, s.stop = iter.Pull(func(yield func(any) bool) {
+		s.yield = yield
+		s.err = m.desc.Handler(m.impl, (*serverStream)(s))
+		cancel()
+	})
+	// A client may drop a stream by its context alone: the handler must end then
+	// too, even if it never runs again by RecvMsg.
+	context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.stop()
+	})
+	return (*clientStream)(s), nil
+}
+
+// stream is a server-streaming call. The handler runs as a coroutine: resume
+// runs it up to its next message, or nil for its header, which it yields.
+type stream struct {
+	clientContext, context context.Context
+	transport              transportStream
+	request                any
+	pending                any // a message that came while the client waited for the header
+
+	mu     sync.Mutex // held while the handler runs
+	resume func() (any, bool)
+	stop   func()
+	yield  func(any) bool
+	err    error // what the handler returned
+}
+
+// sendHeader hands over to a client that waits for the header.
+func (s *stream) sendHeader() error {
+	if !s.yield(nil) {
+		return context.Cause(s.context)
+	}
+	return nil
+}
+
+// next runs the handler until it yields or returns; then it returns the status.
+func (s *stream) next() (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.resume()
+	switch {
+	case ok:
+		return m, nil
+	case s.err != nil:
+		return nil, clientError(s.err)
+	case s.clientContext.Err() != nil && s.yield == nil: // it was never run
+		return nil, status.FromContextError(s.clientContext.Err()).Err()
+	}
+	return nil, io.EOF
+}
+
+// clientStream is the client's side of a stream.
+type clientStream stream
+
+func (s *clientStream) Header() (metadata.MD, error) {
+	for s.pending == nil && !s.transport.headerSent {
+		m, err := (*stream)(s).next()
+		if err != nil {
+			break // RecvMsg tells
+		}
+		s.pending = m
+	}
+	return s.transport.header, nil
+}
+
+func (s *clientStream) RecvMsg(m any) error {
+	for s.pending == nil {
+		var err error
+		if s.pending, err = (*stream)(s).next(); err != nil {
+			return err
+		}
+	}
+	defer func() { s.pending = nil }()
+	return transfer(m, s.pending)
+}
+
+func (s *clientStream) SendMsg(m any) error      { s.request = m; return nil }
+func (s *clientStream) CloseSend() error         { return nil }
+func (s *clientStream) Context() context.Context { return s.clientContext }
+func (s *clientStream) Trailer() metadata.MD     { return s.transport.trailer }
+
+// serverStream is the handler's side of a stream.
+type serverStream stream
+
+func (s *serverStream) SendMsg(m any) error {
+	if !s.yield(m) {
+		return context.Cause(s.context)
+	}
+	return nil
+}
+
+func (s *serverStream) RecvMsg(m any) error {
+	if s.request == nil {
+		return io.EOF
+	}
+	defer func() { s.request = nil }()
+	return transfer(m, s.request)
+}
+
+func (s *serverStream) Context() context.Context        { return s.context }
+func (s *serverStream) SetHeader(md metadata.MD) error  { return s.transport.SetHeader(md) }
+func (s *serverStream) SendHeader(md metadata.MD) error { return s.transport.SendHeader(md) }
+func (s *serverStream) SetTrailer(md metadata.MD)       { _ = s.transport.SetTrailer(md) }
+
+// transportStream holds what a handler says besides its messages. It implements
+// grpc.ServerTransportStream, through which grpc.SetHeader finds it.
+type transportStream struct {
+	method          string
+	sent            func() error // called when the header is sent; nil: nobody waits for it
+	header, trailer metadata.MD
+	headerSent      bool
+}
+
+func (t *transportStream) Method() string { return t.method }
+
+func (t *transportStream) SetHeader(md metadata.MD) error {
+	if t.headerSent {
+		return fmt.Errorf("the header is sent already")
+	}
+	t.header = metadata.Join(t.header, md)
+	return nil
+}
+
+func (t *transportStream) SendHeader(md metadata.MD) error {
+	if err := t.SetHeader(md); err != nil {
+		return err
+	}
+	t.headerSent = true
+	if t.sent != nil {
+		return t.sent()
+	}
+	return nil
+}
+
+func (t *transportStream) SetTrailer(md metadata.MD) error {
+	t.trailer = metadata.Join(t.trailer, md)
+	return nil
+}
+
+// serverContext is the context that a handler gets: the client's deadline and
+// cancellation, its metadata, and none of its values.
+func serverContext(ctx context.Context, transport grpc.ServerTransportStream) context.Context {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	ctx = metadata.NewIncomingContext(withoutValues{ctx}, md)
+	return grpc.NewContextWithServerTransportStream(ctx, transport)
+}
+
+type withoutValues struct{ context.Context }
+
+func (withoutValues) Value(any) any { return nil }
+
+// transfer gives the message from to the one to.
+func transfer(to, from any) error {
+	if encoded, ok := from.(stdencoding.BinaryMarshaler); ok {
+		b, err := encoded.MarshalBinary()
+		if err != nil {
+			return err
+		}
+		if raw, ok := to.(stdencoding.BinaryUnmarshaler); ok {
+			return raw.UnmarshalBinary(b)
+		}
+		return proto.Unmarshal(b, to.(proto.Message))
+	}
+	message := to.(proto.Message)
+	proto.Reset(message)
+	proto.Merge(message, from.(proto.Message))
+	return nil
+}
+
+// clientError is the status that err is on the other side of a connection.
+func clientError(err error) error {
+	if st, ok := status.FromError(err); ok {
+		return st.Err()
+	}
+	return status.FromContextError(err).Err()
+}

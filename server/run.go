@@ -1,0 +1,263 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/server/engine"
+	"github.com/sluice-sse/sluice/server/failure"
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// Why a run ended that neither finished nor failed: the causes of its context.
+var (
+	errCancelled = errors.New("cancelled by a caller")
+	errAbandoned = errors.New("the last reader left")
+)
+
+// run is one completion while it is generated. Its goroutine, generate, owns it;
+// readers only join and leave, and anyone may cancel it.
+type run struct {
+	journal.Completion
+	server    *Server
+	engine    engine.Engine
+	request   *completionv1.CompletionRequest
+	requestID string
+	grace     time.Duration
+	writer    journal.Writer
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	done      chan struct{} // closed when the end is in the journal
+
+	mu      sync.Mutex // guards the two below
+	readers int
+	leaving *time.Timer // runs while there is no reader and a grace; else nil
+
+	// Of the goroutine's own.
+	watchdog     *watchdog
+	sequence     int32
+	firstToken   time.Time
+	finishReason completionv1.Finished_FinishReason
+	usage        *completionv1.Usage
+	event        completionv1.CompletionEvent // used again for each delta
+	delta        completionv1.CompletionEvent_Delta
+	buf          []byte
+}
+
+// newRun returns a run that has one reader, its caller.
+func newRun(s *Server, c journal.Completion, eng engine.Engine, req *completionv1.CompletionRequest, requestID string) *run {
+	r := &run{
+		Completion: c,
+		server:     s,
+		engine:     eng,
+		request:    req,
+		requestID:  requestID,
+		grace:      min(req.GetDisconnectGrace().AsDuration(), s.config.MaxDisconnectGrace),
+		done:       make(chan struct{}),
+		readers:    1,
+	}
+	r.ctx, r.cancel = context.WithCancelCause(s.ctx)
+	return r
+}
+
+// join counts a reader in.
+func (r *run) join() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readers++
+	if r.leaving != nil {
+		r.leaving.Stop()
+		r.leaving = nil
+	}
+}
+
+// leave counts a reader out. Without readers, the run is cancelled when the grace
+// is over.
+func (r *run) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readers--
+	switch {
+	case r.readers > 0, r.ctx.Err() != nil:
+	case r.grace <= 0:
+		r.cancel(errAbandoned)
+	default:
+		r.leaving = time.AfterFunc(r.grace, r.abandon)
+	}
+}
+
+// abandon cancels the run unless a reader came in the last moment.
+func (r *run) abandon() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.readers == 0 {
+		r.cancel(errAbandoned)
+	}
+}
+
+// settle stops what may still wait for readers.
+func (r *run) settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cancel(nil)
+	if r.leaving != nil {
+		r.leaving.Stop()
+		r.leaving = nil
+	}
+}
+
+// generate is the run's goroutine: it journals what the engine makes, and then
+// how it ended.
+func (r *run) generate() {
+	defer r.server.dismiss(r)
+	defer close(r.done)
+	config := &r.server.config
+	ctx, stop := context.WithTimeoutCause(r.ctx, config.TotalTimeout,
+		failure.New(failure.TotalTimeout, "the completion took longer than %v", config.TotalTimeout))
+	defer stop()
+	r.watchdog = newWatchdog(r.cancel, config.FirstTokenTimeout, config.IdleTimeout)
+	defer r.watchdog.stop()
+
+	err := r.engine.Generate(ctx, r.request, r.emit)
+	r.end(r.outcome(ctx, err))
+}
+
+// emit journals a chunk. The engine calls it, on the run's goroutine.
+func (r *run) emit(c *engine.Chunk) error {
+	r.watchdog.feed()
+	if r.sequence == 0 {
+		r.firstToken = time.Now()
+		if err := r.created(c.Model); err != nil {
+			return err
+		}
+	}
+	if c.FinishReason != completionv1.Finished_FINISH_REASON_UNSPECIFIED {
+		r.finishReason = c.FinishReason
+	}
+	if c.Usage != nil {
+		r.usage = c.Usage
+	}
+	if d := c.Delta; d == nil || d.Text == "" && d.Reasoning == "" && d.Refusal == "" && len(d.ToolCalls) == 0 {
+		return nil
+	}
+	r.delta.Delta = c.Delta
+	r.event.Event = &r.delta
+	return r.append(journal.Event, &r.event)
+}
+
+// created journals the first event.
+func (r *run) created(model string) error {
+	if model == "" {
+		model = r.Model
+	}
+	return r.append(journal.Event, &completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Created{
+		Created: &completionv1.Created{Id: r.ID, Model: model, CreateTime: timestamppb.New(r.CreateTime)},
+	}})
+}
+
+// append numbers and journals an event.
+func (r *run) append(kind journal.Kind, event *completionv1.CompletionEvent) error {
+	event.Sequence = r.sequence + 1
+	var err error
+	if r.buf, err = (proto.MarshalOptions{}).MarshalAppend(r.buf[:0], event); err != nil {
+		return failure.New(failure.UpstreamUnavailable, "the upstream sent what cannot be passed on").WithCause(err)
+	}
+	return r.appendEntry(kind, r.buf)
+}
+
+func (r *run) appendEntry(kind journal.Kind, data []byte) error {
+	// Not the run's context: the end is journaled when that is done.
+	err := r.writer.Append(context.Background(), journal.Entry{Sequence: r.sequence + 1, Kind: kind, Data: data})
+	if err != nil {
+		return journalFailure(err)
+	}
+	r.sequence++
+	return nil
+}
+
+// outcome says how the run ended, from what the engine returned: nil for
+// finished, errCancelled or errAbandoned, or else a *failure.Error.
+func (r *run) outcome(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	var failed *failure.Error
+	switch {
+	case err == nil && r.finishReason != completionv1.Finished_FINISH_REASON_UNSPECIFIED:
+		return nil
+	case errors.Is(cause, errCancelled), errors.Is(cause, errAbandoned):
+		return cause
+	case errors.As(cause, &failed): // a timeout, or the end of a drain
+		return failed
+	case err == nil:
+		return failure.New(failure.UpstreamTruncated, "the upstream ended in the middle of its answer")
+	case errors.As(err, &failed):
+		return failed
+	}
+	return failure.New(failure.UpstreamUnavailable, "the upstream failed").WithCause(err)
+}
+
+// end journals and logs how the run ended.
+func (r *run) end(outcome error) {
+	var failed *failure.Error
+	var err error
+	switch {
+	case errors.As(outcome, &failed):
+		b, _ := proto.Marshal(failed.GRPCStatus().Proto()) // of strings that are UTF-8
+		err = r.appendEntry(journal.Failed, b)
+	default:
+		if outcome != nil {
+			r.finishReason = completionv1.Finished_CANCELLED
+		}
+		if r.sequence == 0 { // every completion that did not fail begins with created
+			err = r.created("")
+		}
+		if err == nil {
+			err = r.append(journal.Finished, &completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Finished{
+				Finished: &completionv1.Finished{FinishReason: r.finishReason, Usage: r.usage},
+			}})
+		}
+	}
+	r.log(outcome, err)
+}
+
+// log writes the run's one line: never a prompt, a text or a key.
+func (r *run) log(outcome, journalErr error) {
+	level, word := slog.LevelInfo, "finished"
+	var failed *failure.Error
+	switch {
+	case errors.As(outcome, &failed):
+		level, word = slog.LevelWarn, "failed"
+	case outcome != nil:
+		word = "cancelled"
+	}
+	attrs := []slog.Attr{
+		slog.String("id", r.ID),
+		slog.String("model", r.Model),
+		slog.String("outcome", word),
+		slog.Int("events", int(r.sequence)),
+		slog.Duration("duration", time.Since(r.CreateTime)),
+	}
+	if !r.firstToken.IsZero() {
+		attrs = append(attrs, slog.Duration("first_token", r.firstToken.Sub(r.CreateTime)))
+	}
+	if r.requestID != "" {
+		attrs = append(attrs, slog.String("request_id", r.requestID))
+	}
+	if failed != nil {
+		attrs = append(attrs, slog.String("reason", string(failed.Reason)))
+	}
+	if outcome != nil {
+		attrs = append(attrs, slog.Any("cause", outcome))
+	}
+	if journalErr != nil {
+		level = slog.LevelError
+		attrs = append(attrs, slog.Any("journal", journalErr))
+	}
+	r.server.config.Log.LogAttrs(context.Background(), level, "completion", attrs...)
+}

@@ -1,0 +1,271 @@
+// Package server is the gRPC face: it validates and admits requests, generates
+// completions, journals their events, and lets any number of readers follow.
+//
+// A completion is a run of its own. One goroutine reads the engine and appends
+// events to the journal; it knows no reader. A reader, which is a call of
+// StreamCompletion, ResumeCompletion or CreateCompletion, follows the journal
+// and takes all that is new at once. So a slow reader holds up nobody, events
+// that have gathered travel together, and coming back is only reading again.
+//
+// What ends what: the engine's end, a timeout, CancelCompletion, the departure
+// of the last reader (after the grace) and the end of a drain each end the run;
+// the run ends its journal, always with one last entry; that entry ends the
+// readers. A reader's departure ends only its own reading. Server.Close waits
+// for all runs, and grpc.Server's stop for all readers.
+//
+// The package knows nothing of HTTP towards clients.
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/server/engine"
+	"github.com/sluice-sse/sluice/server/failure"
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// echoModel is the model that the embedded engine serves.
+const echoModel = "echo"
+
+// Config says what a Server is made of.
+type Config struct {
+	Echo         engine.Engine   // serves the model "echo"; required
+	OpenAI       engine.Engine   // serves every other model; nil: there are no others
+	DefaultModel string          // for requests that name none; default "echo" while that is all there is
+	Journal      journal.Journal // required
+	Log          *slog.Logger    // one line for each completion at its end; default: none
+
+	// Principal names the caller on whose behalf a call is made: completions are
+	// found, and keys shared, within one principal. Default: all callers are one.
+	Principal func(context.Context) string
+
+	MaxDisconnectGrace time.Duration // the longest disconnect_grace that is granted; zero: none is
+	FirstTokenTimeout  time.Duration // from the request to the upstream's first chunk; default 5 min
+	IdleTimeout        time.Duration // between two chunks; default 2 min
+	TotalTimeout       time.Duration // for a whole completion; default 1 h
+}
+
+// Server implements completion.v1.CompletionService. Its methods may be called
+// by many goroutines at once. Close it after use.
+type Server struct {
+	completionv1.UnimplementedCompletionServiceServer
+
+	config Config
+	ctx    context.Context // of all runs
+	cancel context.CancelCauseFunc
+	ended  sync.WaitGroup // of all runs
+
+	mu       sync.Mutex // guards all below
+	runs     map[string]*run
+	draining bool
+}
+
+// New returns a server.
+func New(config Config) *Server {
+	def(&config.FirstTokenTimeout, 5*time.Minute)
+	def(&config.IdleTimeout, 2*time.Minute)
+	def(&config.TotalTimeout, time.Hour)
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.Principal == nil {
+		config.Principal = func(context.Context) string { return "" }
+	}
+	if config.DefaultModel == "" && config.OpenAI == nil {
+		config.DefaultModel = echoModel
+	}
+	s := &Server{config: config, runs: map[string]*run{}}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	return s
+}
+
+// def gives a field that is zero its default.
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Drain refuses new completions from now on and waits for the running ones until
+// ctx is done; those that run then fail with DRAINING. It returns when none is
+// left.
+func (s *Server) Drain(ctx context.Context) {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() {
+		s.cancel(failure.New(failure.Draining, "the server is stopping: try again"))
+	})
+	defer stop()
+	s.ended.Wait()
+}
+
+// Close ends all completions and waits for their ends to be journaled.
+func (s *Server) Close() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.Drain(ctx)
+}
+
+// begin starts the completion that req asks for, or finds the one that its
+// idempotency key stands for. The caller counts as a reader until it calls leave.
+func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest) (id string, leave func(), err error) {
+	if err := validate(req); err != nil {
+		return "", nil, err
+	}
+	hash := requestHash(req)
+	eng, err := s.route(req)
+	if err != nil {
+		return "", nil, err
+	}
+	c := journal.Completion{
+		ID:         newID(),
+		Principal:  s.config.Principal(ctx),
+		Key:        req.GetIdempotencyKey(),
+		Request:    hash,
+		Model:      req.GetModel(),
+		CreateTime: time.Now(),
+	}
+	r := newRun(s, c, eng, req, requestID(ctx))
+	if err := s.admit(r); err != nil {
+		return "", nil, err
+	}
+	w, holder, err := s.config.Journal.Create(ctx, c)
+	if err != nil {
+		s.dismiss(r)
+		return "", nil, journalFailure(err)
+	}
+	if w == nil {
+		s.dismiss(r)
+		if holder.Request != hash {
+			return "", nil, failure.New(failure.IdempotencyKeyReused,
+				"the idempotency key was used with another request: use a new key")
+		}
+		return holder.ID, s.attach(holder.ID), nil
+	}
+	r.writer = w
+	go r.generate()
+	return c.ID, r.leave, nil
+}
+
+// route names the model that req leaves open and returns the engine for it.
+func (s *Server) route(req *completionv1.CompletionRequest) (engine.Engine, error) {
+	if req.GetModel() == "" {
+		if s.config.DefaultModel == "" {
+			return nil, failure.Invalid("model", "name a model: this server has no default")
+		}
+		req.Model = s.config.DefaultModel
+	}
+	switch {
+	case req.GetModel() == echoModel:
+		return s.config.Echo, nil
+	case s.config.OpenAI != nil:
+		return s.config.OpenAI, nil
+	}
+	return nil, failure.New(failure.ModelNotFound, "no model %q: the only one here is %q", req.GetModel(), echoModel)
+}
+
+// admit counts a run in, unless the server drains.
+func (s *Server) admit(r *run) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return failure.New(failure.Draining, "the server is stopping: try again")
+	}
+	s.runs[r.ID] = r
+	s.ended.Add(1)
+	return nil
+}
+
+// dismiss counts a run out.
+func (s *Server) dismiss(r *run) {
+	r.settle()
+	s.mu.Lock()
+	delete(s.runs, r.ID)
+	s.mu.Unlock()
+	s.ended.Done()
+}
+
+// running returns the run of a completion, or nil when it has ended.
+func (s *Server) running(id string) *run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runs[id]
+}
+
+// attach counts the caller as a reader of a completion until it calls leave.
+func (s *Server) attach(id string) (leave func()) {
+	r := s.running(id)
+	if r == nil {
+		return func() {}
+	}
+	r.join()
+	return r.leave
+}
+
+// owned returns a completion of the caller's. Another's is not to be told from
+// one that never was, nor is one whose events are gone, unless it was his.
+func (s *Server) owned(ctx context.Context, id string) (journal.Info, error) {
+	info, err := s.config.Journal.Get(ctx, id)
+	if errors.Is(err, journal.ErrNotFound) || info.Principal != s.config.Principal(ctx) {
+		return journal.Info{}, journalFailure(journal.ErrNotFound)
+	}
+	if err != nil {
+		return journal.Info{}, journalFailure(err)
+	}
+	return info, nil
+}
+
+// journalFailure says a journal's error in the words of the contract.
+func journalFailure(err error) error {
+	switch {
+	case errors.Is(err, journal.ErrNotFound):
+		return failure.New(failure.CompletionNotFound, "no such completion")
+	case errors.Is(err, journal.ErrExpired):
+		return failure.New(failure.EventsExpired, "the completion's events are no longer kept")
+	case errors.Is(err, journal.ErrAhead):
+		return failure.New(failure.CursorAhead, "the completion has no event with that sequence yet")
+	case errors.Is(err, journal.ErrFull):
+		return failure.New(failure.Overloaded, "the server has no room for more events: try again")
+	case errors.Is(err, journal.ErrTooLarge):
+		return failure.New(failure.Overloaded, "the completion grew past what this server keeps of one")
+	case errors.Is(err, journal.ErrFenced):
+		return failure.New(failure.OwnerLost, "another server has taken the completion over").WithCause(err)
+	}
+	return err
+}
+
+// newID returns an id that is never reused. Its time part sorts; its random part
+// cannot be guessed.
+func newID() string {
+	return "cmpl_" + ulid.MustNew(ulid.Now(), rand.Reader).String()
+}
+
+// requestHash tells requests apart that come with the same idempotency key.
+func requestHash(req *completionv1.CompletionRequest) [32]byte {
+	req = proto.CloneOf(req)
+	req.IdempotencyKey = ""
+	// It fails only for invalid UTF-8, which neither face lets through.
+	b, _ := proto.MarshalOptions{Deterministic: true}.Marshal(req)
+	return sha256.Sum256(b)
+}
+
+// requestID is the caller's name for the request, for the log.
+func requestID(ctx context.Context) string {
+	if v := metadata.ValueFromIncomingContext(ctx, "x-request-id"); len(v) > 0 {
+		return v[0][:min(len(v[0]), 128)]
+	}
+	return ""
+}
