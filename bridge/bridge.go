@@ -1,0 +1,124 @@
+// Package bridge is the HTTP face: it says in JSON and server-sent events what
+// the gRPC face says, and knows that only by a client connection.
+//
+// The routes are those of the generated grpc-gateway, on whose mux the streaming
+// routes live too: POST /v1/completions and GET /v1/completions/{id}/events. Of
+// a stream, one goroutine receives events and appends them to a buffer as
+// blocks; the request's own goroutine writes whatever has gathered, in one
+// write. The first ends with the second, which ends with the stream's end, the
+// client's departure, or the end of a drain.
+//
+// Caveats: a handler is not bounded by http.Server.WriteTimeout, which must stay
+// zero: every write sets its own deadline. A stream that cannot go on is cut by
+// panicking with http.ErrAbortHandler, so a handler around this one must let
+// that through.
+package bridge
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net/http"
+	"regexp"
+	"sync/atomic"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// Config says how a Bridge behaves. A zero field takes its default.
+type Config struct {
+	CommitWindow time.Duration // how long to hold the status line back for the first event; default 5 s
+	Heartbeat    time.Duration // how much silence a comment breaks; default 15 s
+	WriteTimeout time.Duration // how long a client may take nothing before it is let go; default 30 s
+	MaxBody      int64         // the largest request body in bytes; default 4 MiB
+	OpenAPI      []byte        // the API's description, for /openapi.json; default: none
+	Log          *slog.Logger  // what goes wrong between the bridge and its server; default: none
+}
+
+// Bridge is an http.Handler. It is for many goroutines at once.
+type Bridge struct {
+	config   Config
+	client   completionv1.CompletionServiceClient
+	health   healthpb.HealthClient
+	mux      *runtime.ServeMux
+	draining atomic.Bool
+}
+
+// New returns a bridge to the server behind a connection, which stays the
+// caller's.
+func New(conn grpc.ClientConnInterface, config Config) *Bridge {
+	def(&config.CommitWindow, 5*time.Second)
+	def(&config.Heartbeat, 15*time.Second)
+	def(&config.WriteTimeout, 30*time.Second)
+	def(&config.MaxBody, 4<<20)
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Bridge{
+		config: config,
+		client: completionv1.NewCompletionServiceClient(conn),
+		health: healthpb.NewHealthClient(conn),
+	}
+	b.mux = b.newMux()
+	return b
+}
+
+// def gives a field that is zero its default.
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// ServeHTTP implements http.Handler.
+func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := r.Header.Get(requestIDHeader)
+	if !safeRequestID.MatchString(id) {
+		id = rand.Text()
+		r.Header.Set(requestIDHeader, id)
+	}
+	w.Header().Set(requestIDHeader, id)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	r.Body = http.MaxBytesReader(w, r.Body, b.config.MaxBody)
+	b.mux.ServeHTTP(w, r)
+}
+
+const requestIDHeader = "X-Request-Id"
+
+// safeRequestID is what a caller may name its request: it goes into headers,
+// metadata and logs.
+var safeRequestID = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]{1,128}$`)
+
+// Drain tells that the bridge is about to stop: /readyz answers 503 from now on,
+// and each stream's next event asks its client to come back a little later, not
+// all at once. The streams go on.
+func (b *Bridge) Drain() { b.draining.Store(true) }
+
+const firstRetry = time.Second // what clients wait for before they come back
+
+// drainRetry is what clients wait for when all of them have to come back.
+func drainRetry() time.Duration { return firstRetry + mathrand.N(2*time.Second) }
+
+// write bounds the next write by the write timeout.
+func (b *Bridge) setWriteDeadline(w http.ResponseWriter) {
+	// Not every ResponseWriter of a test can; a connection's can.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(b.config.WriteTimeout))
+}
+
+// ready says whether the bridge and its server take requests.
+func (b *Bridge) ready(ctx context.Context) bool {
+	if b.draining.Load() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	resp, err := b.health.Check(ctx, &healthpb.HealthCheckRequest{})
+	return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
+}

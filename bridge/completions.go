@@ -1,0 +1,108 @@
+package bridge
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+const lastEventIDHeader = "Last-Event-ID"
+
+// complete serves POST /v1/completions.
+func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+	form := negotiate(r.Header)
+	if form == "" {
+		b.writeError(w, r, invalid(http.StatusNotAcceptable, codes.InvalidArgument,
+			"accept %s for the events of a completion or %s for the whole of it", eventStream, jsonType))
+		return
+	}
+	req, err := readRequest(w, r)
+	if err != nil {
+		b.writeError(w, r, err)
+		return
+	}
+	if form == jsonType {
+		b.whole(w, r, req)
+		return
+	}
+	// A client that repeats its POST after a lost connection means to go on, not
+	// to pay again. It may have the end already, and then gets that again, so that
+	// it stops.
+	if last := r.Header.Get(lastEventIDHeader); last != "" {
+		from, err := readCursor(last)
+		if err != nil {
+			b.writeError(w, r, err)
+			return
+		}
+		b.serve(w, r, from, b.resumed(from), b.resumed(cursor{from.id, from.sequence - 1}))
+		return
+	}
+	b.serve(w, r, cursor{}, call{
+		method: completionv1.CompletionService_StreamCompletion_FullMethodName,
+		open: func(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return b.client.StreamCompletion(ctx, req, opts...)
+		},
+	}, call{})
+}
+
+// resume serves GET /v1/completions/{id}/events.
+func (b *Bridge) resume(w http.ResponseWriter, r *http.Request, params map[string]string) {
+	if negotiate(r.Header) != eventStream {
+		b.writeError(w, r, invalid(http.StatusNotAcceptable, codes.InvalidArgument, "accept %s: events have no other form", eventStream))
+		return
+	}
+	last := r.Header.Get(lastEventIDHeader)
+	if last == "" {
+		last = r.URL.Query().Get("last_event_id")
+	}
+	from := cursor{id: params["id"]}
+	if last != "" {
+		var err error
+		if from, err = readCursor(last); err == nil && from.id != params["id"] {
+			err = invalid(http.StatusBadRequest, codes.InvalidArgument, "the last event id is not of the completion %s", clip(params["id"]))
+		}
+		if err != nil {
+			b.writeError(w, r, err)
+			return
+		}
+	}
+	b.serve(w, r, from, b.resumed(from), call{})
+}
+
+// resumed is the call that goes on after a cursor.
+func (b *Bridge) resumed(from cursor) call {
+	return call{
+		method: completionv1.CompletionService_ResumeCompletion_FullMethodName,
+		open: func(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return b.client.ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: from.id, AfterSequence: from.sequence}, opts...)
+		},
+	}
+}
+
+// whole answers with the completion in one piece.
+func (b *Bridge) whole(w http.ResponseWriter, r *http.Request, req *completionv1.CompletionRequest) {
+	ctx, err := runtime.AnnotateContext(r.Context(), b.mux, r, completionv1.CompletionService_CreateCompletion_FullMethodName)
+	if err != nil {
+		b.writeError(w, r, err)
+		return
+	}
+	var header metadata.MD
+	c, err := b.client.CreateCompletion(ctx, req, grpc.Header(&header))
+	if id := completionID(header); id != "" {
+		w.Header().Set("Location", location(id))
+	}
+	if err != nil {
+		b.writeError(w, r, err)
+		return
+	}
+	_, marshaler := runtime.MarshalerForRequest(b.mux, r)
+	runtime.ForwardResponseMessage(ctx, b.mux, marshaler, w, r, c, b.beforeResponse)
+}
+
+func location(id string) string { return "/v1/completions/" + id }

@@ -1,0 +1,165 @@
+package bridge
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	codepb "google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// domain is that of the ErrorInfo in the server's errors, and in ours.
+const domain = "completion.v1"
+
+// slowReader is the one reason that ends a reader's stream, not the completion.
+const slowReader = "SLOW_READER"
+
+// invalid returns an error for a request that the bridge itself refuses.
+func invalid(httpStatus int, code codes.Code, format string, args ...any) error {
+	return &runtime.HTTPStatusError{
+		HTTPStatus: httpStatus,
+		Err: withDetails(status.Newf(code, format, args...),
+			&errdetails.ErrorInfo{Reason: "INVALID_REQUEST", Domain: domain}).Err(),
+	}
+}
+
+// unreachable is what callers learn of a server that cannot be reached, or
+// answers what it never should.
+func unreachable() *status.Status {
+	return withDetails(status.New(codes.Unavailable, "the completion server cannot be reached: try again"),
+		&errdetails.ErrorInfo{Reason: "UPSTREAM_UNAVAILABLE", Domain: domain},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
+}
+
+func withDetails(s *status.Status, details ...protoadapt.MessageV1) *status.Status {
+	if d, err := s.WithDetails(details...); err == nil { // it fails only for OK
+		return d
+	}
+	return s
+}
+
+// errorInfo returns what the server says of an error. It is nil for an error that
+// is not the server's: one of the connection to it.
+func errorInfo(s *status.Status) *errdetails.ErrorInfo {
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
+			return info
+		}
+	}
+	return nil
+}
+
+// explain turns an error into the HTTP status and the status that callers get. A
+// fault of the connection to the server is told in our own words: grpc-go's name
+// addresses.
+func (b *Bridge) explain(err error) (int, *status.Status) {
+	var withHTTP *runtime.HTTPStatusError
+	if errors.As(err, &withHTTP) {
+		return withHTTP.HTTPStatus, status.Convert(withHTTP.Err)
+	}
+	s := status.Convert(err)
+	if errorInfo(s) == nil && s.Code() != codes.Canceled {
+		b.config.Log.Warn("call the server", "cause", err)
+		s = unreachable()
+	}
+	return httpStatus(s.Code()), s
+}
+
+// writeError answers with an error before a stream has begun.
+func (b *Bridge) writeError(w http.ResponseWriter, _ *http.Request, err error) {
+	code, s := b.explain(err)
+	h := w.Header()
+	if wait := retryAfter(s); wait > 0 {
+		h.Set("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
+	}
+	h.Set("Content-Type", jsonType)
+	h.Set("Cache-Control", "no-store")
+	b.setWriteDeadline(w)
+	w.WriteHeader(code)
+	_, _ = w.Write(append(errorBody(code, s), '\n'))
+}
+
+// errorBody is the JSON of an error, on one line: the body of an answer, and the
+// data of an error event.
+func errorBody(httpStatus int, s *status.Status) []byte {
+	type body struct {
+		Code    int               `json:"code"`
+		Status  string            `json:"status"`
+		Message string            `json:"message"`
+		Details []json.RawMessage `json:"details"`
+	}
+	e := body{
+		Code:    httpStatus,
+		Status:  codepb.Code(s.Code()).String(),
+		Message: s.Message(),
+		Details: []json.RawMessage{},
+	}
+	for _, d := range s.Proto().GetDetails() {
+		// A detail of a type that is not linked in cannot be shown.
+		if b, err := protojson.Marshal(d); err == nil {
+			e.Details = append(e.Details, b)
+		}
+	}
+	b, err := json.Marshal(map[string]body{"error": e})
+	if err != nil {
+		panic(fmt.Sprintf("bridge: marshal an error: %v", err)) // of strings and numbers
+	}
+	return b
+}
+
+// retryAfter returns how long the server asks the caller to wait, or 0.
+func retryAfter(s *status.Status) time.Duration {
+	for _, d := range s.Details() {
+		if retry, ok := d.(*errdetails.RetryInfo); ok {
+			return retry.GetRetryDelay().AsDuration()
+		}
+	}
+	return 0
+}
+
+// httpStatus returns the HTTP status for a gRPC code. Where it differs from the
+// gateway's table, the contract gives a code one meaning that HTTP has a status
+// of its own for.
+func httpStatus(code codes.Code) int {
+	switch code {
+	case codes.OK:
+		return http.StatusOK
+	case codes.Canceled:
+		return 499 // the client closed the request: nginx's
+	case codes.InvalidArgument:
+		return http.StatusBadRequest
+	case codes.DeadlineExceeded:
+		return http.StatusGatewayTimeout
+	case codes.NotFound:
+		return http.StatusNotFound
+	case codes.AlreadyExists, codes.Aborted:
+		return http.StatusConflict
+	case codes.PermissionDenied:
+		return http.StatusForbidden
+	case codes.ResourceExhausted:
+		return http.StatusTooManyRequests
+	case codes.FailedPrecondition:
+		return http.StatusUnprocessableEntity
+	case codes.OutOfRange:
+		return http.StatusGone
+	case codes.Unimplemented:
+		return http.StatusNotImplemented
+	case codes.Unavailable:
+		return http.StatusServiceUnavailable
+	case codes.Unauthenticated:
+		return http.StatusUnauthorized
+	case codes.Unknown, codes.Internal, codes.DataLoss:
+		return http.StatusInternalServerError
+	}
+	return http.StatusInternalServerError
+}

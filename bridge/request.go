@@ -1,0 +1,114 @@
+package bridge
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/sluice-sse/sluice/bridge/sse"
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// readTimeout bounds how long a body may take to arrive.
+const readTimeout = 30 * time.Second
+
+// maxDepth bounds how deep a body may be nested: twice or thrice what the server
+// takes, since one JSON object may be several messages.
+const maxDepth = 400
+
+// readRequest reads a completion request: its body, strictly, to its end, and
+// its Idempotency-Key.
+func readRequest(w http.ResponseWriter, r *http.Request) (*completionv1.CompletionRequest, error) {
+	if err := checkContentType(r.Header); err != nil {
+		return nil, err
+	}
+	// Not only for the JSON's sake: net/http notices that a client has left only
+	// when the body has been read to its end (golang/go#23262).
+	body, err := readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	req := &completionv1.CompletionRequest{}
+	if err := (protojson.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(body, req); err != nil {
+		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "the body is not the JSON of a completion request: %s", plain(err))
+	}
+	if key := r.Header.Get("Idempotency-Key"); key != "" {
+		if had := req.GetIdempotencyKey(); had != "" && had != key {
+			return nil, invalid(http.StatusBadRequest, codes.InvalidArgument,
+				"the Idempotency-Key header and the body's idempotency_key differ: send one")
+		}
+		req.IdempotencyKey = key
+	}
+	return req, nil
+}
+
+// checkContentType takes JSON, and what clients send that mean it: nothing, or
+// text/event-stream, which a well-known post on POST and server-sent events sends.
+func checkContentType(h http.Header) error {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "send the body as it is, not as %s", encoding)
+	}
+	contentType := h.Get("Content-Type")
+	if contentType == "" {
+		return nil
+	}
+	if t, _, err := mime.ParseMediaType(contentType); err == nil && (t == jsonType || t == eventStream) {
+		return nil
+	}
+	return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument,
+		"send JSON with the header Content-Type: application/json, not %q", contentType)
+}
+
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(readTimeout))
+	body, err := io.ReadAll(r.Body)
+	// No deadline from here on: it would be taken for the client's departure.
+	_ = rc.SetReadDeadline(time.Time{})
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, invalid(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "the body must have at most %d bytes", tooLarge.Limit)
+	case err != nil:
+		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "the body did not arrive whole")
+	case len(bytes.TrimSpace(body)) == 0:
+		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "the body is empty: send a completion request in JSON")
+	}
+	return body, nil
+}
+
+// plain is a protojson error without its prefix, which varies on purpose.
+func plain(err error) string {
+	s := strings.TrimPrefix(err.Error(), "proto:")
+	return strings.TrimLeft(s, " \u00a0")
+}
+
+// cursor is a place in a completion: an event's id.
+type cursor struct {
+	id       string
+	sequence int32
+}
+
+// readCursor returns the cursor that a request resumes from, if it has one.
+func readCursor(value string) (cursor, error) {
+	id, sequence, err := sse.ParseID(value)
+	if err != nil {
+		return cursor{}, invalid(http.StatusBadRequest, codes.InvalidArgument, "%q is not the id of an event: %v", clip(value), err)
+	}
+	return cursor{id, sequence}, nil
+}
+
+// clip bounds a value that goes back to its sender in a message.
+func clip(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "…"
+	}
+	return s
+}
