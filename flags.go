@@ -1,0 +1,203 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// What each half of the program can be told. A flag is also read from the
+// environment, as SLUICE_ and its name: --max-body is SLUICE_MAX_BODY. The flag
+// wins.
+
+type serverFlags struct {
+	GRPC             string        `name:"grpc" default:"127.0.0.1:9090" help:"Where to serve gRPC. Port 0 takes a free one."`
+	OpenAIBaseURL    string        `name:"openai-base-url" also:"OPENAI_BASE_URL" placeholder:"URL" help:"An OpenAI-compatible server, such as https://api.openai.com/v1. Without one there is only the embedded model \"echo\"."`
+	OpenAIAPIKeyFile string        `name:"openai-api-key-file" type:"existingfile" placeholder:"FILE" help:"A file with the key for it. Without one: the key in $$OPENAI_API_KEY."`
+	OpenAIAPIType    string        `name:"openai-api-type" also:"OPENAI_API_TYPE" enum:"openai,azure" default:"openai" help:"Its paths and headers."`
+	OpenAIAPIVersion string        `name:"openai-api-version" also:"OPENAI_API_VERSION" placeholder:"DATE" help:"The api-version of an azure server."`
+	Model            string        `placeholder:"NAME" help:"The model for requests that name none. Without an OpenAI-compatible server: echo."`
+	EchoInterval     time.Duration `default:"30ms" help:"The pause between two words of echo."`
+
+	ConnectTimeout    period `default:"10s" help:"For connecting to the OpenAI-compatible server."`
+	FirstTokenTimeout period `default:"5m" help:"For its first chunk."`
+	IdleTimeout       period `default:"2m" help:"For each chunk after that."`
+	TotalTimeout      period `default:"1h" help:"For a whole completion."`
+
+	MaxDisconnectGrace time.Duration `default:"10m" help:"The longest disconnect_grace that a request gets."`
+	Retention          period        `default:"10m" help:"How long an ended completion can be read again."`
+	JournalMemory      byteSize      `default:"256MiB" help:"The most memory for completions; the first to have ended go first."`
+	MaxCompletionBytes byteSize      `default:"16MiB" help:"The most memory for one completion."`
+}
+
+type bridgeFlags struct {
+	HTTP         string   `name:"http" default:"127.0.0.1:8080" help:"Where to serve HTTP. Port 0 takes a free one."`
+	CommitWindow period   `default:"5s" help:"How long to hold the status line back for the first event, so that a refusal is a true status."`
+	Heartbeat    period   `default:"15s" help:"How much silence a comment breaks."`
+	MaxBody      byteSize `default:"4MiB" help:"The largest request body."`
+}
+
+type commonFlags struct {
+	WriteTimeout period           `default:"30s" help:"How long a reader may take nothing before it is let go."`
+	DrainTimeout period           `default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
+	Version      kong.VersionFlag `help:"Print the version."`
+}
+
+// The commands.
+
+type bothCommand struct {
+	bridgeFlags
+	serverFlags
+	commonFlags
+}
+
+type serverCommand struct {
+	serverFlags
+	commonFlags
+}
+
+type bridgeCommand struct {
+	bridgeFlags
+	Server string `default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090 (in turn to all its addresses)."`
+	commonFlags
+}
+
+const description = `Completions of language models over gRPC, and over POST and server-sent events.
+
+  sluice         both faces in one process
+  sluice server  the gRPC face alone
+  sluice bridge  the HTTP face alone, in front of a server
+`
+
+// errHelp says that what was asked for was printed, and there is nothing to run.
+var errHelp = errors.New("help was asked for")
+
+// parse reads the command line and the environment. It returns one of the three
+// commands, or errHelp.
+func parse(args []string, getenv func(string) string, stdout, stderr io.Writer) (any, error) {
+	name, command := "sluice", any(&bothCommand{})
+	if len(args) > 0 {
+		switch args[0] {
+		case "server":
+			name, command, args = "sluice server", &serverCommand{}, args[1:]
+		case "bridge":
+			name, command, args = "sluice bridge", &bridgeCommand{}, args[1:]
+		}
+	}
+	exited := false
+	parser, err := kong.New(command,
+		kong.Name(name),
+		kong.Description(description),
+		kong.Vars{"version": version()},
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { exited = true }),
+		kong.Resolvers(environment(getenv)),
+		kong.ValueFormatter(withEnvironment),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
+	)
+	if err != nil {
+		return nil, err
+	}
+	_, err = parser.Parse(args)
+	if exited {
+		return nil, errHelp
+	}
+	if err != nil {
+		return nil, err
+	}
+	return command, nil
+}
+
+// variables returns the environment variables that stand for a flag: SLUICE_ and
+// its name, and then what other programs call the same thing.
+func variables(v *kong.Value) []string {
+	names := []string{"SLUICE_" + strings.ToUpper(strings.ReplaceAll(v.Name, "-", "_"))}
+	if also := v.Tag.Get("also"); also != "" {
+		names = append(names, also)
+	}
+	return names
+}
+
+// environment resolves flags that are not on the command line.
+func environment(getenv func(string) string) kong.ResolverFunc {
+	return func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		if flag.Name == "help" || flag.Name == "version" {
+			return nil, nil
+		}
+		for _, name := range variables(flag.Value) {
+			if value := getenv(name); value != "" {
+				return value, nil
+			}
+		}
+		return nil, nil
+	}
+}
+
+// withEnvironment is a flag's help and its environment variables.
+func withEnvironment(v *kong.Value) string {
+	if v.Name == "help" || v.Name == "version" {
+		return v.Help
+	}
+	return fmt.Sprintf("%s ($%s)", v.Help, strings.Join(variables(v), ", $"))
+}
+
+// period is a duration that is not zero, which would mean never to some readers
+// and at once to others.
+type period time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *period) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is not a positive duration such as 30s or 1m30s", text)
+	}
+	*p = period(d)
+	return nil
+}
+
+// byteSize is a size that is not zero: a number, with KiB, MiB or GiB behind it if need be.
+type byteSize int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *byteSize) UnmarshalText(text []byte) error {
+	number, unit := string(text), int64(1)
+	for i, suffix := range []string{"KiB", "MiB", "GiB"} {
+		if n, ok := strings.CutSuffix(number, suffix); ok {
+			number, unit = strings.TrimSpace(n), 1<<(10*(i+1))
+		}
+	}
+	var n int64
+	if _, err := fmt.Sscanf(number+"\n", "%d\n", &n); err != nil || n <= 0 || n > (1<<62)/unit {
+		return fmt.Errorf("%q is not a size such as 4194304 or 4MiB", text)
+	}
+	*b = byteSize(n * unit)
+	return nil
+}
+
+// apiKey returns the key for the OpenAI-compatible server. It never is an
+// argument, which every user of the machine can see.
+func (f *serverFlags) apiKey(getenv func(string) string) (string, error) {
+	if f.OpenAIAPIKeyFile == "" {
+		return getenv("OPENAI_API_KEY"), nil
+	}
+	b, err := os.ReadFile(f.OpenAIAPIKeyFile)
+	if err != nil {
+		return "", fmt.Errorf("read the API key: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// version is the module's version, or the commit that it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "sluice (unknown version)"
+	}
+	return "sluice " + info.Main.Version
+}

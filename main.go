@@ -1,0 +1,302 @@
+// Sluice stands between language models and the people who read them: a
+// server-streaming gRPC service, and the same over POST and server-sent events.
+//
+// This file puts the two halves together and takes them apart again. What a
+// half is told stands in flags.go.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/sluice-sse/sluice/bridge"
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/server"
+	"github.com/sluice-sse/sluice/server/engine"
+	"github.com/sluice-sse/sluice/server/engine/echo"
+	"github.com/sluice-sse/sluice/server/engine/openai"
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+//go:embed gen/completion/v1/completion.swagger.json
+var openAPI []byte
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "sluice:", err)
+		os.Exit(1)
+	}
+}
+
+// run is the program: it serves until ctx is done and then stops in order. What
+// it listens on goes to stdout, the log to stderr.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	command, err := parse(args, getenv, stdout, stderr)
+	if errors.Is(err, errHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	switch c := command.(type) {
+	case *serverCommand:
+		err = c.run(ctx, getenv, stdout, log)
+	case *bridgeCommand:
+		err = c.run(ctx, stdout, log)
+	case *bothCommand:
+		err = c.run(ctx, getenv, stdout, log)
+	}
+	return err
+}
+
+func (c *serverCommand) run(ctx context.Context, getenv func(string) string, stdout io.Writer, log *slog.Logger) error {
+	s, err := newServerHalf(&c.serverFlags, &c.commonFlags, getenv, log)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	fmt.Fprintf(stdout, "sluice serves gRPC on %s\n\n%s", s.addr(), tryGRPC(s.addr()))
+	return serve(ctx, time.Duration(c.DrainTimeout), s)
+}
+
+func (c *bridgeCommand) run(ctx context.Context, stdout io.Writer, log *slog.Logger) error {
+	conn, err := dial(c.Server)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	b, err := newBridgeHalf(conn, &c.bridgeFlags, &c.commonFlags, log)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "sluice serves HTTP on http://%s, from %s\n\n%s", b.addr(), c.Server, tryHTTP(b.addr()))
+	return serve(ctx, time.Duration(c.DrainTimeout), b)
+}
+
+func (c *bothCommand) run(ctx context.Context, getenv func(string) string, stdout io.Writer, log *slog.Logger) error {
+	s, err := newServerHalf(&c.serverFlags, &c.commonFlags, getenv, log)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	conn := &server.InProcess{}
+	completionv1.RegisterCompletionServiceServer(conn, s.server)
+	healthpb.RegisterHealthServer(conn, s.health)
+	b, err := newBridgeHalf(conn, &c.bridgeFlags, &c.commonFlags, log)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "sluice serves HTTP on http://%s and gRPC on %s\n\n%s%s",
+		b.addr(), s.addr(), tryHTTP(b.addr()), tryGRPC(s.addr()))
+	return serve(ctx, time.Duration(c.DrainTimeout), s, b)
+}
+
+func tryHTTP(addr string) string {
+	return fmt.Sprintf(`  curl -N http://%s/v1/completions -H 'Content-Type: application/json' -d '{"prompt":"Hello from the other side"}'
+  curl http://%[1]s/v1/models
+`, addr)
+}
+
+func tryGRPC(addr string) string {
+	return fmt.Sprintf(`  grpcurl -plaintext -d '{"prompt":"Hello from the other side"}' %s completion.v1.CompletionService/StreamCompletion
+`, addr)
+}
+
+// half is one face of the program.
+type half interface {
+	// serve serves until stop is called, and returns why if it is for another
+	// reason.
+	serve() error
+
+	// stop stops in order: nothing new, then the end of what runs, which is cut
+	// when ctx is done.
+	stop(ctx context.Context)
+}
+
+// serve runs halves until ctx is done or one of them fails; then all stop at the
+// same time. It returns when all have.
+func serve(ctx context.Context, drain time.Duration, halves ...half) error {
+	failed := make(chan error, len(halves))
+	var serving, stopping sync.WaitGroup
+	for _, h := range halves {
+		serving.Go(func() { failed <- h.serve() })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	for _, h := range halves {
+		stopping.Go(func() { h.stop(ctx) })
+	}
+	stopping.Wait()
+	serving.Wait()
+	return err
+}
+
+// serverHalf is the gRPC face and all that is behind it.
+type serverHalf struct {
+	server   *server.Server
+	grpc     *grpc.Server
+	health   *health.Server
+	listener net.Listener
+	journal  *journal.Memory
+	upstream *openai.Engine // nil: there is none
+}
+
+func newServerHalf(f *serverFlags, common *commonFlags, getenv func(string) string, log *slog.Logger) (*serverHalf, error) {
+	h := &serverHalf{}
+	var upstream engine.Engine
+	if f.OpenAIBaseURL != "" {
+		key, err := f.apiKey(getenv)
+		if err != nil {
+			return nil, err
+		}
+		h.upstream, err = openai.New(openai.Config{
+			BaseURL:        f.OpenAIBaseURL,
+			Key:            key,
+			APIType:        f.OpenAIAPIType,
+			APIVersion:     f.OpenAIAPIVersion,
+			ConnectTimeout: time.Duration(f.ConnectTimeout),
+		})
+		if err != nil {
+			return nil, err
+		}
+		upstream = h.upstream
+	}
+	var err error
+	if h.listener, err = net.Listen("tcp", f.GRPC); err != nil {
+		return nil, err
+	}
+	h.journal = journal.NewMemory(journal.MemoryConfig{
+		Retention:     time.Duration(f.Retention),
+		Bytes:         int64(f.JournalMemory),
+		MaxCompletion: int64(f.MaxCompletionBytes),
+	})
+	h.server = server.New(server.Config{
+		Echo:               &echo.Engine{Interval: f.EchoInterval},
+		OpenAI:             upstream,
+		DefaultModel:       f.Model,
+		Journal:            h.journal,
+		Log:                log,
+		MaxDisconnectGrace: f.MaxDisconnectGrace,
+		FirstTokenTimeout:  time.Duration(f.FirstTokenTimeout),
+		IdleTimeout:        time.Duration(f.IdleTimeout),
+		TotalTimeout:       time.Duration(f.TotalTimeout),
+	})
+	h.grpc, h.health = server.Register(h.server, time.Duration(common.WriteTimeout))
+	return h, nil
+}
+
+func (h *serverHalf) addr() string             { return h.listener.Addr().String() }
+func (h *serverHalf) serve() error             { return h.grpc.Serve(h.listener) }
+func (h *serverHalf) stop(ctx context.Context) { server.Stop(ctx, h.server, h.grpc, h.health) }
+
+// close lets go of everything once the half has stopped, or was never served.
+func (h *serverHalf) close() {
+	h.grpc.Stop()
+	h.server.Close()
+	h.journal.Close()
+	if h.upstream != nil {
+		h.upstream.Close()
+	}
+}
+
+// bridgeHalf is the HTTP face.
+type bridgeHalf struct {
+	bridge   *bridge.Bridge
+	http     *http.Server
+	listener net.Listener
+	cut      context.CancelFunc // of all requests
+}
+
+func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *commonFlags, log *slog.Logger) (*bridgeHalf, error) {
+	h := &bridgeHalf{}
+	var err error
+	if h.listener, err = net.Listen("tcp", f.HTTP); err != nil {
+		return nil, err
+	}
+	h.bridge = bridge.New(conn, bridge.Config{
+		CommitWindow: time.Duration(f.CommitWindow),
+		Heartbeat:    time.Duration(f.Heartbeat),
+		WriteTimeout: time.Duration(common.WriteTimeout),
+		MaxBody:      int64(f.MaxBody),
+		OpenAPI:      openAPI,
+		Log:          log,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cut = cancel
+	h.http = &http.Server{
+		Handler:           h.bridge,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Protocols:         &http.Protocols{},
+		// A client whose machine is gone says nothing: ping it.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 20 * time.Second, PingTimeout: 10 * time.Second},
+	}
+	h.http.Protocols.SetHTTP1(true)
+	h.http.Protocols.SetUnencryptedHTTP2(true) // browsers want TLS for it, proxies do not
+	return h, nil
+}
+
+func (h *bridgeHalf) addr() string { return h.listener.Addr().String() }
+
+func (h *bridgeHalf) serve() error {
+	if err := h.http.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// lastWrite is how long, after the drain, clients have to take the end of their
+// streams, which the server writes when the drain is over.
+const lastWrite = time.Second
+
+func (h *bridgeHalf) stop(ctx context.Context) {
+	h.bridge.Drain()
+	late := context.AfterFunc(ctx, func() { time.AfterFunc(lastWrite, h.cut) })
+	defer late()
+	// Shutdown waits for open streams, for ever if it must; cut ends those that
+	// are left.
+	_ = h.http.Shutdown(context.WithoutCancel(ctx))
+	h.cut()
+}
+
+// dial returns a connection to a server, which is made when it is first used.
+func dial(target string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(target,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+	)
+}
+
+// maxMessage is the largest message in bytes that a bridge takes from its server:
+// more than any completion that is answered in one piece.
+const maxMessage = 1 << 30
