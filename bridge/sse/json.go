@@ -1,0 +1,334 @@
+package sse
+
+import (
+	"strconv"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// This file goes from protobuf wire form to proto3 JSON in one pass. It must
+// never be wrong, but it may decline: every function here returns ok false for
+// anything that it does not expect, and AppendEvent then goes the long way. It
+// declines unknown fields, fields that come twice (they would be merged), wrong
+// wire types, invalid UTF-8, enum values without a name and truncated input. It
+// leaves created to the long way too: there is one in a completion.
+
+const (
+	varint = byte(protowire.VarintType)
+	length = byte(protowire.BytesType)
+)
+
+// The tags: field number and wire type. Each is one byte, as no number is above
+// 15.
+const (
+	eventSequence = 1<<3 | varint
+	eventDelta    = 3<<3 | length
+	eventFinished = 4<<3 | length
+
+	deltaText      = 1<<3 | length
+	deltaReasoning = 2<<3 | length
+	deltaRefusal   = 3<<3 | length
+	deltaToolCalls = 4<<3 | length
+
+	toolCallIndex     = 1<<3 | varint
+	toolCallID        = 2<<3 | length
+	toolCallName      = 3<<3 | length
+	toolCallArguments = 4<<3 | length
+
+	finishedReason = 1<<3 | varint
+	finishedUsage  = 2<<3 | length
+
+	usagePromptTokens     = 1<<3 | varint
+	usageCompletionTokens = 2<<3 | varint
+	usageTotalTokens      = 3<<3 | varint
+	usageReasoningTokens  = 4<<3 | varint
+	usageCachedTokens     = 5<<3 | varint
+)
+
+// appendUsual appends the event and data lines of an event in the usual encoding.
+func appendUsual(dst, wire []byte) (out []byte, event Event, ok bool) {
+	var kind byte
+	var body []byte
+	s := scanner{rest: wire}
+	for s.next() {
+		switch {
+		case s.tag == eventSequence:
+			event.Sequence = int32(s.number)
+		case s.tag == eventDelta && kind == 0, s.tag == eventFinished && kind == 0:
+			kind, body = s.tag, s.bytes
+		default:
+			return dst, event, false
+		}
+	}
+	if s.unusual || event.Sequence < 1 {
+		return dst, event, false
+	}
+
+	switch kind {
+	case eventDelta:
+		dst = append(dst, "event: delta\ndata: {\"sequence\":"...)
+		dst = strconv.AppendInt(dst, int64(event.Sequence), 10)
+		dst = append(dst, `,"delta":`...)
+		dst, ok = appendDelta(dst, body)
+	case eventFinished:
+		event.Terminal = true
+		dst = append(dst, "event: finished\ndata: {\"sequence\":"...)
+		dst = strconv.AppendInt(dst, int64(event.Sequence), 10)
+		dst = append(dst, `,"finished":`...)
+		dst, ok = appendFinished(dst, body)
+	}
+	return append(dst, "}\n"...), event, ok
+}
+
+func appendDelta(dst, wire []byte) (out []byte, ok bool) {
+	dst = append(dst, '{')
+	s := scanner{rest: wire}
+	for s.next() {
+		switch s.tag {
+		case deltaText:
+			dst, ok = appendText(dst, `"text":`, s.bytes)
+		case deltaReasoning:
+			dst, ok = appendText(dst, `"reasoning":`, s.bytes)
+		case deltaRefusal:
+			dst, ok = appendText(dst, `"refusal":`, s.bytes)
+		case deltaToolCalls:
+			dst = append(dst, `"toolCalls":[`...)
+			dst, ok = appendToolCall(dst, s.bytes)
+			for ok && s.again() {
+				dst = append(dst, ',')
+				dst, ok = appendToolCall(dst, s.bytes)
+			}
+			dst = append(dst, "],"...)
+		default:
+			return dst, false
+		}
+		if !ok {
+			return dst, false
+		}
+	}
+	return closeObject(dst), !s.unusual
+}
+
+func appendToolCall(dst, wire []byte) (out []byte, ok bool) {
+	dst = append(dst, '{')
+	s := scanner{rest: wire}
+	for s.next() {
+		switch s.tag {
+		case toolCallIndex:
+			// It has presence: 0 is the first call, unset is none said.
+			dst = append(dst, `"index":`...)
+			dst = strconv.AppendInt(dst, int64(int32(s.number)), 10)
+			dst, ok = append(dst, ','), true
+		case toolCallID:
+			dst, ok = appendText(dst, `"id":`, s.bytes)
+		case toolCallName:
+			dst, ok = appendText(dst, `"name":`, s.bytes)
+		case toolCallArguments:
+			dst, ok = appendText(dst, `"arguments":`, s.bytes)
+		default:
+			return dst, false
+		}
+		if !ok {
+			return dst, false
+		}
+	}
+	return closeObject(dst), !s.unusual
+}
+
+func appendFinished(dst, wire []byte) (out []byte, ok bool) {
+	dst = append(dst, '{')
+	s := scanner{rest: wire}
+	for s.next() {
+		switch s.tag {
+		case finishedReason:
+			dst, ok = appendFinishReason(dst, int32(s.number))
+		case finishedUsage:
+			dst = append(dst, `"usage":`...)
+			dst, ok = appendUsage(dst, s.bytes)
+			dst = append(dst, ',')
+		default:
+			return dst, false
+		}
+		if !ok {
+			return dst, false
+		}
+	}
+	return closeObject(dst), !s.unusual
+}
+
+func appendFinishReason(dst []byte, reason int32) (out []byte, ok bool) {
+	if reason == 0 {
+		return dst, true
+	}
+	name, ok := completionv1.Finished_FinishReason_name[reason]
+	dst = append(dst, `"finishReason":"`...)
+	dst = append(dst, name...)
+	return append(dst, `",`...), ok
+}
+
+func appendUsage(dst, wire []byte) (out []byte, ok bool) {
+	dst = append(dst, '{')
+	s := scanner{rest: wire}
+	for s.next() {
+		switch s.tag {
+		case usagePromptTokens:
+			dst = appendCount(dst, `"promptTokens":`, s.number)
+		case usageCompletionTokens:
+			dst = appendCount(dst, `"completionTokens":`, s.number)
+		case usageTotalTokens:
+			dst = appendCount(dst, `"totalTokens":`, s.number)
+		case usageReasoningTokens:
+			dst = appendCount(dst, `"reasoningTokens":`, s.number)
+		case usageCachedTokens:
+			dst = appendCount(dst, `"cachedTokens":`, s.number)
+		default:
+			return dst, false
+		}
+	}
+	return closeObject(dst), !s.unusual
+}
+
+// The members of an object are each followed by a comma; closeObject takes back
+// the last one.
+func closeObject(dst []byte) []byte {
+	if last := len(dst) - 1; dst[last] == ',' {
+		dst[last] = '}'
+		return dst
+	}
+	return append(dst, '}')
+}
+
+// appendCount appends a member that is an int32, or nothing for 0. An int32 is
+// the low half of what is on the wire.
+func appendCount(dst []byte, name string, number uint64) []byte {
+	if int32(number) == 0 {
+		return dst
+	}
+	dst = append(dst, name...)
+	dst = strconv.AppendInt(dst, int64(int32(number)), 10)
+	return append(dst, ',')
+}
+
+// appendText appends a member that is a string, or nothing for an empty one.
+func appendText(dst []byte, name string, text []byte) (out []byte, ok bool) {
+	if len(text) == 0 {
+		return dst, true
+	}
+	if !utf8.Valid(text) {
+		return dst, false
+	}
+	dst = append(dst, name...)
+	dst = appendQuoted(dst, text)
+	return append(dst, ','), true
+}
+
+// appendQuoted appends valid UTF-8 as a JSON string. Beside what JSON needs it
+// escapes U+2028 and U+2029: clients that split the stream with Python's
+// splitlines take them for line ends (httpx-sse#34), and so did JavaScript before
+// ES2019.
+func appendQuoted(dst, text []byte) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	start := 0 // of what is not copied yet
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if !special[c] {
+			continue
+		}
+		if c == 0xE2 {
+			// U+2028 is E2 80 A8, U+2029 is E2 80 A9. In valid UTF-8 two bytes follow.
+			if text[i+1] != 0x80 || text[i+2]&^1 != 0xA8 {
+				continue
+			}
+			dst = append(dst, text[start:i]...)
+			dst = append(dst, `\u202`...)
+			dst = append(dst, hex[text[i+2]&0xF])
+			i += 2
+			start = i + 1
+			continue
+		}
+		dst = append(dst, text[start:i]...)
+		start = i + 1
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, `\n`...)
+		case '\r':
+			dst = append(dst, `\r`...)
+		case '\t':
+			dst = append(dst, `\t`...)
+		case '\b':
+			dst = append(dst, `\b`...)
+		case '\f':
+			dst = append(dst, `\f`...)
+		default:
+			dst = append(dst, `\u00`...)
+			dst = append(dst, hex[c>>4], hex[c&0xF])
+		}
+	}
+	dst = append(dst, text[start:]...)
+	return append(dst, '"')
+}
+
+// special has the bytes at which appendQuoted must look twice.
+var special = func() (t [256]bool) {
+	for c := range 0x20 {
+		t[c] = true
+	}
+	t['"'], t['\\'], t[0xE2] = true, true, true
+	return t
+}()
+
+// A scanner goes through the fields of one message.
+type scanner struct {
+	rest   []byte
+	tag    byte
+	number uint64 // of a varint field
+	bytes  []byte // of a length-delimited field
+
+	seen    uint16 // a bit for each field number so far
+	unusual bool   // why next returned false, if not for the end
+}
+
+// next moves on to the next field. It stops at the end, and at what is unusual.
+func (s *scanner) next() bool {
+	if len(s.rest) == 0 {
+		return false
+	}
+	// The first byte of a longer tag is taken for a tag that no message has.
+	s.tag = s.rest[0]
+	bit := uint16(1) << (s.tag >> 3)
+	if s.seen&bit != 0 {
+		s.unusual = true
+		return false
+	}
+	s.seen |= bit
+	return s.take()
+}
+
+// again moves on to the next field if it is another of the same repeated field.
+func (s *scanner) again() bool {
+	return len(s.rest) > 0 && s.rest[0] == s.tag && s.take()
+}
+
+func (s *scanner) take() bool {
+	var n int
+	switch s.tag & 7 {
+	case varint:
+		s.number, n = protowire.ConsumeVarint(s.rest[1:])
+	case length:
+		s.bytes, n = protowire.ConsumeBytes(s.rest[1:])
+	default:
+		n = -1
+	}
+	if n < 0 {
+		s.unusual = true
+		return false
+	}
+	s.rest = s.rest[1+n:]
+	return true
+}
