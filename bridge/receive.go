@@ -81,9 +81,12 @@ func (f *feed) receive(ctx context.Context, c call) {
 		return
 	}
 	if md, err := stream.Header(); err == nil && len(md) > 0 {
-		f.mu.Lock()
-		f.id = completionID(md)
-		f.mu.Unlock()
+		// The id goes into headers and blocks as it is: not one that breaks them.
+		if id := completionID(md); validID(id) {
+			f.mu.Lock()
+			f.id = id
+			f.mu.Unlock()
+		}
 	}
 	for f.wait(ctx) {
 		if err := stream.RecvMsg(f); err != nil {
@@ -92,6 +95,11 @@ func (f *feed) receive(ctx context.Context, c call) {
 		}
 	}
 	f.finish(context.Cause(ctx))
+}
+
+func validID(id string) bool {
+	_, _, err := sse.ParseID(sse.FormatID(id, 0))
+	return err == nil
 }
 
 // wait waits until there is room for more, and reports false when ctx is done.

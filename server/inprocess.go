@@ -124,14 +124,15 @@ func (s *stream) sendHeader() error {
 func (s *stream) next() (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.clientContext.Err(); err != nil && s.yield == nil { // too late to begin
+		return nil, status.FromContextError(err).Err()
+	}
 	m, ok := s.resume()
 	switch {
 	case ok:
 		return m, nil
 	case s.err != nil:
 		return nil, clientError(s.err)
-	case s.clientContext.Err() != nil && s.yield == nil: // it was never run
-		return nil, status.FromContextError(s.clientContext.Err()).Err()
 	}
 	return nil, io.EOF
 }

@@ -18,7 +18,7 @@ type watchdog struct {
 	cancel      context.CancelCauseFunc
 	first, idle time.Duration
 	start       time.Time
-	last        atomic.Int64 // when the last chunk came, since start; 0: none yet
+	last        atomic.Int64 // when the last chunk came, in ns since start, plus 1; 0: none yet
 	timer       *time.Timer
 }
 
@@ -29,7 +29,7 @@ func newWatchdog(cancel context.CancelCauseFunc, first, idle time.Duration) *wat
 }
 
 func (w *watchdog) feed() {
-	if w.last.Swap(max(1, int64(time.Since(w.start)))) == 0 {
+	if w.last.Swap(int64(time.Since(w.start))+1) == 0 {
 		w.timer.Reset(w.idle)
 	}
 }
@@ -37,12 +37,12 @@ func (w *watchdog) feed() {
 func (w *watchdog) stop() { w.timer.Stop() }
 
 func (w *watchdog) bark() {
-	last := time.Duration(w.last.Load())
+	last := w.last.Load()
 	if last == 0 {
 		w.cancel(failure.New(failure.FirstTokenTimeout, "the upstream did not begin to answer within %v", w.first))
 		return
 	}
-	if left := w.idle - (time.Since(w.start) - last); left > 0 {
+	if left := w.idle - (time.Since(w.start) - time.Duration(last-1)); left > 0 {
 		w.timer.Reset(left)
 		return
 	}
