@@ -18,7 +18,7 @@ const lastEventIDHeader = "Last-Event-ID"
 func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]string) {
 	form := negotiate(r.Header)
 	if form == "" {
-		b.writeError(w, r, invalid(http.StatusNotAcceptable, codes.InvalidArgument,
+		b.writeError(w, r, invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept",
 			"accept %s for the events of a completion or %s for the whole of it", eventStream, jsonType))
 		return
 	}
@@ -54,7 +54,7 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 // resume serves GET /v1/completions/{id}/events.
 func (b *Bridge) resume(w http.ResponseWriter, r *http.Request, params map[string]string) {
 	if negotiate(r.Header) != eventStream {
-		b.writeError(w, r, invalid(http.StatusNotAcceptable, codes.InvalidArgument, "accept %s: events have no other form", eventStream))
+		b.writeError(w, r, invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept", "accept %s: events have no other form", eventStream))
 		return
 	}
 	last := r.Header.Get(lastEventIDHeader)
@@ -65,7 +65,7 @@ func (b *Bridge) resume(w http.ResponseWriter, r *http.Request, params map[strin
 	if last != "" {
 		var err error
 		if from, err = readCursor(last); err == nil && from.id != params["id"] {
-			err = invalid(http.StatusBadRequest, codes.InvalidArgument, "the last event id is not of the completion %s", clip(params["id"]))
+			err = invalid(http.StatusBadRequest, codes.InvalidArgument, lastEventIDHeader, "the last event id is not of the completion %s", clip(params["id"]))
 		}
 		if err != nil {
 			b.writeError(w, r, err)

@@ -24,12 +24,16 @@ const domain = "completion.v1"
 // slowReader is the one reason that ends a reader's stream, not the completion.
 const slowReader = "SLOW_READER"
 
-// invalid returns an error for a request that the bridge itself refuses.
-func invalid(httpStatus int, code codes.Code, format string, args ...any) error {
+// invalid returns an error for a request that the bridge itself refuses. The
+// field is the part of the request that is wrong: a header, "body", "path".
+func invalid(httpStatus int, code codes.Code, field, format string, args ...any) error {
+	s := status.Newf(code, format, args...)
 	return &runtime.HTTPStatusError{
 		HTTPStatus: httpStatus,
-		Err: withDetails(status.Newf(code, format, args...),
-			&errdetails.ErrorInfo{Reason: "INVALID_REQUEST", Domain: domain}).Err(),
+		Err: withDetails(s,
+			&errdetails.ErrorInfo{Reason: "INVALID_REQUEST", Domain: domain},
+			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: s.Message()}}},
+		).Err(),
 	}
 }
 

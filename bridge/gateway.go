@@ -86,11 +86,11 @@ func routingError(w http.ResponseWriter, r *http.Request, code int) error {
 	case http.StatusMethodNotAllowed:
 		allow := methods(r.URL.Path)
 		w.Header().Set("Allow", allow)
-		return invalid(code, codes.Unimplemented, "%s takes %s, not %s", r.URL.Path, allow, r.Method)
+		return invalid(code, codes.Unimplemented, "method", "%s takes %s, not %s", r.URL.Path, allow, r.Method)
 	case http.StatusNotFound:
-		return invalid(code, codes.NotFound, "there is no %s here: see /openapi.json for what there is", r.URL.Path)
+		return invalid(code, codes.NotFound, "path", "there is no %s here: see /openapi.json for what there is", r.URL.Path)
 	}
-	return invalid(code, codes.InvalidArgument, "the path cannot be read")
+	return invalid(code, codes.InvalidArgument, "path", "the path cannot be read")
 }
 
 // completionID returns the completion that the server's header names, or "".

@@ -141,7 +141,7 @@ func (f *feed) UnmarshalBinary(wire []byte) error {
 	var event sse.Event
 	var err error
 	if *f.blocks, event, err = sse.AppendEvent(*f.blocks, f.id, wire, retry); err != nil {
-		return err
+		return err // which ends the stream; blocks that came before are still good
 	}
 	f.begun, f.last, f.terminal = true, event.Sequence, event.Terminal
 	signal(f.news)
@@ -173,6 +173,10 @@ func (f *feed) take() (*[]byte, state) {
 	defer f.mu.Unlock()
 	blocks := f.blocks
 	f.blocks = nil
+	if blocks != nil && len(*blocks) == 0 { // of an event that could not be read
+		release(blocks)
+		blocks = nil
+	}
 	signal(f.space)
 	return blocks, f.state()
 }

@@ -37,11 +37,11 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*completionv1.Completi
 	}
 	req := &completionv1.CompletionRequest{}
 	if err := (protojson.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(body, req); err != nil {
-		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "the body is not the JSON of a completion request: %s", plain(err))
+		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is not the JSON of a completion request: %s", plain(err))
 	}
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
 		if had := req.GetIdempotencyKey(); had != "" && had != key {
-			return nil, invalid(http.StatusBadRequest, codes.InvalidArgument,
+			return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "Idempotency-Key",
 				"the Idempotency-Key header and the body's idempotency_key differ: send one")
 		}
 		req.IdempotencyKey = key
@@ -53,7 +53,7 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*completionv1.Completi
 // text/event-stream, which a well-known post on POST and server-sent events sends.
 func checkContentType(h http.Header) error {
 	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "send the body as it is, not as %s", encoding)
+		return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Encoding", "send the body as it is, not as %s", encoding)
 	}
 	contentType := h.Get("Content-Type")
 	if contentType == "" {
@@ -62,7 +62,7 @@ func checkContentType(h http.Header) error {
 	if t, _, err := mime.ParseMediaType(contentType); err == nil && (t == jsonType || t == eventStream) {
 		return nil
 	}
-	return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument,
+	return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Type",
 		"send JSON with the header Content-Type: application/json, not %q", contentType)
 }
 
@@ -75,11 +75,11 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, invalid(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "the body must have at most %d bytes", tooLarge.Limit)
+		return nil, invalid(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "body", "the body must have at most %d bytes", tooLarge.Limit)
 	case err != nil:
-		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "the body did not arrive whole")
+		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body did not arrive whole")
 	case len(bytes.TrimSpace(body)) == 0:
-		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "the body is empty: send a completion request in JSON")
+		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is empty: send a completion request in JSON")
 	}
 	return body, nil
 }
@@ -100,7 +100,7 @@ type cursor struct {
 func readCursor(value string) (cursor, error) {
 	id, sequence, err := sse.ParseID(value)
 	if err != nil {
-		return cursor{}, invalid(http.StatusBadRequest, codes.InvalidArgument, "%q is not the id of an event: %v", clip(value), err)
+		return cursor{}, invalid(http.StatusBadRequest, codes.InvalidArgument, lastEventIDHeader, "%q is not the id of an event: %v", clip(value), err)
 	}
 	return cursor{id, sequence}, nil
 }
