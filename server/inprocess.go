@@ -237,22 +237,31 @@ type withoutValues struct{ context.Context }
 
 func (withoutValues) Value(any) any { return nil }
 
-// transfer gives the message from to the one to.
+// transfer gives the message from to the one to. A side that is no message but
+// bytes makes bytes of the other one.
 func transfer(to, from any) error {
-	if encoded, ok := from.(stdencoding.BinaryMarshaler); ok {
-		b, err := encoded.MarshalBinary()
-		if err != nil {
-			return err
-		}
-		if raw, ok := to.(stdencoding.BinaryUnmarshaler); ok {
-			return raw.UnmarshalBinary(b)
-		}
-		return proto.Unmarshal(b, to.(proto.Message))
+	encoded, fromBytes := from.(stdencoding.BinaryMarshaler)
+	raw, toBytes := to.(stdencoding.BinaryUnmarshaler)
+	if !fromBytes && !toBytes {
+		message := to.(proto.Message)
+		proto.Reset(message)
+		proto.Merge(message, from.(proto.Message))
+		return nil
 	}
-	message := to.(proto.Message)
-	proto.Reset(message)
-	proto.Merge(message, from.(proto.Message))
-	return nil
+	var b []byte
+	var err error
+	if fromBytes {
+		b, err = encoded.MarshalBinary()
+	} else {
+		b, err = proto.Marshal(from.(proto.Message))
+	}
+	if err != nil {
+		return err
+	}
+	if toBytes {
+		return raw.UnmarshalBinary(b)
+	}
+	return proto.Unmarshal(b, to.(proto.Message))
 }
 
 // clientError is the status that err is on the other side of a connection.

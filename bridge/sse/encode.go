@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,10 +83,12 @@ func appendUnusual(dst, wire []byte) ([]byte, Event, error) {
 		return dst, Event{}, fmt.Errorf("encode event: %w", err)
 	}
 	// protojson puts in spaces at random, lest anyone rely on its bytes, and leaves
-	// U+2028 as it is. encoding/json mends both.
+	// U+2028 as it is. encoding/json mends both, and leaves U+0085.
 	if data, err = json.Marshal(json.RawMessage(data)); err != nil {
 		return dst, Event{}, fmt.Errorf("compact event: %w", err)
 	}
+
+	data = bytes.ReplaceAll(data, []byte("\u0085"), []byte(`\u0085`))
 
 	dst = append(dst, "event: "...)
 	dst = append(dst, kind.Name()...)

@@ -92,9 +92,9 @@ func TestAppendEvent(t *testing.T) {
 		},
 		{
 			name:  "created by the long way",
-			event: created(1, &completionv1.Created{Model: "a\u2028b\nc"}),
+			event: created(1, &completionv1.Created{Model: "a\u2028b\nc\u0085d"}),
 			want: "event: created\n" +
-				`data: {"sequence":1,"created":{"model":"a\u2028b\nc"}}` +
+				`data: {"sequence":1,"created":{"model":"a\u2028b\nc\u0085d"}}` +
 				"\nid: " + testID + "_1\n\n",
 		},
 		{
@@ -305,7 +305,7 @@ func TestTextRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%.40q: %v", text, err)
 			}
-			if strings.ContainsAny(string(block), "\r\u2028\u2029\x00") {
+			if strings.ContainsAny(string(block), "\r\u0085\u2028\u2029\x00") {
 				t.Errorf("%.40q: not escaped: %q", text, block)
 			}
 			var got completionv1.CompletionEvent
@@ -469,7 +469,7 @@ func checkEvent(t *testing.T, wire []byte, retry time.Duration) {
 	if retry > 0 {
 		lines++
 	}
-	if n := bytes.Count(block, []byte("\n")); n != lines || strings.ContainsAny(string(block), "\r\u2028\u2029") {
+	if n := bytes.Count(block, []byte("\n")); n != lines || strings.ContainsAny(string(block), "\r\u0085\u2028\u2029") {
 		t.Errorf("%d line ends, want %d: %q", n, lines, block)
 	}
 }

@@ -226,9 +226,8 @@ func appendText(dst []byte, name string, text []byte) (out []byte, ok bool) {
 }
 
 // appendQuoted appends valid UTF-8 as a JSON string. Beside what JSON needs it
-// escapes U+2028 and U+2029: clients that split the stream with Python's
-// splitlines take them for line ends (httpx-sse#34), and so did JavaScript before
-// ES2019.
+// escapes U+0085, U+2028 and U+2029: clients that split the stream with Python's
+// splitlines take them for line ends (httpx-sse#34, langgenius/dify#39008).
 func appendQuoted(dst, text []byte) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
@@ -236,6 +235,16 @@ func appendQuoted(dst, text []byte) []byte {
 	for i := 0; i < len(text); i++ {
 		c := text[i]
 		if !special[c] {
+			continue
+		}
+		if c == 0xC2 {
+			if text[i+1] != 0x85 {
+				continue
+			}
+			dst = append(dst, text[start:i]...)
+			dst = append(dst, `\u0085`...)
+			i++
+			start = i + 1
 			continue
 		}
 		if c == 0xE2 {
@@ -279,7 +288,7 @@ var special = func() (t [256]bool) {
 	for c := range 0x20 {
 		t[c] = true
 	}
-	t['"'], t['\\'], t[0xE2] = true, true, true
+	t['"'], t['\\'], t[0xC2], t[0xE2] = true, true, true, true
 	return t
 }()
 
