@@ -1,0 +1,167 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/server/engine"
+	"github.com/sluice-sse/sluice/server/failure"
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// listen serves a fixture's server on a socket and returns a connection to it, and
+// what stops it.
+func (f *fixture) listen(t *testing.T, writeTimeout time.Duration) (*grpc.ClientConn, func(context.Context)) {
+	t.Helper()
+	g, h := Register(f.server, writeTimeout)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(l) }()
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		g.Stop()
+		<-served
+	})
+	return conn, func(ctx context.Context) { Stop(ctx, f.server, g, h) }
+}
+
+// A reader that takes nothing is let go, holds up nobody, and can resume where it
+// stopped.
+func TestSlowReader(t *testing.T) {
+	const events = 2000
+	kilobyte := strings.Repeat("x", 1024)
+	var closed chan struct{}
+	f := newFixture(t, script(func(_ context.Context, emit func(*engine.Chunk) error) error {
+		for range events {
+			if err := emit(text(kilobyte)); err != nil {
+				return err
+			}
+		}
+		return emit(stopped)
+	}), func(c *Config) {
+		closed = make(chan struct{}, 3)
+		c.Journal = &closings{c.Journal, closed}
+	})
+	conn, _ := f.listen(t, 100*time.Millisecond)
+	client := completionv1.NewCompletionServiceClient(conn)
+	id, s := f.streamFrom(t, client)
+
+	// The completion ends, and another reader has all of it, meanwhile.
+	if got := count(t, f.resume(t, t.Context(), id, 0)); got != events+2 {
+		t.Errorf("another reader got %d events", got)
+	}
+	<-closed // the other reader's
+	<-closed // the slow one's, though it still takes nothing
+	var last int32
+	var err error
+	for err == nil {
+		var e *completionv1.CompletionEvent
+		if e, err = s.Recv(); err == nil {
+			last = e.GetSequence()
+		}
+	}
+	if reason(err) != failure.SlowReader || status.Code(err) != codes.ResourceExhausted || last == 0 || last > events {
+		t.Fatalf("after event %d: %v", last, err)
+	}
+	rest, err := client.ResumeCompletion(t.Context(), &completionv1.ResumeCompletionRequest{Id: id, AfterSequence: last})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := count(t, rest); got != events+2-int(last) {
+		t.Errorf("%d events after %d", got, last)
+	}
+}
+
+func (f *fixture) streamFrom(t *testing.T, client completionv1.CompletionServiceClient) (string, eventStream) {
+	t.Helper()
+	s, err := client.StreamCompletion(t.Context(), prompt("x"))
+	return header(t, s, err), s
+}
+
+// closings is a journal that tells when a reader of it is closed.
+type closings struct {
+	journal.Journal
+	closed chan struct{}
+}
+
+type closing struct {
+	journal.Reader
+	closed chan struct{}
+}
+
+func (c *closings) Read(ctx context.Context, id string, after int32) (journal.Reader, error) {
+	r, err := c.Journal.Read(ctx, id, after)
+	return &closing{r, c.closed}, err
+}
+
+func (c *closing) Close() {
+	c.Reader.Close()
+	c.closed <- struct{}{}
+}
+
+func count(t *testing.T, s eventStream) (n int) {
+	t.Helper()
+	for {
+		_, err := s.Recv()
+		if err == io.EOF {
+			return n
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+}
+
+func TestHealth(t *testing.T) {
+	f := newFixture(t, silent())
+	conn, _ := f.listen(t, time.Minute)
+	for _, name := range []string{"", "completion.v1.CompletionService"} {
+		resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
+		if err != nil || resp.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("%q: %v, %v", name, resp, err)
+		}
+	}
+}
+
+// The end of a drain is the end of the running completions, which their readers
+// get before the server goes.
+func TestStop(t *testing.T) {
+	f := newFixture(t, silent(begun, text("a")))
+	conn, stop := f.listen(t, time.Minute)
+	_, s := f.streamFrom(t, completionv1.NewCompletionServiceClient(conn))
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop(ctx)
+	}()
+	for range 2 {
+		if _, err := s.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if got, err := read(s); got != "" || reason(err) != failure.Draining {
+		t.Errorf("got %q, %v", got, err)
+	}
+	<-stopped
+}
