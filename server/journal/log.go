@@ -96,8 +96,7 @@ func (l *log) trim() int {
 	defer l.mu.Unlock()
 	p := &l.pages[len(l.pages)-1]
 	slack := cap(p.data) - len(p.data)
-	p.data = slices.Clip(append(make([]byte, 0, len(p.data)), p.data...))
-	l.pages = slices.Clip(l.pages)
+	p.data = append(make([]byte, 0, len(p.data)), p.data...)
 	return slack
 }
 
@@ -107,6 +106,11 @@ func (l *log) drop() {
 	defer l.mu.Unlock()
 	l.pages, l.gone = nil, true
 	l.wake()
+}
+
+// names returns how much its names take, which stay as long as it is known.
+func (l *log) names() int64 {
+	return int64(len(l.ID) + len(l.Principal) + len(l.Key) + len(l.Model))
 }
 
 // info returns what is known of the completion, and whether the pages are gone.
@@ -180,6 +184,8 @@ func (r *reader) look() ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
+	case l.ended && r.last == l.last: // also when the pages went since
+		return nil, io.EOF
 	case l.gone:
 		return nil, ErrExpired
 	case r.last < l.last:
@@ -187,8 +193,6 @@ func (r *reader) look() ([]byte, error) {
 			r.page, r.offset = r.page+1, 0
 		}
 		return l.pages[r.page].data[r.offset:], nil
-	case l.ended:
-		return nil, io.EOF
 	}
 	// A wake that came while ctx was done, and was not taken, is not for later.
 	select {

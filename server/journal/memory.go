@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// What the journal counts for a completion beside its pages: its log, its places
-// in maps and queues, and room for its last entry.
+// What the journal counts for a completion beside its pages and names: its log,
+// its places in maps and queues, and room for its last entry.
 const (
 	logCost  = 1 << 10
-	goneCost = 256 // of one whose entries are gone
+	goneCost = 448 // of one whose entries are gone
 )
 
 // MemoryConfig bounds a Memory. A zero field takes its default.
@@ -72,10 +72,10 @@ func (m *Memory) Create(_ context.Context, c Completion) (Writer, Completion, er
 	if holder := m.keys[claim{c.Principal, c.Key}]; c.Key != "" && holder != nil {
 		return nil, holder.Completion, nil
 	}
-	if !m.reserve(logCost) {
+	l := &log{Completion: c}
+	if !m.reserve(logCost + l.names()) {
 		return nil, Completion{}, ErrFull
 	}
-	l := &log{Completion: c}
 	m.logs[c.ID] = l
 	if c.Key != "" {
 		m.keys[claim{c.Principal, c.Key}] = l
@@ -186,7 +186,7 @@ func (m *Memory) dropFirst() {
 // forgetFirst forgets the log whose pages went first.
 func (m *Memory) forgetFirst() {
 	l := m.gone.pop()
-	m.bytes -= goneCost
+	m.bytes -= goneCost + l.names()
 	delete(m.logs, l.ID)
 	if c := (claim{l.Principal, l.Key}); m.keys[c] == l {
 		delete(m.keys, c)
