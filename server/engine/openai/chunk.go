@@ -1,0 +1,245 @@
+package openai
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/server/engine"
+	"github.com/sluice-sse/sluice/server/failure"
+)
+
+// stream makes the chunks of one generation from the events of its upstream.
+type stream struct {
+	engine      *Engine
+	question    question
+	contentType string // as the upstream gave it
+	events      events
+	finished    bool // there was a finish reason
+	calls       callIndex
+
+	chunk engine.Chunk // the two are used again for each chunk
+	delta completionv1.Delta
+}
+
+// run emits what the upstream sends until that ends. It returns nil at [DONE] and
+// at the end of the stream, whatever has come by then.
+func (s *stream) run(ctx context.Context, emit func(*engine.Chunk) error) error {
+	switch s.events.first() {
+	case '{', '[', '<': // no line of an event stream begins so
+		return s.noStream(ctx)
+	}
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		data, err := s.events.next()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return s.broken(ctx, err)
+		}
+		data = bytes.TrimSpace(data)
+		switch {
+		case len(data) == 0:
+			continue
+		case string(data) == "[DONE]":
+			return nil
+		}
+		wire, err := decode(data)
+		switch {
+		case err != nil && s.events.cut:
+			return s.broken(ctx, err)
+		case err != nil:
+			return s.unavailable("the upstream sent what is no chunk", fmt.Errorf("decode a chunk: %w", err))
+		}
+		if err := s.refused(wire, data); err != nil {
+			return err
+		}
+		if wire.Choices == nil && wire.Usage == nil {
+			continue // a ping, or what else a server may think of
+		}
+		if err := emit(s.translate(wire)); err != nil {
+			return err
+		}
+	}
+}
+
+// broken is for a stream that did not come to its own end.
+func (s *stream) broken(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, errEventTooLong):
+		return s.unavailable("the upstream sent more in one event than can be taken", err)
+	case s.finished: // the answer is complete: what is lost is the usage at most
+		return nil
+	}
+	return failure.New(failure.UpstreamTruncated, "the upstream broke off in the middle of its answer").
+		WithCause(s.engine.cause("read the stream: " + err.Error()))
+}
+
+// noStream is for a success that is not an event stream: an error under a status
+// of 200, a whole completion from a server that does not stream, a page of a
+// proxy's.
+func (s *stream) noStream(ctx context.Context) error {
+	body, err := io.ReadAll(io.LimitReader(s.events.rest(), maxErrorBody))
+	if err != nil {
+		return s.broken(ctx, err)
+	}
+	said := &refusal{status: 200, body: body}
+	if said.parse() {
+		return s.engine.refused(said, s.question)
+	}
+	// The body may hold the text of a completion, which is not for the log.
+	return s.unavailable("the upstream answered without streaming", fmt.Errorf("content type %q", s.contentType))
+}
+
+// refused returns the error that stands in a chunk, or nil.
+func (s *stream) refused(wire *wireChunk, data []byte) error {
+	if isError(wire.Error) || wire.Object == "error" {
+		said := &refusal{status: 200, body: data}
+		said.parse()
+		return s.engine.refused(said, s.question)
+	}
+	for _, c := range wire.Choices {
+		switch c.FinishReason {
+		case "error", "insufficient_system_resource": // OpenRouter; DeepSeek
+			return s.unavailable("the upstream failed in the middle of its answer", errors.New("finish reason "+c.FinishReason))
+		}
+	}
+	return nil
+}
+
+func (s *stream) unavailable(message string, cause error) error {
+	return failure.New(failure.UpstreamUnavailable, "%s", message).WithCause(s.engine.cause(cause.Error()))
+}
+
+// translate returns a chunk that holds until the next call. There is one choice,
+// as only one is asked for.
+func (s *stream) translate(wire *wireChunk) *engine.Chunk {
+	s.chunk = engine.Chunk{Model: wire.Model, Usage: usageOf(wire.Usage)}
+	d := &s.delta
+	d.Text, d.Reasoning, d.Refusal, d.ToolCalls = "", "", "", d.ToolCalls[:0]
+	for i := range wire.Choices {
+		c := &wire.Choices[i]
+		if c.Index != 0 {
+			continue
+		}
+		d.Text += c.Text
+		if c.Delta != nil {
+			s.add(c.Delta)
+		} else if c.Message != nil {
+			s.add(c.Message)
+		}
+		if reason := finishReasonOf(c.FinishReason); reason != completionv1.Finished_FINISH_REASON_UNSPECIFIED {
+			s.chunk.FinishReason = reason
+			s.finished = true
+		}
+	}
+	if d.Text != "" || d.Reasoning != "" || d.Refusal != "" || len(d.ToolCalls) > 0 {
+		s.chunk.Delta = d
+	}
+	return &s.chunk
+}
+
+// add adds what an upstream's delta has to ours.
+func (s *stream) add(w *wireDelta) {
+	d := &s.delta
+	d.Text += w.Content
+	d.Refusal += w.Refusal
+	if w.ReasoningContent != "" { // where both are there, they are the same
+		d.Reasoning += w.ReasoningContent
+	} else {
+		d.Reasoning += w.Reasoning
+	}
+	for i := range w.ToolCalls {
+		s.addCall(&w.ToolCalls[i])
+	}
+	if w.FunctionCall != nil {
+		s.addCall(&wireToolCall{Index: proto.Int32(0), Function: *w.FunctionCall})
+	}
+}
+
+func (s *stream) addCall(w *wireToolCall) {
+	s.delta.ToolCalls = append(s.delta.ToolCalls, &completionv1.ToolCall{
+		Index:     proto.Int32(s.calls.of(w)),
+		Id:        w.ID,
+		Name:      w.Function.Name,
+		Arguments: w.Function.Arguments,
+	})
+}
+
+// callIndex finds out to which call a piece without an index belongs.
+type callIndex struct {
+	last  int32  // the call of the piece before
+	count int32  // one more than the highest index so far
+	id    string // of the call last, where it has one
+	named bool   // the call last has a name
+}
+
+// of returns the index of the call that a piece belongs to. Without one, a piece
+// with a new id, or with a second name and no id, begins the next call; any other
+// goes on with the last.
+func (x *callIndex) of(w *wireToolCall) int32 {
+	at := x.last
+	switch {
+	case w.Index != nil && *w.Index >= 0 && *w.Index < math.MaxInt32:
+		at = *w.Index
+	case x.count == 0: // the first is 0
+	case w.ID != "" && w.ID != x.id, w.ID == "" && w.Function.Name != "" && x.named:
+		at = x.count
+	}
+	if at != x.last {
+		x.id, x.named = "", false
+	}
+	if w.ID != "" {
+		x.id = w.ID
+	}
+	x.named = x.named || w.Function.Name != ""
+	x.last, x.count = at, max(x.count, at+1)
+	return at
+}
+
+// finishReasonOf knows OpenAI's finish reasons, and what servers that translate
+// from others let through.
+func finishReasonOf(reason string) completionv1.Finished_FinishReason {
+	switch strings.ToLower(reason) {
+	case "", "null": // some servers write null as a string
+		return completionv1.Finished_FINISH_REASON_UNSPECIFIED
+	case "stop", "eos", "end_turn", "stop_sequence":
+		return completionv1.Finished_STOP
+	case "length", "max_tokens", "model_length":
+		return completionv1.Finished_LENGTH
+	case "tool_calls", "function_call":
+		return completionv1.Finished_TOOL_CALLS
+	case "content_filter":
+		return completionv1.Finished_CONTENT_FILTER
+	}
+	return completionv1.Finished_OTHER
+}
+
+// usageOf returns nil for a usage that is all zero: Ollama has one in every chunk
+// of a legacy completion but the last.
+func usageOf(w *wireUsage) *completionv1.Usage {
+	if w == nil || *w == (wireUsage{}) {
+		return nil
+	}
+	return &completionv1.Usage{
+		PromptTokens:     count(w.PromptTokens),
+		CompletionTokens: count(w.CompletionTokens),
+		TotalTokens:      count(w.TotalTokens),
+		ReasoningTokens:  count(w.CompletionTokensDetails.ReasoningTokens),
+		CachedTokens:     count(w.PromptTokensDetails.CachedTokens),
+	}
+}
+
+func count(n int64) int32 { return int32(min(max(n, 0), math.MaxInt32)) }

@@ -1,0 +1,219 @@
+package openai
+
+import (
+	"bytes"
+	"errors"
+	"io"
+)
+
+const (
+	// minBuffer is what a stream begins with: many are idle for most of their life.
+	minBuffer = 4 << 10
+	// maxRead bounds what is read ahead, and with it the cost of looking for a
+	// line end that is not there.
+	maxRead = 32 << 10
+	// maxEvent bounds a line, and the data of an event.
+	maxEvent = 8 << 20
+)
+
+var errEventTooLong = errors.New("an event is longer than 8 MiB")
+
+// events reads the data of an event stream: WHATWG HTML section 9.2.6, of which
+// it leaves out everything but data. It reads no further than the event that it
+// returns needs, and once its buffers have grown to what the stream has in it, it
+// allocates nothing. The zero value with r set is ready to use.
+//
+// It bends the section for upstreams that are careless about blank lines:
+//
+//   - The end of the stream ends a line and an event, too.
+//   - Data lines that cannot belong to one JSON value are events of their own.
+type events struct {
+	r io.Reader
+
+	buf        []byte // buf[start:end] is read and not yet taken
+	start, end int
+	seen       int   // there is no line end in buf[start:seen]
+	stop       int   // where the line that peek returned ends
+	err        error // what r ended with
+
+	begun   bool // the first line has been looked at
+	afterCR bool // a LF at start belongs to the line end before it
+	data    []byte
+	cut     bool // it was the end of the stream that ended the last event
+}
+
+// next returns the data of the next event, which may be empty and holds until the
+// next call. At the end of the stream it returns io.EOF; it may also return
+// errEventTooLong, and errors of the reader, before which it drops an event that
+// is not complete.
+func (e *events) next() ([]byte, error) {
+	e.data = e.data[:0]
+	some := false // the event has data
+	var last byte // of that, what is not white space
+	for {
+		line, err := e.peek()
+		if err == io.EOF && some {
+			e.cut = true
+			return e.data, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		value, isData := dataOf(line)
+		text := bytes.TrimSpace(value)
+		switch {
+		case isData && apart(last, text):
+			return e.data, nil // and this line is the next event's
+		case isData:
+			if len(e.data)+len(value) >= maxEvent {
+				return nil, errEventTooLong
+			}
+			if some {
+				e.data = append(e.data, '\n')
+			}
+			e.data, some = append(e.data, value...), true
+			if len(text) > 0 {
+				last = text[len(text)-1]
+			}
+		case len(line) == 0 && some:
+			e.take()
+			return e.data, nil
+		}
+		e.take()
+	}
+}
+
+// ended tells whether the reader has come to its end already.
+func (e *events) ended() bool { return e.err == io.EOF }
+
+// first returns the stream's first byte that is not white space, without taking
+// it, or 0 when there is none.
+func (e *events) first() byte {
+	for {
+		if text := bytes.TrimLeft(e.buf[e.start:e.end], " \t\r\n"); len(text) > 0 {
+			return text[0]
+		}
+		if e.fill() != nil {
+			return 0
+		}
+	}
+}
+
+// rest returns what is not yet taken, whatever it is.
+func (e *events) rest() io.Reader {
+	read := bytes.NewReader(e.buf[e.start:e.end])
+	if e.err != nil {
+		return read
+	}
+	return io.MultiReader(read, e.r)
+}
+
+// dataOf returns the value of a line whose field is data.
+func dataOf(line []byte) ([]byte, bool) {
+	value, ok := bytes.CutPrefix(line, []byte("data"))
+	if !ok || len(value) == 0 {
+		return value, ok
+	}
+	if value[0] != ':' {
+		return nil, false
+	}
+	value = value[1:]
+	if len(value) > 0 && value[0] == ' ' {
+		value = value[1:]
+	}
+	return value, true
+}
+
+// apart tells whether a line cannot go on with the JSON value before it: where a
+// value has } or ] and then { or [, there is a comma between.
+func apart(last byte, line []byte) bool {
+	return (last == '}' || last == ']') && len(line) > 0 && (line[0] == '{' || line[0] == '[')
+}
+
+// peek returns the next line, without its end, which is LF, CRLF or CR. After a
+// CR it does not wait for the LF that may follow. It returns the same line until
+// take is called.
+func (e *events) peek() ([]byte, error) {
+	for {
+		if e.afterCR && e.start < e.end {
+			e.afterCR = false
+			if e.buf[e.start] == '\n' {
+				e.start++
+				e.seen = e.start
+			}
+		}
+		i := lineEnd(e.buf[e.seen:e.end])
+		if i >= 0 || e.err == io.EOF && e.start < e.end {
+			e.stop = e.end
+			if i >= 0 {
+				e.stop = e.seen + i
+			}
+			e.seen = e.stop
+			if !e.begun {
+				e.begun = true
+				if bytes.HasPrefix(e.buf[e.start:e.stop], []byte("\uFEFF")) {
+					e.start += len("\uFEFF")
+				}
+			}
+			return e.buf[e.start:e.stop], nil
+		}
+		e.seen = e.end
+		if err := e.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// take takes the line that peek returned.
+func (e *events) take() {
+	e.start = e.stop
+	if e.stop < e.end {
+		e.afterCR = e.buf[e.stop] == '\r'
+		e.start++
+	}
+	e.seen = e.start
+}
+
+// lineEnd returns where the first CR or LF is, or -1.
+func lineEnd(b []byte) int {
+	lf := bytes.IndexByte(b, '\n')
+	if lf >= 0 {
+		b = b[:lf]
+	}
+	if cr := bytes.IndexByte(b, '\r'); cr >= 0 {
+		return cr
+	}
+	return lf
+}
+
+// fill reads once, into a buffer that it makes larger only when it is full. It
+// returns nil when there is more in the buffer, or the stream has just ended with
+// a line that has no end.
+func (e *events) fill() error {
+	if e.err != nil {
+		return e.err
+	}
+	if e.start > 0 {
+		e.end = copy(e.buf, e.buf[e.start:e.end])
+		e.seen -= e.start
+		e.start = 0
+	}
+	if e.end == len(e.buf) {
+		if len(e.buf) >= maxEvent {
+			return errEventTooLong
+		}
+		e.buf = append(e.buf, make([]byte, max(minBuffer, len(e.buf)))...)
+	}
+	for range 100 { // as bufio has it
+		var n int
+		n, e.err = e.r.Read(e.buf[e.end:min(len(e.buf), e.end+maxRead)])
+		e.end += n
+		switch {
+		case n > 0, e.err == io.EOF && e.start < e.end:
+			return nil
+		case e.err != nil:
+			return e.err
+		}
+	}
+	return io.ErrNoProgress
+}

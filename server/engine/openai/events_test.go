@@ -1,0 +1,205 @@
+package openai
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// readAll returns the data of all events of a stream, and the error that ended it.
+func readAll(r io.Reader) ([]string, error) {
+	e := events{r: r}
+	var all []string
+	for {
+		data, err := e.next()
+		if err != nil {
+			return all, err
+		}
+		all = append(all, string(data))
+	}
+}
+
+// TestEvents goes through WHATWG HTML section 9.2.6, with its examples.
+func TestEvents(t *testing.T) {
+	for _, tc := range []struct {
+		name, stream string
+		want         []string
+	}{
+		{"nothing", "", nil},
+		{"one", "data: a\n\n", []string{"a"}},
+		{"stock example", "data: YHOO\ndata: +2\ndata: 10\n\n", []string{"YHOO\n+2\n10"}},
+		{"comment, id, space example", ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
+			[]string{"first event", "second event", " third event"}},
+		{"empty data example", "data\n\ndata\ndata\n\ndata:\n\n", []string{"", "\n", ""}},
+		{"space example", "data:test\n\ndata: test\n\n", []string{"test", "test"}},
+		{"no data", "event: a\nid: 2\n\n\n\nretry: 1\n\n", nil},
+		{"line ends", "data: a\rdata: b\r\ndata: c\n\r\ndata: d\r\r\ndata: e\n\n", []string{"a\nb\nc", "d", "e"}},
+		{"a mark at the start only", "\uFEFFdata: a\n\n\uFEFFdata: b\n\n", []string{"a"}},
+		{"colons", "data: a: b\n\n:data: c\n\ndata:: d\n\n", []string{"a: b", ": d"}},
+		{"other names", "Data: a\n\n data: b\n\ndatas: c\n\ndat: d\n\n", nil},
+		{"NUL", "data: a\x00b\n\n", []string{"a\x00b"}},
+		{"end without a blank line", "data: a\n\ndata: b\n", []string{"a", "b"}},
+		{"end without a line end", "data: a\n\ndata: b", []string{"a", "b"}},
+		{"end after a name", "data: a\n\ndata", []string{"a", ""}},
+		{"chunks apart by one newline", "data: {}\ndata: {\ndata: }\ndata: [DONE]\ndata: {}", []string{"{}", "{\n}", "[DONE]", "{}"}},
+		{"one value in lines", "data: [{},\ndata: {}]\n\ndata: {\ndata: }\n\n", []string{"[{},\n{}]", "{\n}"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := readAll(strings.NewReader(tc.stream))
+			if err != io.EOF || !slices.Equal(got, tc.want) {
+				t.Errorf("got %q, %v, want %q", got, err, tc.want)
+			}
+		})
+	}
+}
+
+// TestEventsAtOnce checks that an event is there with the byte that ends it, a CR
+// too, and not with the one after.
+func TestEventsAtOnce(t *testing.T) {
+	for _, end := range []string{"\n\n", "\r\r", "\r\n\r", "\r\n\r\n"} {
+		r, w := io.Pipe()
+		go io.WriteString(w, "data: a"+end)
+		e := events{r: r}
+		if data, err := e.next(); string(data) != "a" || err != nil {
+			t.Errorf("%q: got %q, %v", end, data, err)
+		}
+		r.Close()
+	}
+}
+
+// TestEventsBroken checks that complete events before an error count, and what
+// was being read does not.
+func TestEventsBroken(t *testing.T) {
+	for stream, want := range map[string]int{"": 0, "data: a\n\n": 1, "data: a\n\ndata: b\n": 1, "data: a\n\ndata: b": 1} {
+		for name, r := range map[string]io.Reader{
+			"after the data": io.MultiReader(strings.NewReader(stream), iotest.ErrReader(errGone)),
+			"with the data":  iotest.DataErrReader(io.MultiReader(strings.NewReader(stream), iotest.ErrReader(errGone))),
+		} {
+			if got, err := readAll(r); len(got) != want || err != errGone {
+				t.Errorf("%q, error %s: got %q, %v", stream, name, got, err)
+			}
+		}
+	}
+}
+
+// zeros is a reader that never has anything.
+type zeros struct{}
+
+func (zeros) Read([]byte) (int, error) { return 0, nil }
+
+func TestEventsLimits(t *testing.T) {
+	line := "data: " + strings.Repeat("x", 1<<20) + "\n"
+	for _, tc := range []struct {
+		name string
+		r    io.Reader
+		want error
+	}{
+		{"a long line", strings.NewReader("data: " + strings.Repeat("x", maxEvent)), errEventTooLong},
+		{"a long comment", strings.NewReader(":" + strings.Repeat("x", maxEvent)), errEventTooLong},
+		{"many lines", strings.NewReader(strings.Repeat(line, 9)), errEventTooLong},
+		{"many blank lines", repeat("data:" + strings.Repeat(" ", 16) + "\n"), errEventTooLong},
+		{"many comments", io.LimitReader(repeat(": wait\n\n"), maxEvent+1<<20), io.EOF},
+		{"no progress", zeros{}, io.ErrNoProgress},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got, err := readAll(tc.r); len(got) != 0 || !errors.Is(err, tc.want) {
+				t.Errorf("got %d events, %v, want %v", len(got), err, tc.want)
+			}
+		})
+	}
+}
+
+// repeat reads s over and over.
+func repeat(s string) io.Reader { return &repeater{s: s} }
+
+type repeater struct {
+	s  string
+	at int
+}
+
+func (r *repeater) Read(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		c := copy(p[n:], r.s[r.at:])
+		n += c
+		r.at = (r.at + c) % len(r.s)
+	}
+	return n, nil
+}
+
+func TestEventsDoNotAllocate(t *testing.T) {
+	e := events{r: repeat(": comment\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"word\"}}]}\r\n\r\n")}
+	if _, err := e.next(); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(10_000, func() { e.next() }); n != 0 {
+		t.Errorf("%v allocations an event, want 0", n)
+	}
+	if len(e.buf) != minBuffer {
+		t.Errorf("the buffer grew to %d bytes", len(e.buf))
+	}
+}
+
+// FuzzReader holds the reader, fed whole and byte by byte, against the section's
+// words put into code in the plainest way, with the two exceptions.
+func FuzzReader(f *testing.F) {
+	for _, seed := range []string{
+		"data: a\n\n", "data: a\r\rdata:b\r\n\r\n: c\n\ndata\n\n", "\uFEFFdata: a\n\n", "data: {}\ndata: {\ndata: }\ndata: [1]", "data: a\ndata: b",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		want := plainly(string(stream))
+		for name, r := range map[string]io.Reader{
+			"whole":         bytes.NewReader(stream),
+			"byte by byte":  iotest.OneByteReader(bytes.NewReader(stream)),
+			"half by half":  iotest.HalfReader(bytes.NewReader(stream)),
+			"data with EOF": iotest.DataErrReader(bytes.NewReader(stream)),
+		} {
+			if got, err := readAll(r); err != io.EOF || !slices.Equal(got, want) {
+				t.Errorf("%s: got %q, %v, want %q", name, got, err, want)
+			}
+		}
+	})
+}
+
+var lineEnds = regexp.MustCompile(`\r\n|\r|\n`)
+
+// plainly returns the data of the events of a stream.
+func plainly(stream string) []string {
+	var events, data []string
+	dispatch := func() {
+		if data == nil {
+			return
+		}
+		// Data lines that cannot belong to one value.
+		event := data[0]
+		for _, line := range data[1:] {
+			before, after := strings.TrimSpace(event), strings.TrimSpace(line)
+			if strings.ContainsAny(before[max(0, len(before)-1):], "}]") && strings.IndexAny(after, "{[") == 0 {
+				events = append(events, event)
+				event = line
+				continue
+			}
+			event += "\n" + line
+		}
+		events = append(events, event)
+		data = nil
+	}
+	for _, line := range lineEnds.Split(strings.TrimPrefix(stream, "\uFEFF"), -1) {
+		name, value, _ := strings.Cut(line, ":")
+		switch {
+		case line == "":
+			dispatch()
+		case name == "data":
+			data = append(data, strings.TrimPrefix(value, " "))
+		}
+	}
+	dispatch() // the end of the stream ends an event
+	return events
+}

@@ -1,0 +1,134 @@
+package openai
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	goopenai "github.com/sashabaranov/go-openai"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+const (
+	maxErrorBody  = 64 << 10
+	maxModelsBody = 4 << 20
+
+	// What drain reads at most, and for how long.
+	maxDrain  = 64 << 10
+	drainTime = time.Second
+)
+
+// newTransport returns the transport that all exchanges share. It is used
+// without an http.Client: that would follow redirects, and so send the key
+// wherever the upstream says.
+func newTransport(connectTimeout time.Duration) *http.Transport {
+	dialer := &net.Dialer{Timeout: connectTimeout}
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dialer.DialContext,
+		TLSHandshakeTimeout: connectTimeout,
+		// There is one upstream. The default keeps two connections to it.
+		MaxIdleConnsPerHost: 1024,
+		IdleConnTimeout:     90 * time.Second,
+		// gzip holds back what does not fill a block.
+		DisableCompression: true,
+		ForceAttemptHTTP2:  true,
+		// Without pings a connection whose peer is gone stays in use (golang/go#59690).
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+	}
+}
+
+// exchange is one HTTP exchange of go-openai's: it is the HTTPDoer of a client
+// that makes just this one. Where go-openai takes a redirect for a success and
+// reads an error without a limit, it returns a *refusal.
+type exchange struct {
+	transport http.RoundTripper
+	body      []byte // is sent instead of go-openai's; nil: go-openai's is
+	limit     int64  // of the answer's bytes; 0: none
+
+	response *http.Response // nil until there is one that is no refusal
+}
+
+// Do implements goopenai.HTTPDoer.
+func (x *exchange) Do(req *http.Request) (*http.Response, error) {
+	req.Header.Del("Connection") // go-openai sets keep-alive, which is the transport's to say
+	if x.body != nil {
+		req.ContentLength = int64(len(x.body))
+		// With GetBody the transport can start again on another connection when an
+		// idle one turns out to be closed.
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.body)), nil }
+		req.Body, _ = req.GetBody()
+	}
+	res, err := x.transport.RoundTrip(req)
+	if err != nil {
+		return nil, &unreachable{err}
+	}
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		defer res.Body.Close()
+		// A body that breaks off still says more than none.
+		said, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
+		return nil, &refusal{status: res.StatusCode, header: res.Header, body: said}
+	}
+	if x.limit > 0 {
+		res.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(res.Body, x.limit), res.Body}
+	}
+	x.response = res
+	return res, nil
+}
+
+// open has go-openai send a request and returns the answer, whose body the caller
+// closes. The error may be any of those that failed understands.
+func (e *Engine) open(ctx context.Context, req *completionv1.CompletionRequest) (*http.Response, error) {
+	body, err := newRequest(req).encode()
+	if err != nil {
+		return nil, err
+	}
+	x := &exchange{transport: e.transport, body: body}
+	client := e.client(x)
+	if req.Prompt != nil {
+		_, err = client.CreateCompletionStream(ctx, goopenai.CompletionRequest{Model: req.GetModel(), Prompt: ""})
+	} else {
+		_, err = client.CreateChatCompletionStream(ctx, checked(req))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return x.response, nil
+}
+
+// drain reads, in a goroutine of the engine's, what is left of an answer behind
+// its [DONE], so that the connection can be used again and nobody waits for that.
+// An upstream that then goes on talking, or keeps the answer open, loses its
+// connection.
+func (e *Engine) drain(body io.ReadCloser, cancel context.CancelFunc) {
+	e.drains.Go(func() {
+		defer cancel()
+		defer body.Close()
+		defer time.AfterFunc(drainTime, cancel).Stop()
+		_, _ = io.CopyN(io.Discard, body, maxDrain)
+	})
+}
+
+// unreachable is a request that got no answer.
+type unreachable struct{ error }
+
+func (u *unreachable) Unwrap() error { return u.error }
+
+// connectTimedOut tells whether it was the connection that took too long.
+func (u *unreachable) connectTimedOut() bool {
+	var timeout net.Error
+	if !errors.As(u.error, &timeout) || !timeout.Timeout() {
+		return false
+	}
+	// An established connection times out as well, when the peer is gone.
+	var op *net.OpError
+	return !errors.As(u.error, &op) || op.Op != "read" && op.Op != "write"
+}

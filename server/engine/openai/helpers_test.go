@@ -1,0 +1,77 @@
+package openai
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/server/engine"
+)
+
+// key has a slash, which has other forms in JSON and in URLs.
+const key = "sk-secret/key"
+
+// patience is how long a test waits for what must happen at once.
+const patience = 10 * time.Second
+
+// newEngine returns an engine of the configuration, which the test closes.
+func newEngine(t testing.TB, cfg Config) *Engine {
+	t.Helper()
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	return e
+}
+
+// serve returns an engine whose upstream is handler, on a loopback socket.
+func serve(t testing.TB, handler http.HandlerFunc) *Engine {
+	t.Helper()
+	srv := httptest.NewServer(handler)
+	t.Cleanup(srv.Close)
+	return newEngine(t, Config{BaseURL: srv.URL + "/v1", Key: key})
+}
+
+// chat asks model m for an answer to one message.
+func chat() *completionv1.CompletionRequest {
+	return &completionv1.CompletionRequest{
+		Model:    "m",
+		Messages: []*completionv1.Message{{Role: "user", Content: proto.String("Hi")}},
+	}
+}
+
+func ignore(*engine.Chunk) error { return nil }
+
+// within fails the test unless done is closed soon.
+func within(t testing.TB, done <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatalf("%s: not within %v", what, patience)
+	}
+}
+
+// noLeak fails the test when, after its other cleanups, there are more goroutines
+// than at the call.
+func noLeak(t *testing.T) {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	t.Cleanup(func() {
+		deadline := time.After(patience)
+		for tick := time.Tick(time.Millisecond); runtime.NumGoroutine() > before; {
+			select {
+			case <-tick:
+			case <-deadline:
+				stacks := make([]byte, 1<<20)
+				t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+			}
+		}
+	})
+}
