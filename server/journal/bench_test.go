@@ -20,7 +20,7 @@ const events = 2000 // of each completion that is measured
 // text in each delta, and the mean size of their data.
 func deltas(b *testing.B) ([]Entry, float64) {
 	b.Helper()
-	words := strings.SplitAfter(" the quick brown fox jumps over a lazy dog, and", " ")[1:]
+	words := strings.SplitAfter(" whoever comes back later finds everything exactly where somebody left it waiting", " ")[1:]
 	var all []Entry
 	total := 0
 	for s := int32(1); s <= events; s++ {

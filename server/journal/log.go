@@ -100,12 +100,11 @@ func (l *log) trim() int {
 	return slack
 }
 
-// drop lets the pages go.
+// drop lets the pages go. The completion has ended, so no reader waits.
 func (l *log) drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pages, l.gone = nil, true
-	l.wake()
 }
 
 // names returns how much its names take, which stay as long as it is known.

@@ -36,6 +36,7 @@ func (s *stream) run(ctx context.Context, emit func(*engine.Chunk) error) error 
 	case '{', '[', '<': // no line of an event stream begins so
 		return s.noStream(ctx)
 	}
+	wire := new(wireChunk)
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -54,7 +55,7 @@ func (s *stream) run(ctx context.Context, emit func(*engine.Chunk) error) error 
 		case string(data) == "[DONE]":
 			return nil
 		}
-		wire, err := decode(data)
+		err = decode(data, wire)
 		switch {
 		case err != nil && s.events.cut:
 			return s.broken(ctx, err)

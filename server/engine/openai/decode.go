@@ -16,6 +16,8 @@ type wireChunk struct {
 	Choices []wireChoice    `json:"choices"` // nil: there were none; an empty list is not nil
 	Usage   *wireUsage      `json:"usage"`
 	Error   json.RawMessage `json:"error"`
+
+	delta *wireDelta // decodeFast's, of the first choice, used again
 }
 
 type wireChoice struct {
@@ -60,20 +62,28 @@ type wireUsage struct {
 
 var errNotObject = errors.New("not a JSON object")
 
-// decode reads a chunk, with no white space around it. A field that has a type of its own is left out, for
-// encoding/json decodes the rest all the same; of those that carry text it knows
-// the other types, too.
-func decode(data []byte) (*wireChunk, error) {
-	if !bytes.HasPrefix(data, []byte("{")) {
-		return nil, errNotObject
+// decode reads a chunk, with no white space around it, into c, which it may be
+// given again. A field that has a type of its own is left out, for encoding/json
+// decodes the rest all the same; of those that carry text it knows the other
+// types, too.
+func decode(data []byte, c *wireChunk) error {
+	if decodeFast(data, c) {
+		return nil
 	}
-	c := new(wireChunk)
+	*c = wireChunk{}
+	return decodeSlowly(data, c)
+}
+
+func decodeSlowly(data []byte, c *wireChunk) error {
+	if !bytes.HasPrefix(data, []byte("{")) {
+		return errNotObject
+	}
 	err := json.Unmarshal(data, c)
 	if odd := (*json.UnmarshalTypeError)(nil); errors.As(err, &odd) {
 		c.addOdd(data)
 		err = nil
 	}
-	return c, err
+	return err
 }
 
 // addOdd adds what decode left out: content in parts, as Mistral's reasoning

@@ -1,0 +1,143 @@
+package openai
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+)
+
+// Chunks that must not take the long way, for they come in thousands.
+var plainChunks = []string{
+	`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1694268190,"model":"gpt-4o-mini","system_fingerprint":"fp_44709d6fcb","service_tier":"default","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"xYz"}`,
+	`{"id":"1","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":" world"},"finish_reason":null}]}`,
+	`{"id":"1","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":"a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\ud83d \udc00é😀"},"finish_reason":null}]}`,
+	`{"id":"1","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"reasoning_content":"hm","content":null},"logprobs":{"content":[{"token":"a","logprob":-1.5e-3,"bytes":[1]}]},"finish_reason":null}]}`,
+	`{"id":"1","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`,
+	`{"id":"1","object":"text_completion","model":"m","choices":[{"index":0,"text":"a","logprobs":null,"finish_reason":"length"}],"error":null}`,
+	` { "model" : "m" , "choices" : [ { "delta" : { "content" : "x" , "refusal" : null, "tool_calls" : null } } ] } `,
+	`{"choices":[],"prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}`,
+}
+
+// What only encoding/json may judge.
+var oddChunks = []string{
+	`{"choices":[{"delta":{"content":"x","Content":"y"}}]}`,
+	`{"choices":[{"delta":{"content":"x","content":"y"}}]}`,
+	`{"choices":[{"delta":{"content":"x"},"delta":{"refusal":"y"}}]}`,
+	`{"choices":[{"delta":{"c\u006fntent":"x"}}]}`,
+	"{\"choices\":[{\"delta\":{\"content\":\"\xff\"}}]}",
+	"{\"choices\":[{\"delta\":{\"content\":\"\n\"}}]}",
+	`{"choices":[{"delta":{"content":"\x"}}]}`,
+	`{"choices":[{"delta":{"content":"\u12g4"}}]}`,
+	`{"choices":[{"delta":{"content":1}}]}`,
+	`{"choices":[{"delta":{"content":"x"}},{"delta":{"content":"y"}}]}`,
+	`{"choices":[{"index":1.0}]}`, `{"choices":[{"index":-1}]}`, `{"choices":[{"index":01}]}`, `{"choices":[{"index":9999999999}]}`,
+	`{"choices":[null]}`, `{"choices":null}`, `{"choices":{}}`, `{"model":"m"}`, `{}`, `[]`, `null`, ``,
+	`{"choices":[],"a":01}`, `{"choices":[],"a":1.}`, `{"choices":[],"a":1e}`, `{"choices":[],"a":-}`, `{"choices":[],"a":nul}`, `{"choices":[],"a":truee}`,
+	`{"choices":[],}`, `{"choices":[]}}`, `{"choices":[]} x`, `{"choices":[}`, `{"choices":[{"delta":{"content":"x"}]}`, `{"choices":[{"delta":{"content":"x`, `{"choices":[{"delta":{"content":"x\`,
+	`{"choices":[],"usage":{"total_tokens":1}}`, `{"choices":[],"error":{"message":"x"}}`, `{"choices":[],"object":"error"}`,
+	`{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a"}]}}]}`,
+	`{"choices":[{"message":{"content":"x"}}]}`,
+}
+
+func TestDecodeFast(t *testing.T) {
+	c := new(wireChunk)
+	for _, chunk := range plainChunks {
+		if !decodeFast([]byte(chunk), c) {
+			t.Errorf("not decoded fast: %s", chunk)
+		}
+	}
+	for _, chunk := range oddChunks {
+		if decodeFast([]byte(chunk), c) {
+			t.Errorf("decoded fast: %s", chunk)
+		}
+	}
+}
+
+// same holds the fast way against the slow one, and c against what an earlier
+// chunk left in it.
+func same(t *testing.T, data []byte, c *wireChunk) {
+	t.Helper()
+	if !decodeFast(data, c) {
+		return
+	}
+	want := new(wireChunk)
+	if err := decodeSlowly(bytes.TrimSpace(data), want); err != nil {
+		t.Fatalf("%q: decoded fast, but %v", data, err)
+	}
+	got := *c
+	got.delta = nil
+	if string(want.Error) == "null" { // which means the same as none
+		want.Error = nil
+	}
+	if !reflect.DeepEqual(&got, want) {
+		t.Fatalf("%q:\nfast %s\nslow %s", data, show(&got), show(want))
+	}
+}
+
+func show(c *wireChunk) []byte {
+	b, _ := json.Marshal(c)
+	return b
+}
+
+func TestDecodeFastIsTheSame(t *testing.T) {
+	c := new(wireChunk)
+	for range 2 {
+		for _, chunk := range append(plainChunks, oddChunks...) {
+			same(t, []byte(chunk), c)
+			for i := range len(chunk) { // cut, and with a byte missing
+				same(t, []byte(chunk[:i]), c)
+				same(t, []byte(chunk[:i]+chunk[i+1:]), c)
+			}
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, chunk := range append(plainChunks, oddChunks...) {
+		f.Add([]byte(chunk), []byte(plainChunks[0]))
+	}
+	names, err := filepath.Glob("testdata/*.http")
+	if err != nil || len(names) == 0 {
+		f.Fatalf("no transcripts: %v", err)
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for line := range bytes.Lines(b) {
+			if data, ok := bytes.CutPrefix(line, []byte("data:")); ok {
+				f.Add(bytes.TrimSpace(data), []byte(plainChunks[1]))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, data, before []byte) {
+		c := new(wireChunk)
+		decodeFast(before, c)
+		same(t, data, c)
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	data := []byte(plainChunks[1])
+	b.Run("fast", func(b *testing.B) {
+		b.ReportAllocs()
+		c := new(wireChunk)
+		for b.Loop() {
+			if !decodeFast(data, c) {
+				b.Fatal("not decoded")
+			}
+		}
+	})
+	b.Run("encoding-json", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := decodeSlowly(data, new(wireChunk)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
