@@ -81,11 +81,7 @@ func TestSlowReader(t *testing.T) {
 	if reason(err) != failure.SlowReader || status.Code(err) != codes.ResourceExhausted || last == 0 || last > events {
 		t.Fatalf("after event %d: %v", last, err)
 	}
-	rest, err := client.ResumeCompletion(t.Context(), &completionv1.ResumeCompletionRequest{Id: id, AfterSequence: last})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := count(t, rest); got != events+2-int(last) {
+	if got := count(t, f.resume(t, t.Context(), id, last)); got != events+2-int(last) {
 		t.Errorf("%d events after %d", got, last)
 	}
 }

@@ -46,9 +46,7 @@ type run struct {
 	firstToken   time.Time
 	finishReason completionv1.Finished_FinishReason
 	usage        *completionv1.Usage
-	event        completionv1.CompletionEvent // used again for each delta
-	delta        completionv1.CompletionEvent_Delta
-	buf          []byte
+	buf          []byte // used again for each event
 }
 
 // newRun returns a run that has one reader, its caller.
@@ -147,9 +145,9 @@ func (r *run) emit(c *engine.Chunk) error {
 	if d := c.Delta; d == nil || d.Text == "" && d.Reasoning == "" && d.Refusal == "" && len(d.ToolCalls) == 0 {
 		return nil
 	}
-	r.delta.Delta = c.Delta
-	r.event.Event = &r.delta
-	return r.append(journal.Event, &r.event)
+	var err error
+	r.buf, err = appendDelta(r.buf[:0], r.sequence+1, c.Delta)
+	return r.append(journal.Event, err)
 }
 
 // created journals the first event.
@@ -157,24 +155,26 @@ func (r *run) created(model string) error {
 	if model == "" {
 		model = r.Model
 	}
-	return r.append(journal.Event, &completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Created{
+	return r.appendEvent(journal.Event, &completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Created{
 		Created: &completionv1.Created{Id: r.ID, Model: model, CreateTime: timestamppb.New(r.CreateTime)},
 	}})
 }
 
-// append numbers and journals an event.
-func (r *run) append(kind journal.Kind, event *completionv1.CompletionEvent) error {
+// appendEvent numbers and journals an event.
+func (r *run) appendEvent(kind journal.Kind, event *completionv1.CompletionEvent) error {
 	event.Sequence = r.sequence + 1
 	var err error
-	if r.buf, err = (proto.MarshalOptions{}).MarshalAppend(r.buf[:0], event); err != nil {
-		return failure.New(failure.UpstreamUnavailable, "the upstream sent what cannot be passed on").WithCause(err)
-	}
-	return r.appendEntry(kind, r.buf)
+	r.buf, err = proto.MarshalOptions{}.MarshalAppend(r.buf[:0], event)
+	return r.append(kind, err)
 }
 
-func (r *run) appendEntry(kind journal.Kind, data []byte) error {
+// append journals what is in buf, unless it could not be encoded.
+func (r *run) append(kind journal.Kind, err error) error {
+	if err != nil {
+		return failure.New(failure.UpstreamUnavailable, "the upstream sent what cannot be passed on").WithCause(err)
+	}
 	// Not the run's context: the end is journaled when that is done.
-	err := r.writer.Append(context.Background(), journal.Entry{Sequence: r.sequence + 1, Kind: kind, Data: data})
+	err = r.writer.Append(context.Background(), journal.Entry{Sequence: r.sequence + 1, Kind: kind, Data: r.buf})
 	if err != nil {
 		return journalFailure(err)
 	}
@@ -208,8 +208,8 @@ func (r *run) end(outcome error) {
 	var err error
 	switch {
 	case errors.As(outcome, &failed):
-		b, _ := proto.Marshal(failed.GRPCStatus().Proto()) // of strings that are UTF-8
-		err = r.appendEntry(journal.Failed, b)
+		r.buf, err = proto.Marshal(failed.GRPCStatus().Proto())
+		err = r.append(journal.Failed, err)
 	default:
 		if outcome != nil {
 			r.finishReason = completionv1.Finished_CANCELLED
@@ -218,7 +218,7 @@ func (r *run) end(outcome error) {
 			err = r.created("")
 		}
 		if err == nil {
-			err = r.append(journal.Finished, &completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Finished{
+			err = r.appendEvent(journal.Finished, &completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Finished{
 				Finished: &completionv1.Finished{FinishReason: r.finishReason, Usage: r.usage},
 			}})
 		}

@@ -63,24 +63,36 @@ func (s *scanner) raw() (text []byte, escaped, ok bool) {
 	if !s.take('"') {
 		return nil, false, false
 	}
-	start, ascii := s.i, true
-	for ; s.i < len(s.b); s.i++ {
-		switch c := s.b[s.i]; {
+	rest, ascii := s.b[s.i:], true
+	for i := 0; i < len(rest); i++ {
+		c := rest[i]
+		if plain[c] {
+			continue
+		}
+		switch {
 		case c == '"':
-			text = s.b[start:s.i]
-			s.i++
+			s.i += i + 1
+			text = rest[:i]
 			return text, escaped, ascii || utf8.Valid(text)
 		case c == '\\':
 			escaped = true
-			s.i++ // what it escapes is looked at by unescape
+			i++ // what it escapes is looked at by unescape
 		case c < ' ':
 			return nil, false, false
-		case c >= utf8.RuneSelf:
+		default:
 			ascii = false
 		}
 	}
 	return nil, false, false
 }
+
+// plain has the bytes that stand for themselves in a string, in ASCII.
+var plain = func() (t [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
 
 // key takes the key of a member, and the colon. Keys with escapes or upper case
 // are left to encoding/json, which takes "Model" for "model".
@@ -90,12 +102,20 @@ func (s *scanner) key() ([]byte, bool) {
 		return nil, false
 	}
 	for _, c := range key {
-		if c >= 'A' && c <= 'Z' || c >= utf8.RuneSelf {
+		if !lower[c] {
 			return nil, false
 		}
 	}
 	return key, s.take(':')
 }
+
+// lower has the bytes of keys that equal no other key when case is folded.
+var lower = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c < utf8.RuneSelf && (c < 'A' || c > 'Z')
+	}
+	return t
+}()
 
 // text takes a string, or null for the empty one.
 func (s *scanner) text() (string, bool) {
