@@ -40,6 +40,7 @@ type bridgeFlags struct {
 	HTTP         string   `name:"http" default:"127.0.0.1:8080" help:"Where to serve HTTP. Port 0 takes a free one."`
 	CommitWindow period   `default:"5s" help:"How long to hold the status line back for the first event, so that a refusal is a true status."`
 	Heartbeat    period   `default:"15s" help:"How much silence a comment breaks."`
+	CORSOrigin   []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://example.com; may be repeated."`
 	MaxBody      byteSize `default:"4MiB" help:"The largest request body."`
 }
 

@@ -243,6 +243,7 @@ func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *common
 		Heartbeat:    time.Duration(f.Heartbeat),
 		WriteTimeout: time.Duration(common.WriteTimeout),
 		MaxBody:      int64(f.MaxBody),
+		CORSOrigins:  f.CORSOrigin,
 		OpenAPI:      openAPI,
 		Log:          log,
 	})

@@ -37,6 +37,7 @@ type Config struct {
 	Heartbeat    time.Duration // how much silence a comment breaks; default 15 s
 	WriteTimeout time.Duration // how long a client may take nothing before it is let go; default 30 s
 	MaxBody      int64         // the largest request body in bytes; default 4 MiB
+	CORSOrigins  []string      // the origins whose pages may call, as "https://example.com"; default: none
 	OpenAPI      []byte        // the API's description, for /openapi.json; default: none
 	Log          *slog.Logger  // what goes wrong between the bridge and its server; default: none
 }
@@ -47,6 +48,7 @@ type Bridge struct {
 	client   completionv1.CompletionServiceClient
 	health   healthpb.HealthClient
 	mux      *runtime.ServeMux
+	handler  http.Handler // the mux, with what is around it
 	draining atomic.Bool
 }
 
@@ -66,6 +68,7 @@ func New(conn grpc.ClientConnInterface, config Config) *Bridge {
 		health: healthpb.NewHealthClient(conn),
 	}
 	b.mux = b.newMux()
+	b.handler = allowOrigins(config.CORSOrigins, b.mux)
 	return b
 }
 
@@ -86,8 +89,9 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(requestIDHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
 	r.Body = http.MaxBytesReader(w, r.Body, b.config.MaxBody)
-	b.mux.ServeHTTP(w, r)
+	b.handler.ServeHTTP(w, r)
 }
 
 const requestIDHeader = "X-Request-Id"
@@ -106,7 +110,7 @@ const firstRetry = time.Second // what clients wait for before they come back
 // drainRetry is what clients wait for when all of them have to come back.
 func drainRetry() time.Duration { return firstRetry + mathrand.N(2*time.Second) }
 
-// write bounds the next write by the write timeout.
+// setWriteDeadline bounds the next write by the write timeout.
 func (b *Bridge) setWriteDeadline(w http.ResponseWriter) {
 	// Not every ResponseWriter of a test can; a connection's can.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(b.config.WriteTimeout))

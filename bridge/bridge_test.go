@@ -248,8 +248,8 @@ func TestEnds(t *testing.T) {
 			if err := errors.Join(named(s, "cmpl_x"), wait(s.Context(), 6*time.Second)); err != nil {
 				return err
 			}
-			return failed(codes.OutOfRange, "EVENTS_EXPIRED")
-		}, 200, "event: error\ndata: " + fmt.Sprintf(jsonError, 410, "OUT_OF_RANGE", "EVENTS_EXPIRED") + "\nid: cmpl_x_1\n\n", false},
+			return failed(codes.FailedPrecondition, "ANY")
+		}, 200, "event: error\ndata: " + fmt.Sprintf(jsonError, 422, "FAILED_PRECONDITION", "ANY") + "\nid: cmpl_x_1\n\n", false},
 		{"failed after events", func(s eventStream) error {
 			if err := errors.Join(named(s, "cmpl_x"), created(s), delta(s, 2, "a")); err != nil {
 				return err
@@ -279,6 +279,12 @@ func TestEnds(t *testing.T) {
 				return err
 			}
 			return failed(codes.ResourceExhausted, "SLOW_READER")
+		}, 200, block2, true},
+		{"the rest is gone", func(s eventStream) error {
+			if err := errors.Join(named(s, "cmpl_x"), created(s), delta(s, 2, "a")); err != nil {
+				return err
+			}
+			return failed(codes.OutOfRange, "EVENTS_EXPIRED")
 		}, 200, block2, true},
 		{"no terminal event", func(s eventStream) error {
 			return errors.Join(named(s, "cmpl_x"), created(s), delta(s, 2, "a"))

@@ -21,8 +21,15 @@ import (
 // domain is that of the ErrorInfo in the server's errors, and in ours.
 const domain = "completion.v1"
 
-// slowReader is the one reason that ends a reader's stream, not the completion.
-const slowReader = "SLOW_READER"
+// ofReading tells the reasons that end a reader's stream from those that end the
+// completion: this reader was too slow, or what it had still to read is gone.
+func ofReading(info *errdetails.ErrorInfo) bool {
+	switch info.GetReason() {
+	case "SLOW_READER", "EVENTS_EXPIRED":
+		return true
+	}
+	return false
+}
 
 // invalid returns an error for a request that the bridge itself refuses. The
 // field is the part of the request that is wrong: a header, "body", "path".

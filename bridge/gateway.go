@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-sse/sluice/bridge/web"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
@@ -42,6 +43,12 @@ func (b *Bridge) newMux() *runtime.ServeMux {
 	must(mux.HandlePath("GET", "/readyz", b.readyz))
 	if b.config.OpenAPI != nil {
 		must(mux.HandlePath("GET", "/openapi.json", b.openAPI))
+	}
+	for path, h := range web.Routes() {
+		must(mux.HandlePath("GET", path, func(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+			b.setWriteDeadline(w)
+			h.ServeHTTP(w, r)
+		}))
 	}
 	return mux
 }

@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -37,7 +38,7 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*completionv1.Completi
 	}
 	req := &completionv1.CompletionRequest{}
 	if err := (protojson.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(body, req); err != nil {
-		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is not the JSON of a completion request: %s", plain(err))
+		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is not the JSON of a completion request: %s", plain(err, len(body)))
 	}
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
 		if had := req.GetIdempotencyKey(); had != "" && had != key {
@@ -84,10 +85,12 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// plain is a protojson error without its prefix, which varies on purpose.
-func plain(err error) string {
-	s := strings.TrimPrefix(err.Error(), "proto:")
-	return strings.TrimLeft(s, " \u00a0")
+// plain is a protojson error in words that say what to mend, and without its
+// prefix, which varies on purpose.
+func plain(err error, size int) string {
+	s := strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0")
+	s = strings.Replace(s, "exceeded max recursion depth", "it is nested too deep", 1)
+	return strings.Replace(s, "unexpected EOF", fmt.Sprintf("it breaks off after %d bytes", size), 1)
 }
 
 // cursor is a place in a completion: an event's id.

@@ -103,7 +103,7 @@ func (s *writer) end(ctx context.Context, state state) bool {
 		s.bridge.writeError(s.w, s.r, state.err)
 		return true
 	}
-	if info := errorInfo(status.Convert(state.err)); info == nil && state.id != "" || info.GetReason() == slowReader {
+	if info := errorInfo(status.Convert(state.err)); info == nil && state.id != "" || ofReading(info) {
 		s.bridge.config.Log.Warn("read a completion", "id", state.id, "cause", state.err)
 		panic(http.ErrAbortHandler)
 	}

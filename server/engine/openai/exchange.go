@@ -34,7 +34,10 @@ func newTransport(connectTimeout time.Duration) *http.Transport {
 		TLSHandshakeTimeout: connectTimeout,
 		// There is one upstream. The default keeps two connections to it.
 		MaxIdleConnsPerHost: 1024,
-		IdleConnTimeout:     90 * time.Second,
+		// A connection that the upstream closes just as it is used again costs the
+		// caller a 503: net/http does not repeat a POST, and must not, for who pays
+		// twice? uvicorn and Node close theirs after 5 s.
+		IdleConnTimeout: 4 * time.Second,
 		// gzip holds back what does not fill a block.
 		DisableCompression: true,
 		ForceAttemptHTTP2:  true,

@@ -1,0 +1,69 @@
+// Package web holds what browsers are served: the page to try completions on,
+// and the client that it and others import.
+//
+// The files are served as they are. The page's policy lets it load from its own
+// origin and nothing else, and run no script or style that is not a file of its
+// own: a model's text can only ever be text.
+package web
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"mime"
+	"net/http"
+	"path"
+)
+
+//go:embed index.html page.css page.js client.js client.d.ts
+var files embed.FS
+
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// Routes returns a handler for each path that is served.
+func Routes() map[string]http.Handler {
+	return map[string]http.Handler{
+		"/":            newFile("index.html"),
+		"/page.css":    newFile("page.css"),
+		"/page.js":     newFile("page.js"),
+		"/client.js":   newFile("client.js"),
+		"/client.d.ts": newFile("client.d.ts"),
+	}
+}
+
+// file is a file in memory, with what tells one version of it from another.
+type file struct {
+	contentType, tag string
+	body             []byte
+}
+
+func newFile(name string) *file {
+	body, err := files.ReadFile(name)
+	if err != nil {
+		panic(err) // it is embedded under that name
+	}
+	contentType := mime.TypeByExtension(path.Ext(name))
+	switch path.Ext(name) { // not what the machine's tables say
+	case ".js":
+		contentType = "text/javascript; charset=utf-8"
+	case ".ts":
+		contentType = "text/plain; charset=utf-8"
+	}
+	sum := sha256.Sum256(body)
+	return &file{contentType, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, body}
+}
+
+func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", f.contentType)
+	h.Set("Content-Security-Policy", policy)
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-cache") // ask each time, which costs a 304
+	h.Set("ETag", f.tag)
+	if r.Header.Get("If-None-Match") == f.tag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	_, _ = w.Write(f.body)
+}
