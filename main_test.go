@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -128,7 +129,7 @@ func (p *program) post(t testing.TB, body string, header ...string) *http.Respon
 // messages reads a stream to its end. The error is nil only for a stream that
 // the server ended, not one that was cut.
 func messages(r io.Reader) ([]sse.Message, error) {
-	reader := sse.NewReader(r, 1<<20)
+	reader := sse.NewReader(r, 8<<20)
 	var all []sse.Message
 	for {
 		m, err := reader.Next()
@@ -164,7 +165,8 @@ func newUpstream(t testing.TB, script http.HandlerFunc) *upstream {
 		u.calls.Add(1)
 		u.open.Add(1)
 		defer u.open.Add(-1)
-		_, _ = io.Copy(io.Discard, r.Body) // or the client's departure is not seen
+		body, _ := io.ReadAll(r.Body) // or the client's departure is not seen
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		script(w, r)
 		if r.Context().Err() != nil {
 			select {
