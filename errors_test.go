@@ -379,7 +379,7 @@ func TestCommitWindow(t *testing.T) {
 			if err != nil || refusal.StatusCode != 429 {
 				t.Fatalf("got %d, %v", refusal.StatusCode, err)
 			}
-			want := fmt.Sprintf("event: error\ndata: %sid: %s_1\n\n", said, id)
+			want := fmt.Sprintf("event: error\ndata: %sretry: 1000\nid: %s_1\n\n", said, id)
 			if block != want {
 				t.Errorf("got %q\nwant %q", block, want)
 			}

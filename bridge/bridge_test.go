@@ -249,7 +249,7 @@ func TestEnds(t *testing.T) {
 				return err
 			}
 			return failed(codes.FailedPrecondition, "ANY")
-		}, 200, "event: error\ndata: " + fmt.Sprintf(jsonError, 422, "FAILED_PRECONDITION", "ANY") + "\nid: cmpl_x_1\n\n", false},
+		}, 200, "event: error\ndata: " + fmt.Sprintf(jsonError, 422, "FAILED_PRECONDITION", "ANY") + "\nretry: 1000\nid: cmpl_x_1\n\n", false},
 		{"failed after events", func(s eventStream) error {
 			if err := errors.Join(named(s, "cmpl_x"), created(s), delta(s, 2, "a")); err != nil {
 				return err

@@ -40,7 +40,9 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 			b.writeError(w, r, err)
 			return
 		}
-		b.serve(w, r, from, b.resumed(from), b.resumed(cursor{from.id, from.sequence - 1}))
+		again := b.resumed(cursor{from.id, from.sequence - 1})
+		again.begun = true
+		b.serve(w, r, from, b.resumed(from), again)
 		return
 	}
 	b.serve(w, r, cursor{}, call{
@@ -79,6 +81,7 @@ func (b *Bridge) resume(w http.ResponseWriter, r *http.Request, params map[strin
 func (b *Bridge) resumed(from cursor) call {
 	return call{
 		method: completionv1.CompletionService_ResumeCompletion_FullMethodName,
+		begun:  from.sequence > 0,
 		open: func(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			return b.client.ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: from.id, AfterSequence: from.sequence}, opts...)
 		},

@@ -34,6 +34,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 // call is a stream to be opened on the server.
 type call struct {
 	method string
+	begun  bool // the client has had events of it: it goes on with a stream
 	open   func(context.Context, ...grpc.CallOption) (grpc.ClientStream, error)
 }
 

@@ -20,6 +20,7 @@ type writer struct {
 	w         http.ResponseWriter
 	r         *http.Request
 	control   *http.ResponseController
+	begun     bool // the client has had events before: it goes on with a stream
 	committed bool // the status line is sent
 }
 
@@ -46,7 +47,7 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c, a
 		defer close(received)
 		f.receive(annotated, c)
 	}()
-	s := &writer{bridge: b, w: w, r: r, control: http.NewResponseController(w)}
+	s := &writer{bridge: b, w: w, r: r, control: http.NewResponseController(w), begun: c.begun}
 	if s.run(ctx, f) {
 		return
 	}
@@ -96,19 +97,25 @@ func (s *writer) end(ctx context.Context, state state) bool {
 	if errors.Is(state.err, io.EOF) && !state.begun && !s.committed {
 		return false
 	}
-	if !s.committed {
+	info := errorInfo(status.Convert(state.err))
+	failed := info != nil && !ofReading(info)
+	switch {
+	case !s.committed && !(failed && s.begun && state.id != ""): // nothing has been said: a true status
 		if state.id != "" {
 			s.w.Header().Set("Location", location(state.id))
 		}
 		s.bridge.writeError(s.w, s.r, state.err)
-		return true
-	}
-	if info := errorInfo(status.Convert(state.err)); info == nil && state.id != "" || ofReading(info) {
+	case failed || info == nil && state.id == "":
+		code, st := s.bridge.explain(state.err)
+		retry := firstRetry
+		if state.begun {
+			retry = 0
+		}
+		s.write(state.id, sse.AppendError(nil, state.id, state.last+1, errorBody(code, st), retry))
+	default:
 		s.bridge.config.Log.Warn("read a completion", "id", state.id, "cause", state.err)
 		panic(http.ErrAbortHandler)
 	}
-	code, st := s.bridge.explain(state.err)
-	s.write(state.id, sse.AppendError(nil, state.id, state.last+1, errorBody(code, st), 0))
 	return true
 }
 

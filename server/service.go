@@ -40,26 +40,26 @@ func (s *Server) ResumeCompletion(req *completionv1.ResumeCompletionRequest, str
 
 // stream sends a completion's events from the journal to one reader.
 func (s *Server) stream(stream grpc.ServerStream, id string, after int32) error {
+	r, err := s.config.Journal.Read(stream.Context(), id, after)
+	if err != nil {
+		return journalFailure(err)
+	}
+	defer r.Close()
 	// At once, not with the first event: the reader may want to come back, or to
 	// cancel, before there is one.
 	if err := stream.SendHeader(completionID(id)); err != nil {
 		return err
 	}
 	var event encodedEvent
-	return s.follow(stream.Context(), id, after, func(e journal.Entry) error {
+	return follow(stream.Context(), r, func(e journal.Entry) error {
 		event.data = e.Data
 		return stream.SendMsg(&event)
 	})
 }
 
-// follow calls send for each event of a completion that follows, until its end.
-// It returns the failure in which a completion ended.
-func (s *Server) follow(ctx context.Context, id string, after int32, send func(journal.Entry) error) error {
-	r, err := s.config.Journal.Read(ctx, id, after)
-	if err != nil {
-		return journalFailure(err)
-	}
-	defer r.Close()
+// follow calls send for each event that a reader brings, until the completion's
+// end. It returns the failure in which a completion ended.
+func follow(ctx context.Context, r journal.Reader, send func(journal.Entry) error) error {
 	for {
 		entries, err := r.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -93,8 +93,13 @@ func (s *Server) CreateCompletion(ctx context.Context, req *completionv1.Complet
 	if err := grpc.SetHeader(ctx, completionID(id)); err != nil {
 		return nil, err
 	}
+	r, err := s.config.Journal.Read(ctx, id, 0)
+	if err != nil {
+		return nil, journalFailure(err)
+	}
+	defer r.Close()
 	a := newAssembly(journal.Completion{ID: id})
-	if err := s.follow(ctx, id, 0, a.add); err != nil {
+	if err := follow(ctx, r, a.add); err != nil {
 		return nil, err
 	}
 	return a.result(), nil
