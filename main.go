@@ -235,10 +235,7 @@ type bridgeHalf struct {
 func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *commonFlags, log *slog.Logger) (*bridgeHalf, error) {
 	h := &bridgeHalf{}
 	var err error
-	if h.listener, err = net.Listen("tcp", f.HTTP); err != nil {
-		return nil, err
-	}
-	h.bridge = bridge.New(conn, bridge.Config{
+	h.bridge, err = bridge.New(conn, bridge.Config{
 		CommitWindow: time.Duration(f.CommitWindow),
 		Heartbeat:    time.Duration(f.Heartbeat),
 		WriteTimeout: time.Duration(common.WriteTimeout),
@@ -247,6 +244,12 @@ func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *common
 		OpenAPI:      openAPI,
 		Log:          log,
 	})
+	if err != nil {
+		return nil, err
+	}
+	if h.listener, err = net.Listen("tcp", f.HTTP); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h.cut = cancel
 	h.http = &http.Server{

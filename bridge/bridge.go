@@ -37,7 +37,7 @@ type Config struct {
 	Heartbeat    time.Duration // how much silence a comment breaks; default 15 s
 	WriteTimeout time.Duration // how long a client may take nothing before it is let go; default 30 s
 	MaxBody      int64         // the largest request body in bytes; default 4 MiB
-	CORSOrigins  []string      // the origins whose pages may call, as "https://example.com"; default: none
+	CORSOrigins  []string      // the other origins whose pages may call, as "https://example.com"; "*": all; default: none
 	OpenAPI      []byte        // the API's description, for /openapi.json; default: none
 	Log          *slog.Logger  // what goes wrong between the bridge and its server; default: none
 }
@@ -53,8 +53,8 @@ type Bridge struct {
 }
 
 // New returns a bridge to the server behind a connection, which stays the
-// caller's.
-func New(conn grpc.ClientConnInterface, config Config) *Bridge {
+// caller's. It returns an error for an origin that is none.
+func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 	def(&config.CommitWindow, 5*time.Second)
 	def(&config.Heartbeat, 15*time.Second)
 	def(&config.WriteTimeout, 30*time.Second)
@@ -68,8 +68,11 @@ func New(conn grpc.ClientConnInterface, config Config) *Bridge {
 		health: healthpb.NewHealthClient(conn),
 	}
 	b.mux = b.newMux()
-	b.handler = allowOrigins(config.CORSOrigins, b.mux)
-	return b
+	var err error
+	if b.handler, err = b.guard(b.mux); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // def gives a field that is zero its default.

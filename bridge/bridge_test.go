@@ -47,11 +47,16 @@ func (s *service) ResumeCompletion(_ *completionv1.ResumeCompletionRequest, stre
 	return s.play(stream)
 }
 
-func newBridge(play func(eventStream) error, config bridge.Config) *bridge.Bridge {
+func newBridge(t *testing.T, play func(eventStream) error, config bridge.Config) *bridge.Bridge {
+	t.Helper()
 	conn := &server.InProcess{}
 	completionv1.RegisterCompletionServiceServer(conn, &service{play: play})
 	healthpb.RegisterHealthServer(conn, health.NewServer())
-	return bridge.New(conn, config)
+	b, err := bridge.New(conn, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func named(s eventStream, id string) error { return s.SendHeader(metadata.Pairs("completion-id", id)) }
@@ -204,7 +209,7 @@ func TestSilence(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRecorder()
-				exchange(t, newBridge(tt.play, bridge.Config{}), r, post(t.Context()))
+				exchange(t, newBridge(t, tt.play, bridge.Config{}), r, post(t.Context()))
 				if got := together(r.writes); got != together(tt.want) || r.code != 200 || r.aborted {
 					t.Errorf("status %d, got\n%s\nwant\n%s", r.code, got, together(tt.want))
 				}
@@ -301,7 +306,7 @@ func TestEnds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRecorder()
-				exchange(t, newBridge(tt.play, bridge.Config{}), r, post(t.Context()))
+				exchange(t, newBridge(t, tt.play, bridge.Config{}), r, post(t.Context()))
 				body := body(r)
 				end := body
 				if !strings.HasPrefix(tt.body, "UPSTREAM") && !strings.HasPrefix(tt.body, "IDLE") {
@@ -335,7 +340,7 @@ func TestEventsGather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const events = 3000 // about 200 KiB of blocks
 		sent := 0
-		b := newBridge(func(s eventStream) error {
+		b := newBridge(t, func(s eventStream) error {
 			if err := errors.Join(named(s, "cmpl_x"), created(s)); err != nil {
 				return err
 			}
@@ -400,7 +405,7 @@ func TestClientIsGone(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var ended error
-				b := newBridge(func(s eventStream) error {
+				b := newBridge(t, func(s eventStream) error {
 					err := errors.Join(named(s, "cmpl_x"), created(s), wait(s.Context(), time.Second), delta(s, 2, "a"))
 					for err == nil {
 						err = wait(s.Context(), time.Hour)
@@ -436,7 +441,7 @@ func TestClientIsGone(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBridge(func(s eventStream) error {
+		b := newBridge(t, func(s eventStream) error {
 			return errors.Join(named(s, "cmpl_x"), created(s), wait(s.Context(), time.Second), delta(s, 2, "a"), delta(s, 3, "b"), finished(s, 4))
 		}, bridge.Config{})
 		ready := func() int {
@@ -474,7 +479,7 @@ func TestDrain(t *testing.T) {
 // again.
 func TestAtTheEnd(t *testing.T) {
 	calls := 0
-	b := newBridge(func(s eventStream) error {
+	b := newBridge(t, func(s eventStream) error {
 		calls++
 		if err := named(s, "cmpl_x"); err != nil || calls%2 == 1 {
 			return err
