@@ -8,7 +8,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +27,37 @@ import (
 
 // The tests of this package run the program as it is: run, on free ports of the
 // loopback interface, with a scripted upstream where one is needed.
+
+// announceMissing says which of the tests' tools are missing, and what is skipped
+// for that. go test hides what a package prints that passes; so this goes to go
+// test's own standard error, where the system lets us at it.
+func announceMissing() {
+	var missing []string
+	for tool, tests := range map[string]string{
+		"grpcurl":  "reflection (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest)",
+		"node":     "the npm clients and client.js (install Node 20)",
+		"chromium": "the page in a browser (install Chromium)",
+	} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing = append(missing, fmt.Sprintf("SKIPPED for want of %s: %s\n", tool, tests))
+		}
+	}
+	for _, folder := range []string{"testdata/clients", "bridge/web/testdata"} {
+		if _, err := os.Stat(folder + "/node_modules"); err != nil {
+			missing = append(missing, fmt.Sprintf("SKIPPED for want of npm packages: their tests (npm ci in %s)\n", folder))
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	slices.Sort(missing)
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/2", os.Getppid()), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		f = os.Stderr
+	}
+	defer f.Close()
+	_, _ = io.WriteString(f, strings.Join(missing, ""))
+}
 
 // layouts are the ways to run both faces.
 var layouts = []string{"one process", "two processes"}
