@@ -101,7 +101,7 @@ func (s *writer) end(ctx context.Context, state state) bool {
 	failed := info != nil && !ofReading(info)
 	switch {
 	case !s.committed && !(failed && s.begun && state.id != ""): // nothing has been said: a true status
-		if state.id != "" {
+		if failed && state.id != "" { // the completion's own end, which can be read there
 			s.w.Header().Set("Location", location(state.id))
 		}
 		s.bridge.writeError(s.w, s.r, state.err)
