@@ -45,6 +45,7 @@ type Config struct {
 // Bridge is an http.Handler. It is for many goroutines at once.
 type Bridge struct {
 	config   Config
+	conn     grpc.ClientConnInterface
 	client   completionv1.CompletionServiceClient
 	health   healthpb.HealthClient
 	mux      *runtime.ServeMux
@@ -64,6 +65,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 	}
 	b := &Bridge{
 		config: config,
+		conn:   conn,
 		client: completionv1.NewCompletionServiceClient(conn),
 		health: healthpb.NewHealthClient(conn),
 	}

@@ -49,14 +49,35 @@ func (s *service) ResumeCompletion(_ *completionv1.ResumeCompletionRequest, stre
 
 func newBridge(t *testing.T, play func(eventStream) error, config bridge.Config) *bridge.Bridge {
 	t.Helper()
+	return newBridgeOn(t, "pushed", play, config)
+}
+
+// kinds are those of the connection: events are pushed in this process, and come
+// over any other.
+var kinds = []string{"pushed", "received"}
+
+func newBridgeOn(t *testing.T, kind string, play func(eventStream) error, config bridge.Config) *bridge.Bridge {
+	t.Helper()
 	conn := &server.InProcess{}
 	completionv1.RegisterCompletionServiceServer(conn, &service{play: play})
 	healthpb.RegisterHealthServer(conn, health.NewServer())
-	b, err := bridge.New(conn, config)
+	var any grpc.ClientConnInterface = conn
+	if kind == "received" {
+		any = struct{ grpc.ClientConnInterface }{conn} // which cannot push
+	}
+	b, err := bridge.New(any, config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// onBoth runs a test on both kinds of connection.
+func onBoth(t *testing.T, name string, test func(t *testing.T, kind string)) {
+	t.Helper()
+	for _, kind := range kinds {
+		t.Run(name+"/"+kind, func(t *testing.T) { test(t, kind) })
+	}
 }
 
 func named(s eventStream, id string) error { return s.SendHeader(metadata.Pairs("completion-id", id)) }
@@ -206,10 +227,10 @@ func TestSilence(t *testing.T) {
 		},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+		onBoth(t, tt.name, func(t *testing.T, kind string) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRecorder()
-				exchange(t, newBridge(t, tt.play, bridge.Config{}), r, post(t.Context()))
+				exchange(t, newBridgeOn(t, kind, tt.play, bridge.Config{}), r, post(t.Context()))
 				if got := together(r.writes); got != together(tt.want) || r.code != 200 || r.aborted {
 					t.Errorf("status %d, got\n%s\nwant\n%s", r.code, got, together(tt.want))
 				}
@@ -303,10 +324,10 @@ func TestEnds(t *testing.T) {
 		}, 503, "UPSTREAM_UNAVAILABLE", false},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+		onBoth(t, tt.name, func(t *testing.T, kind string) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRecorder()
-				exchange(t, newBridge(t, tt.play, bridge.Config{}), r, post(t.Context()))
+				exchange(t, newBridgeOn(t, kind, tt.play, bridge.Config{}), r, post(t.Context()))
 				body := body(r)
 				end := body
 				if !strings.HasPrefix(tt.body, "UPSTREAM") && !strings.HasPrefix(tt.body, "IDLE") {
@@ -340,7 +361,7 @@ func TestEventsGather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const events = 3000 // about 200 KiB of blocks
 		sent := 0
-		b := newBridge(t, func(s eventStream) error {
+		b := newBridgeOn(t, "received", func(s eventStream) error {
 			if err := errors.Join(named(s, "cmpl_x"), created(s)); err != nil {
 				return err
 			}
@@ -402,10 +423,10 @@ func all(stream string) ([]sse.Message, error) {
 // stream.
 func TestClientIsGone(t *testing.T) {
 	for _, how := range []string{"leaves", "takes nothing"} {
-		t.Run(how, func(t *testing.T) {
+		onBoth(t, how, func(t *testing.T, kind string) {
 			synctest.Test(t, func(t *testing.T) {
 				var ended error
-				b := newBridge(t, func(s eventStream) error {
+				b := newBridgeOn(t, kind, func(s eventStream) error {
 					err := errors.Join(named(s, "cmpl_x"), created(s), wait(s.Context(), time.Second), delta(s, 2, "a"))
 					for err == nil {
 						err = wait(s.Context(), time.Hour)
@@ -440,38 +461,40 @@ func TestClientIsGone(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBridge(t, func(s eventStream) error {
-			return errors.Join(named(s, "cmpl_x"), created(s), wait(s.Context(), time.Second), delta(s, 2, "a"), delta(s, 3, "b"), finished(s, 4))
-		}, bridge.Config{})
-		ready := func() int {
+	onBoth(t, "drain", func(t *testing.T, kind string) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBridgeOn(t, kind, func(s eventStream) error {
+				return errors.Join(named(s, "cmpl_x"), created(s), wait(s.Context(), time.Second), delta(s, 2, "a"), delta(s, 3, "b"), finished(s, 4))
+			}, bridge.Config{})
+			ready := func() int {
+				r := newRecorder()
+				exchange(t, b, r, httptest.NewRequest("GET", "/readyz", nil))
+				return r.code
+			}
+			if code := ready(); code != 200 {
+				t.Errorf("before: %d", code)
+			}
 			r := newRecorder()
-			exchange(t, b, r, httptest.NewRequest("GET", "/readyz", nil))
-			return r.code
-		}
-		if code := ready(); code != 200 {
-			t.Errorf("before: %d", code)
-		}
-		r := newRecorder()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			exchange(t, b, r, post(t.Context()))
-		}()
-		synctest.Wait()
-		b.Drain()
-		if code := ready(); code != 503 {
-			t.Errorf("while draining: %d", code)
-		}
-		<-done
-		var millis int
-		parts := strings.SplitAfter(body(r), "\n\n")
-		if _, err := fmt.Sscanf(parts[1][strings.Index(parts[1], "retry: "):], "retry: %d\n", &millis); err != nil || millis < 1000 || millis >= 3000 {
-			t.Errorf("no jittered retry in %q: %v", parts[1], err)
-		}
-		if strings.Contains(parts[2]+parts[3], "retry") {
-			t.Errorf("retry again in %q", parts[2:])
-		}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				exchange(t, b, r, post(t.Context()))
+			}()
+			synctest.Wait()
+			b.Drain()
+			if code := ready(); code != 503 {
+				t.Errorf("while draining: %d", code)
+			}
+			<-done
+			var millis int
+			parts := strings.SplitAfter(body(r), "\n\n")
+			if _, err := fmt.Sscanf(parts[1][strings.Index(parts[1], "retry: "):], "retry: %d\n", &millis); err != nil || millis < 1000 || millis >= 3000 {
+				t.Errorf("no jittered retry in %q: %v", parts[1], err)
+			}
+			if strings.Contains(parts[2]+parts[3], "retry") {
+				t.Errorf("retry again in %q", parts[2:])
+			}
+		})
 	})
 }
 

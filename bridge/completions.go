@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"context"
 	"net/http"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -42,15 +41,10 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 		}
 		again := b.resumed(cursor{from.id, from.sequence - 1})
 		again.begun = true
-		b.serve(w, r, from, b.resumed(from), again)
+		b.serve(w, r, from, b.resumed(from), &again)
 		return
 	}
-	b.serve(w, r, cursor{}, call{
-		method: completionv1.CompletionService_StreamCompletion_FullMethodName,
-		open: func(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-			return b.client.StreamCompletion(ctx, req, opts...)
-		},
-	}, call{})
+	b.serve(w, r, cursor{}, call{method: completionv1.CompletionService_StreamCompletion_FullMethodName, request: req}, nil)
 }
 
 // resume serves GET /v1/completions/{id}/events.
@@ -74,17 +68,15 @@ func (b *Bridge) resume(w http.ResponseWriter, r *http.Request, params map[strin
 			return
 		}
 	}
-	b.serve(w, r, from, b.resumed(from), call{})
+	b.serve(w, r, from, b.resumed(from), nil)
 }
 
 // resumed is the call that goes on after a cursor.
 func (b *Bridge) resumed(from cursor) call {
 	return call{
-		method: completionv1.CompletionService_ResumeCompletion_FullMethodName,
-		begun:  from.sequence > 0,
-		open: func(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-			return b.client.ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: from.id, AfterSequence: from.sequence}, opts...)
-		},
+		method:  completionv1.CompletionService_ResumeCompletion_FullMethodName,
+		request: &completionv1.ResumeCompletionRequest{Id: from.id, AfterSequence: from.sequence},
+		begun:   from.sequence > 0,
 	}
 }
 

@@ -2,15 +2,15 @@ package bridge
 
 import (
 	"context"
-	"errors"
+	"io"
+	"net/http"
 	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec "proto"
 	"google.golang.org/grpc/mem"
-
-	"github.com/sluice-sse/sluice/bridge/sse"
+	"google.golang.org/protobuf/proto"
 )
 
 // codec is gRPC's codec for protobuf, and gives a received event to a feed as
@@ -31,63 +31,68 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return f.UnmarshalBinary(data.Materialize())
 }
 
-// call is a stream to be opened on the server.
-type call struct {
-	method string
-	begun  bool // the client has had events of it: it goes on with a stream
-	open   func(context.Context, ...grpc.CallOption) (grpc.ClientStream, error)
-}
-
-// feed is what lies between the goroutine that receives events and the one that
-// writes them: the blocks that have gathered, and how the stream ended.
+// feed receives a stream over a connection that only says when there is something,
+// not whether more follows at once. So one goroutine receives, and what gathers
+// while another writes goes out with the next write.
 //
 // It implements encoding.BinaryUnmarshaler, as which the events come from the
 // connection: a received event goes from the connection's buffer into the block,
 // with no message in between.
 type feed struct {
-	bridge *Bridge
-
 	// Each holds at most one signal.
 	news  chan struct{} // there is something to take
 	space chan struct{} // there is room again
 
-	mu       sync.Mutex // guards all below
-	id       string     // the completion's, once the server has named it
-	blocks   *[]byte    // from the pool, or nil when there is none
-	last     int32      // the sequence of the last event received
-	begun    bool       // an event was received
-	retry    bool       // a drain's retry was sent
-	terminal bool       // the last event was the terminal one
-	done     bool       // nothing follows
-	err      error      // once done: why, if not because of the stream's end
+	mu      sync.Mutex // guards all below
+	encoder encoder
+	blocks  *[]byte // from the pool, or nil when there is none
+	done    bool    // nothing follows
+	err     error   // once done: why; io.EOF for the stream's end
 }
 
-// maxGathered is how many bytes of blocks may gather before the receiver waits
-// for the writer, and the server's stream with it.
-const maxGathered = 64 << 10
-
-// buffers holds the buffers of feeds, so that a stream that waits has none.
-var buffers = sync.Pool{New: func() any { return new(make([]byte, 0, 4<<10)) }}
-
-func newFeed(b *Bridge, last int32) *feed {
-	return &feed{bridge: b, last: last, news: make(chan struct{}, 1), space: make(chan struct{}, 1)}
+// gather writes a stream's events as they come, until its end. It returns why that
+// came, and what has not been written by then.
+func (s *response) gather(ctx context.Context, conn grpc.ClientConnInterface, c call, e encoder) (encoder, *[]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	f := &feed{encoder: e, news: make(chan struct{}, 1), space: make(chan struct{}, 1)}
+	var receiving sync.WaitGroup
+	receiving.Go(func() { f.receive(ctx, conn, c) })
+	defer receiving.Wait()
+	defer cancel()
+	for {
+		select {
+		case <-f.news:
+		case <-ctx.Done():
+			panic(http.ErrAbortHandler)
+		}
+		blocks, e, done, err := f.take()
+		if done || e.terminal {
+			return e, blocks, err
+		}
+		s.name(e.id)
+		if blocks != nil {
+			err := s.write(*blocks)
+			release(blocks)
+			if err != nil {
+				return e, nil, err
+			}
+		}
+	}
 }
 
 // receive feeds f with a stream's events until its end. It is a goroutine of its
 // own, which the end of ctx ends.
-func (f *feed) receive(ctx context.Context, c call) {
-	stream, err := c.open(ctx, grpc.ForceCodecV2(newCodec()))
+func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c call) {
+	stream, err := open(ctx, conn, c)
 	if err != nil {
 		f.finish(err)
 		return
 	}
-	if md, err := stream.Header(); err == nil && len(md) > 0 {
-		// The id goes into headers and blocks as it is: not one that breaks them.
-		if id := completionID(md); validID(id) {
-			f.mu.Lock()
-			f.id = id
-			f.mu.Unlock()
-		}
+	if md, err := stream.Header(); err == nil {
+		f.mu.Lock()
+		f.encoder.header(md)
+		f.mu.Unlock()
+		signal(f.news)
 	}
 	for f.wait(ctx) {
 		if err := stream.RecvMsg(f); err != nil {
@@ -98,9 +103,17 @@ func (f *feed) receive(ctx context.Context, c call) {
 	f.finish(context.Cause(ctx))
 }
 
-func validID(id string) bool {
-	_, _, err := sse.ParseID(sse.FormatID(id, 0))
-	return err == nil
+// open sends the request of a stream.
+func open(ctx context.Context, conn grpc.ClientConnInterface, c call) (grpc.ClientStream, error) {
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, c.method, grpc.ForceCodecV2(newCodec()))
+	if err != nil {
+		return nil, err
+	}
+	// io.EOF says that the stream is over already; RecvMsg says why.
+	if err := stream.SendMsg(proto.Message(c.request)); err != nil && err != io.EOF {
+		return nil, err
+	}
+	return stream, stream.CloseSend()
 }
 
 // wait waits until there is room for more, and reports false when ctx is done.
@@ -120,31 +133,17 @@ func (f *feed) wait(ctx context.Context) bool {
 	}
 }
 
-var errNoID = errors.New("the server did not name the completion")
-
 // UnmarshalBinary appends the block of an event, in protobuf wire form.
 func (f *feed) UnmarshalBinary(wire []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.id == "" {
-		return errNoID
-	}
 	if f.blocks == nil {
 		f.blocks = buffers.Get().(*[]byte)
 	}
-	retry := firstRetry
-	if f.begun {
-		retry = 0
-	}
-	if !f.retry && f.bridge.draining.Load() {
-		retry, f.retry = drainRetry(), true
-	}
-	var event sse.Event
 	var err error
-	if *f.blocks, event, err = sse.AppendEvent(*f.blocks, f.id, wire, retry); err != nil {
+	if *f.blocks, err = f.encoder.append(*f.blocks, wire); err != nil {
 		return err // which ends the stream; blocks that came before are still good
 	}
-	f.begun, f.last, f.terminal = true, event.Sequence, event.Terminal
 	signal(f.news)
 	return nil
 }
@@ -157,48 +156,14 @@ func (f *feed) finish(err error) {
 	signal(f.news)
 }
 
-// state is what the writer knows of a feed when it has taken the blocks.
-type state struct {
-	id       string
-	last     int32
-	begun    bool
-	terminal bool
-	done     bool
-	err      error
-}
-
-// take returns the blocks that have gathered, or nil, and the state. The blocks
-// are then the caller's to release.
-func (f *feed) take() (*[]byte, state) {
+// take returns the blocks that have gathered, or nil, and how the stream stands.
+// The blocks are then the caller's to release.
+func (f *feed) take() (blocks *[]byte, e encoder, done bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	blocks := f.blocks
-	f.blocks = nil
-	if blocks != nil && len(*blocks) == 0 { // of an event that could not be read
-		release(blocks)
-		blocks = nil
-	}
+	blocks, f.blocks = f.blocks, nil
 	signal(f.space)
-	return blocks, f.state()
-}
-
-// look returns the state and leaves the blocks.
-func (f *feed) look() state {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.state()
-}
-
-func (f *feed) state() state {
-	return state{f.id, f.last, f.begun, f.terminal, f.done, f.err}
-}
-
-// release gives a buffer back, if there is one.
-func release(blocks *[]byte) {
-	if blocks != nil && cap(*blocks) <= 2*maxGathered {
-		*blocks = (*blocks)[:0]
-		buffers.Put(blocks)
-	}
+	return blocks, f.encoder, f.done, f.err
 }
 
 // signal leaves a signal unless there is one.

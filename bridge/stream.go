@@ -5,150 +5,209 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
 )
 
-// writer writes one response that is a stream. It belongs to the request's
-// goroutine.
-type writer struct {
-	bridge    *Bridge
+// call is a stream to be opened on the server.
+type call struct {
+	method  string
+	request proto.Message
+	begun   bool // the client has had events of it: it goes on with a stream
+}
+
+// response is one response that is a stream. The request's goroutine writes the
+// events; a timer breaks the silence between them.
+type response struct {
+	bridge  *Bridge
+	r       *http.Request
+	control *http.ResponseController
+	cancel  context.CancelFunc // ends the server's stream
+
+	mu        sync.Mutex // guards all below; held during a write
 	w         http.ResponseWriter
-	r         *http.Request
-	control   *http.ResponseController
-	begun     bool // the client has had events before: it goes on with a stream
-	committed bool // the status line is sent
+	id        string // the completion's, once known
+	committed bool   // the status line is sent
+	written   time.Time
+	failed    error // of a write; then there are no more
+	closed    bool
+	timer     *time.Timer
 }
 
 // serve answers a request with the events of a call, which are those that follow
 // a cursor. Without any, because the cursor is at the terminal event, it answers
 // with those of the second call instead, or 204 if there is none.
-func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c, atEnd call) {
-	ctx, cancel := context.WithCancel(r.Context())
-	f := newFeed(b, from.sequence)
-	received := make(chan struct{})
-	defer func() {
-		cancel()
-		<-received
-		blocks, _ := f.take()
-		release(blocks)
-	}()
-	annotated, err := runtime.AnnotateContext(ctx, b.mux, r, c.method)
-	if err != nil {
-		close(received)
-		b.writeError(w, r, err)
+func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c call, atEnd *call) {
+	if b.stream(w, r, from, c) {
 		return
 	}
-	go func() {
-		defer close(received)
-		f.receive(annotated, c)
-	}()
-	s := &writer{bridge: b, w: w, r: r, control: http.NewResponseController(w), begun: c.begun}
-	if s.run(ctx, f) {
-		return
-	}
-	if atEnd.open == nil {
+	if atEnd == nil {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
 	from.sequence--
-	b.serve(w, r, from, atEnd, call{})
+	b.stream(w, r, from, *atEnd)
 }
 
-// run writes what the feed brings until its end. It reports false, and has
-// written nothing, when the stream ended without an event.
-func (s *writer) run(ctx context.Context, f *feed) bool {
-	timer := time.NewTimer(s.bridge.config.CommitWindow)
-	defer timer.Stop()
-	for {
-		select {
-		case <-f.news:
-			blocks, state := f.take()
-			if blocks != nil {
-				s.write(state.id, *blocks)
-				release(blocks)
-			}
-			if state.terminal {
-				return true
-			}
-			if state.done {
-				return s.end(ctx, state)
-			}
-		case <-timer.C:
-			s.write(f.look().id, []byte(sse.Heartbeat))
-		case <-ctx.Done():
-			panic(http.ErrAbortHandler)
-		}
-		timer.Reset(s.bridge.config.Heartbeat)
+// stream writes the events of a call until their end. It reports false, and has
+// written nothing, when there was none.
+func (b *Bridge) stream(w http.ResponseWriter, r *http.Request, from cursor, c call) bool {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	s := &response{bridge: b, r: r, w: w, control: http.NewResponseController(w), cancel: cancel}
+	annotated, err := runtime.AnnotateContext(ctx, b.mux, r, c.method)
+	if err != nil {
+		b.writeError(w, r, err)
+		return true
 	}
-}
-
-// end answers the end of a feed that had no terminal event. A failure of the
-// completion is its terminal event; any other is one of this reading alone: then
-// the stream is cut, and whoever resumes it misses nothing.
-func (s *writer) end(ctx context.Context, state state) bool {
-	if ctx.Err() != nil {
+	s.wait()
+	defer s.close()
+	e, blocks := encoder{bridge: b, last: from.sequence}, (*[]byte)(nil)
+	if direct, ok := b.conn.(directConn); ok {
+		e, blocks, err = s.push(annotated, direct, c, e)
+	} else {
+		e, blocks, err = s.gather(annotated, b.conn, c, e)
+	}
+	defer release(blocks)
+	if ctx.Err() != nil { // the client has left, or the drain is over
 		panic(http.ErrAbortHandler)
 	}
-	if errors.Is(state.err, io.EOF) && !state.begun && !s.committed {
-		return false
+	return s.end(c, e, blocks, err)
+}
+
+// end writes the end of a stream: what has gathered last, and, if that is not the
+// terminal event, the failure of the completion, which then is. Any other failure
+// is one of this reading alone: then the stream is cut, and whoever resumes it
+// misses nothing.
+func (s *response) end(c call, e encoder, blocks *[]byte, err error) bool {
+	s.name(e.id)
+	if blocks == nil {
+		blocks = new([]byte)
 	}
-	info := errorInfo(status.Convert(state.err))
+	info := errorInfo(status.Convert(err))
 	failed := info != nil && !ofReading(info)
+	said := s.said() || len(*blocks) > 0
 	switch {
-	case !s.committed && !(failed && s.begun && state.id != ""): // nothing has been said: a true status
-		if failed && state.id != "" { // the completion's own end, which can be read there
-			s.w.Header().Set("Location", location(state.id))
+	case e.terminal:
+	case !said && errors.Is(err, io.EOF):
+		return false
+	case !said && !(failed && c.begun && e.id != ""): // nothing has been said: a true status
+		if failed && e.id != "" { // the completion's own end, which can be read there
+			s.w.Header().Set("Location", location(e.id))
 		}
-		s.bridge.writeError(s.w, s.r, state.err)
-	case failed || info == nil && state.id == "":
-		code, st := s.bridge.explain(state.err)
-		retry := firstRetry
-		if state.begun {
-			retry = 0
-		}
-		s.write(state.id, sse.AppendError(nil, state.id, state.last+1, errorBody(code, st), retry))
+		s.bridge.writeError(s.w, s.r, err)
+		return true
+	case failed, info == nil && e.id == "":
+		code, st := s.bridge.explain(err)
+		*blocks = e.appendError(*blocks, errorBody(code, st))
 	default:
-		s.bridge.config.Log.Warn("read a completion", "id", state.id, "cause", state.err)
+		_ = s.write(*blocks)
+		s.bridge.config.Log.Warn("read a completion", "id", e.id, "cause", err)
+		panic(http.ErrAbortHandler)
+	}
+	if s.write(*blocks) != nil {
 		panic(http.ErrAbortHandler)
 	}
 	return true
 }
 
-// write writes blocks or a heartbeat in one write, after the headers if they are
-// not sent yet. When the client takes nothing for the write timeout, or is gone,
-// the handler ends.
-func (s *writer) write(id string, p []byte) {
+// wait starts the timer, at first with the commit window.
+func (s *response) wait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timer = time.AfterFunc(s.bridge.config.CommitWindow, s.beat)
+}
+
+// close stops the timer: from then on the response is net/http's again.
+func (s *response) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.timer.Stop()
+}
+
+// beat breaks the silence, if there is one. The timer is not touched with each
+// write: when it goes off, it looks how long ago the last one was.
+func (s *response) beat() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.failed != nil {
+		return
+	}
+	heartbeat := s.bridge.config.Heartbeat
+	if silence := time.Since(s.written); s.committed && silence < heartbeat {
+		s.timer.Reset(heartbeat - silence)
+		return
+	}
+	if s.writeLocked([]byte(sse.Heartbeat)) != nil {
+		s.cancel()
+		return
+	}
+	s.timer.Reset(heartbeat)
+}
+
+// name notes the completion's id, for the headers.
+func (s *response) name(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.id = id
+}
+
+// said tells whether the status line is sent; if not, the timer no longer sends it.
+func (s *response) said() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.committed {
+		s.closed = true
+	}
+	return s.committed
+}
+
+// write writes blocks in one write, after the headers if they are not sent yet. It
+// fails when the client takes nothing for the write timeout, or is gone.
+func (s *response) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writeLocked(p)
+}
+
+func (s *response) writeLocked(p []byte) error {
+	if s.failed != nil {
+		return s.failed
+	}
 	if !s.committed {
 		s.committed = true
-		s.header(id)
+		s.header()
 	}
-	s.bridge.setWriteDeadline(s.w)
-	_, err := s.w.Write(p)
-	if err == nil {
-		err = s.control.Flush()
-	}
-	if err != nil {
-		panic(http.ErrAbortHandler)
+	s.written = time.Now()
+	_ = s.control.SetWriteDeadline(s.written.Add(s.bridge.config.WriteTimeout))
+	if _, s.failed = s.w.Write(p); s.failed == nil {
+		s.failed = s.control.Flush()
 	}
 	if s.r.ProtoMajor == 2 {
 		// There the deadline is a timer that resets the stream even when nothing
 		// waits to be written.
 		_ = s.control.SetWriteDeadline(time.Time{})
 	}
+	return s.failed
 }
 
-func (s *writer) header(id string) {
+func (s *response) header() {
 	h := s.w.Header()
 	h.Set("Content-Type", eventStream)
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no") // nginx: do not gather
-	if id != "" {
-		h.Set("Location", location(id))
+	if s.id != "" {
+		h.Set("Location", location(s.id))
 	}
 	s.w.WriteHeader(http.StatusOK)
 }

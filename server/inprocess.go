@@ -23,12 +23,13 @@ import (
 // would change. The zero value has no services; calls are for many goroutines at
 // once.
 //
-// There is no goroutine and no queue between the two sides: a call runs its
-// handler, and a stream's handler is a coroutine that runs while its client
-// waits in RecvMsg or Header. A message that implements
-// encoding.BinaryMarshaler is handed over as its bytes, which are shared, not
-// copied: a receiver that implements encoding.BinaryUnmarshaler takes them as
-// they are, any other message is decoded from them.
+// There is no goroutine and no queue between the two sides: Invoke and CallStream
+// run their handler on the caller's goroutine, and the handler of a stream that
+// NewStream opened is a coroutine that runs while its client waits in RecvMsg or
+// Header. A message that implements encoding.BinaryMarshaler is handed over as
+// its bytes, which are shared, not copied: a receiver that implements
+// encoding.BinaryUnmarshaler takes them as they are, any other message is decoded
+// from them.
 type InProcess struct {
 	methods map[string]method[grpc.MethodDesc]
 	streams map[string]method[grpc.StreamDesc]
@@ -96,6 +97,63 @@ func (c *InProcess) NewStream(ctx context.Context, _ *grpc.StreamDesc, name stri
 	})
 	return (*clientStream)(s), nil
 }
+
+// CallStream calls a server-streaming method and returns its error. The receiver
+// gets, on the caller's goroutine, the header when it is sent, the bytes of each
+// message, and Flush when no other message follows at once. An error that it
+// returns is what the handler's SendMsg returns.
+func (c *InProcess) CallStream(ctx context.Context, name string, request any, r interface {
+	Header(metadata.MD)
+	UnmarshalBinary(message []byte) error
+	Flush() error
+}) error {
+	m, ok := c.streams[name]
+	if !ok || m.desc.ClientStreams {
+		return status.Errorf(codes.Unimplemented, "unknown method %s", name)
+	}
+	s := &pushStream{receiver: r, request: request}
+	s.transport = transportStream{method: name, sent: func() error { r.Header(s.transport.header); return nil }}
+	s.context = serverContext(ctx, &s.transport)
+	if err := m.desc.Handler(m.impl, s); err != nil {
+		return clientError(err)
+	}
+	return nil
+}
+
+// pushStream is the handler's side of a stream that is pushed.
+type pushStream struct {
+	context   context.Context
+	transport transportStream
+	request   any
+	receiver  interface {
+		stdencoding.BinaryUnmarshaler
+		Header(metadata.MD)
+		Flush() error
+	}
+}
+
+func (s *pushStream) SendMsg(m any) error {
+	if err := transfer(s.receiver, m); err != nil {
+		return err
+	}
+	if gathered, ok := m.(interface{ More() bool }); ok && gathered.More() {
+		return nil
+	}
+	return s.receiver.Flush()
+}
+
+func (s *pushStream) RecvMsg(m any) error {
+	if s.request == nil {
+		return io.EOF
+	}
+	defer func() { s.request = nil }()
+	return transfer(m, s.request)
+}
+
+func (s *pushStream) Context() context.Context        { return s.context }
+func (s *pushStream) SetHeader(md metadata.MD) error  { return s.transport.SetHeader(md) }
+func (s *pushStream) SendHeader(md metadata.MD) error { return s.transport.SendHeader(md) }
+func (s *pushStream) SetTrailer(md metadata.MD)       { _ = s.transport.SetTrailer(md) }
 
 // stream is a server-streaming call. The handler runs as a coroutine: resume
 // runs it up to its next message, or nil for its header, which it yields.

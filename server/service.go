@@ -51,15 +51,16 @@ func (s *Server) stream(stream grpc.ServerStream, id string, after int32) error 
 		return err
 	}
 	var event encodedEvent
-	return follow(stream.Context(), r, func(e journal.Entry) error {
-		event.data = e.Data
+	return follow(stream.Context(), r, func(e journal.Entry, more bool) error {
+		event.data, event.more = e.Data, more
 		return stream.SendMsg(&event)
 	})
 }
 
 // follow calls send for each event that a reader brings, until the completion's
-// end. It returns the failure in which a completion ended.
-func follow(ctx context.Context, r journal.Reader, send func(journal.Entry) error) error {
+// end, and says whether more events are there already. It returns the failure in
+// which a completion ended.
+func follow(ctx context.Context, r journal.Reader, send func(e journal.Entry, more bool) error) error {
 	for {
 		entries, err := r.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -68,7 +69,7 @@ func follow(ctx context.Context, r journal.Reader, send func(journal.Entry) erro
 		if err != nil {
 			return journalFailure(err)
 		}
-		for _, e := range entries {
+		for i, e := range entries {
 			if e.Kind == journal.Failed {
 				st, err := failedStatus(e)
 				if err != nil {
@@ -76,7 +77,7 @@ func follow(ctx context.Context, r journal.Reader, send func(journal.Entry) erro
 				}
 				return status.FromProto(st).Err()
 			}
-			if err := send(e); err != nil {
+			if err := send(e, i < len(entries)-1); err != nil {
 				return err
 			}
 		}
@@ -99,7 +100,7 @@ func (s *Server) CreateCompletion(ctx context.Context, req *completionv1.Complet
 	}
 	defer r.Close()
 	a := newAssembly(journal.Completion{ID: id})
-	if err := follow(ctx, r, a.add); err != nil {
+	if err := follow(ctx, r, func(e journal.Entry, _ bool) error { return a.add(e) }); err != nil {
 		return nil, err
 	}
 	return a.result(), nil

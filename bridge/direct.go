@@ -1,0 +1,70 @@
+package bridge
+
+import (
+	"context"
+	"io"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// A directConn is a connection that runs a stream's handler on the caller's
+// goroutine and pushes the events, saying when no more follow at once: the
+// in-process one. Then nothing needs to be handed from one goroutine to another
+// between the journal and the socket.
+type directConn interface {
+	CallStream(ctx context.Context, method string, request any, r interface {
+		Header(metadata.MD)
+		UnmarshalBinary(event []byte) error
+		Flush() error
+	}) error
+}
+
+// pushed takes the events of a direct stream.
+type pushed struct {
+	response *response
+	encoder  encoder
+	blocks   *[]byte // from the pool, or nil when there is none
+}
+
+// push writes a stream's events as they come, until its end. It returns why that
+// came, and what has not been written by then.
+func (s *response) push(ctx context.Context, conn directConn, c call, e encoder) (encoder, *[]byte, error) {
+	p := &pushed{response: s, encoder: e}
+	err := conn.CallStream(ctx, c.method, c.request, p)
+	if err == nil {
+		err = io.EOF
+	}
+	return p.encoder, p.blocks, err
+}
+
+// Header takes the completion's name.
+func (p *pushed) Header(md metadata.MD) {
+	p.encoder.header(md)
+	p.response.name(p.encoder.id)
+}
+
+// UnmarshalBinary appends the block of an event, in protobuf wire form.
+func (p *pushed) UnmarshalBinary(wire []byte) error {
+	if p.blocks == nil {
+		p.blocks = buffers.Get().(*[]byte)
+	}
+	var err error
+	if *p.blocks, err = p.encoder.append(*p.blocks, wire); err != nil {
+		return err
+	}
+	if len(*p.blocks) >= maxGathered {
+		return p.Flush()
+	}
+	return nil
+}
+
+// Flush writes what has gathered.
+func (p *pushed) Flush() error {
+	if p.blocks == nil || len(*p.blocks) == 0 {
+		return nil
+	}
+	err := p.response.write(*p.blocks)
+	release(p.blocks)
+	p.blocks = nil
+	return err
+}
