@@ -35,7 +35,8 @@ type response struct {
 	id        string // the completion's, once known
 	committed bool   // the status line is sent
 	written   time.Time
-	failed    error // of a write; then there are no more
+	armed     time.Time // when the write deadline was set last
+	failed    error     // of a write; then there are no more
 	closed    bool
 	timer     *time.Timer
 }
@@ -189,7 +190,7 @@ func (s *response) writeLocked(p []byte) error {
 		s.header()
 	}
 	s.written = time.Now()
-	_ = s.control.SetWriteDeadline(s.written.Add(s.bridge.config.WriteTimeout))
+	s.arm()
 	if _, s.failed = s.w.Write(p); s.failed == nil {
 		s.failed = s.control.Flush()
 	}
@@ -197,8 +198,20 @@ func (s *response) writeLocked(p []byte) error {
 		// There the deadline is a timer that resets the stream even when nothing
 		// waits to be written.
 		_ = s.control.SetWriteDeadline(time.Time{})
+		s.armed = time.Time{}
 	}
 	return s.failed
+}
+
+// arm sets the write deadline, if the last one is not good enough: that costs as
+// much as all the encoding. So a write has at least the write timeout, and at most
+// a quarter more.
+func (s *response) arm() {
+	timeout := s.bridge.config.WriteTimeout
+	if s.written.Sub(s.armed) > timeout/4 {
+		s.armed = s.written
+		_ = s.control.SetWriteDeadline(s.armed.Add(timeout + timeout/4))
+	}
 }
 
 func (s *response) header() {

@@ -8,7 +8,9 @@ import (
 
 const (
 	// minBuffer is what a stream begins with: many are idle for most of their life.
-	minBuffer = 4 << 10
+	minBuffer = 1 << 10
+	// busyBuffer is what it soon has when what comes fills it.
+	busyBuffer = 8 << 10
 	// maxRead bounds what is read ahead, and with it the cost of looking for a
 	// line end that is not there.
 	maxRead = 32 << 10
@@ -34,6 +36,7 @@ type events struct {
 	start, end int
 	seen       int   // there is no line end in buf[start:seen]
 	stop       int   // where the line that peek returned ends
+	filled     bool  // the last read left no space
 	err        error // what r ended with
 
 	begun   bool // the first line has been looked at
@@ -186,8 +189,8 @@ func lineEnd(b []byte) int {
 	return lf
 }
 
-// fill reads once, into a buffer that it makes larger only when it is full. It
-// returns nil when there is more in the buffer, or the stream has just ended with
+// fill reads once, into a buffer that it makes larger only when it is full, or
+// when it is small and was filled by the last read. It returns nil when there is more in the buffer, or the stream has just ended with
 // a line that has no end.
 func (e *events) fill() error {
 	if e.err != nil {
@@ -198,7 +201,7 @@ func (e *events) fill() error {
 		e.seen -= e.start
 		e.start = 0
 	}
-	if e.end == len(e.buf) {
+	if e.end == len(e.buf) || e.filled && len(e.buf) < busyBuffer {
 		if len(e.buf) >= maxEvent {
 			return errEventTooLong
 		}
@@ -206,8 +209,10 @@ func (e *events) fill() error {
 	}
 	for range 100 { // as bufio has it
 		var n int
-		n, e.err = e.r.Read(e.buf[e.end:min(len(e.buf), e.end+maxRead)])
+		space := e.buf[e.end:min(len(e.buf), e.end+maxRead)]
+		n, e.err = e.r.Read(space)
 		e.end += n
+		e.filled = n == len(space)
 		switch {
 		case n > 0, e.err == io.EOF && e.start < e.end:
 			return nil

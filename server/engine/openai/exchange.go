@@ -38,6 +38,8 @@ func newTransport(connectTimeout time.Duration) *http.Transport {
 		// caller a 503: net/http does not repeat a POST, and must not, for who pays
 		// twice? uvicorn and Node close theirs after 5 s.
 		IdleConnTimeout: 4 * time.Second,
+		// A request is written once; its connection then waits for tokens.
+		WriteBufferSize: 1 << 10,
 		// gzip holds back what does not fill a block.
 		DisableCompression: true,
 		ForceAttemptHTTP2:  true,
