@@ -2,11 +2,13 @@
 // the gRPC face says, and knows that only by a client connection.
 //
 // The routes are those of the generated grpc-gateway, on whose mux the streaming
-// routes live too: POST /v1/completions and GET /v1/completions/{id}/events. Of
-// a stream, one goroutine receives events and appends them to a buffer as
-// blocks; the request's own goroutine writes whatever has gathered, in one
-// write. The first ends with the second, which ends with the stream's end, the
-// client's departure, or the end of a drain.
+// routes live too: POST /v1/completions and GET /v1/completions/{id}/events. In
+// one process, a stream has the request's goroutine alone: it runs the server's
+// handler, which pushes events, and writes what has gathered. Over any other
+// connection a second goroutine receives events and appends them to a buffer as
+// blocks, and the request's writes whatever has gathered, in one write; the
+// former ends with the latter. That ends with the stream's end, the client's
+// departure, or the end of a drain.
 //
 // Caveats: a handler is not bounded by http.Server.WriteTimeout, which must stay
 // zero: every write sets its own deadline. A stream that cannot go on is cut by

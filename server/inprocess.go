@@ -80,12 +80,12 @@ func (c *InProcess) NewStream(ctx context.Context, _ *grpc.StreamDesc, name stri
 		return nil, status.Errorf(codes.Unimplemented, "unknown method %s", name)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &stream{clientContext: ctx}
+	s := &coroutine{clientContext: ctx}
 	s.context = serverContext(ctx, &s.transport)
 	s.transport = transportStream{method: name, sent: s.sendHeader}
 	s.resume, s.stop = iter.Pull(func(yield func(any) bool) {
 		s.yield = yield
-		s.err = m.desc.Handler(m.impl, (*serverStream)(s))
+		s.err = m.desc.Handler(m.impl, s)
 		cancel()
 	})
 	// A client may drop a stream by its context alone: the handler must end then
@@ -95,7 +95,7 @@ func (c *InProcess) NewStream(ctx context.Context, _ *grpc.StreamDesc, name stri
 		defer s.mu.Unlock()
 		s.stop()
 	})
-	return (*clientStream)(s), nil
+	return &clientStream{coroutine: s}, nil
 }
 
 // CallStream calls a server-streaming method and returns its error. The receiver
@@ -111,7 +111,8 @@ func (c *InProcess) CallStream(ctx context.Context, name string, request any, r 
 	if !ok || m.desc.ClientStreams {
 		return status.Errorf(codes.Unimplemented, "unknown method %s", name)
 	}
-	s := &pushStream{receiver: r, request: request}
+	s := &pushStream{receiver: r}
+	s.request = request
 	s.transport = transportStream{method: name, sent: func() error { r.Header(s.transport.header); return nil }}
 	s.context = serverContext(ctx, &s.transport)
 	if err := m.desc.Handler(m.impl, s); err != nil {
@@ -122,10 +123,8 @@ func (c *InProcess) CallStream(ctx context.Context, name string, request any, r 
 
 // pushStream is the handler's side of a stream that is pushed.
 type pushStream struct {
-	context   context.Context
-	transport transportStream
-	request   any
-	receiver  interface {
+	handlerSide
+	receiver interface {
 		stdencoding.BinaryUnmarshaler
 		Header(metadata.MD)
 		Flush() error
@@ -142,7 +141,14 @@ func (s *pushStream) SendMsg(m any) error {
 	return s.receiver.Flush()
 }
 
-func (s *pushStream) RecvMsg(m any) error {
+// handlerSide is what a handler sees of a stream besides SendMsg.
+type handlerSide struct {
+	context   context.Context
+	transport transportStream
+	request   any // until the handler has taken it
+}
+
+func (s *handlerSide) RecvMsg(m any) error {
 	if s.request == nil {
 		return io.EOF
 	}
@@ -150,18 +156,16 @@ func (s *pushStream) RecvMsg(m any) error {
 	return transfer(m, s.request)
 }
 
-func (s *pushStream) Context() context.Context        { return s.context }
-func (s *pushStream) SetHeader(md metadata.MD) error  { return s.transport.SetHeader(md) }
-func (s *pushStream) SendHeader(md metadata.MD) error { return s.transport.SendHeader(md) }
-func (s *pushStream) SetTrailer(md metadata.MD)       { _ = s.transport.SetTrailer(md) }
+func (s *handlerSide) Context() context.Context        { return s.context }
+func (s *handlerSide) SetHeader(md metadata.MD) error  { return s.transport.SetHeader(md) }
+func (s *handlerSide) SendHeader(md metadata.MD) error { return s.transport.SendHeader(md) }
+func (s *handlerSide) SetTrailer(md metadata.MD)       { _ = s.transport.SetTrailer(md) }
 
-// stream is a server-streaming call. The handler runs as a coroutine: resume
-// runs it up to its next message, or nil for its header, which it yields.
-type stream struct {
-	clientContext, context context.Context
-	transport              transportStream
-	request                any
-	pending                any // a message that came while the client waited for the header
+// coroutine is a stream that NewStream opened, and its handler's side: resume runs
+// the handler up to its next message, or nil for its header, which it yields.
+type coroutine struct {
+	handlerSide
+	clientContext context.Context
 
 	mu     sync.Mutex // held while the handler runs
 	resume func() (any, bool)
@@ -170,16 +174,8 @@ type stream struct {
 	err    error // what the handler returned
 }
 
-// sendHeader hands over to a client that waits for the header.
-func (s *stream) sendHeader() error {
-	if !s.yield(nil) {
-		return context.Cause(s.context)
-	}
-	return nil
-}
-
 // next runs the handler until it yields or returns; then it returns the status.
-func (s *stream) next() (any, error) {
+func (s *coroutine) next() (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.clientContext.Err(); err != nil && s.yield == nil { // too late to begin
@@ -195,12 +191,25 @@ func (s *stream) next() (any, error) {
 	return nil, io.EOF
 }
 
-// clientStream is the client's side of a stream.
-type clientStream stream
+// sendHeader hands over to a client that waits for the header.
+func (s *coroutine) sendHeader() error { return s.SendMsg(nil) }
+
+func (s *coroutine) SendMsg(m any) error {
+	if !s.yield(m) {
+		return context.Cause(s.context)
+	}
+	return nil
+}
+
+// clientStream is the client's side of a stream that NewStream opened.
+type clientStream struct {
+	*coroutine
+	pending any // a message that came while the header was waited for
+}
 
 func (s *clientStream) Header() (metadata.MD, error) {
 	for s.pending == nil && !s.transport.headerSent {
-		m, err := (*stream)(s).next()
+		m, err := s.next()
 		if err != nil {
 			break // RecvMsg tells
 		}
@@ -212,7 +221,7 @@ func (s *clientStream) Header() (metadata.MD, error) {
 func (s *clientStream) RecvMsg(m any) error {
 	for s.pending == nil {
 		var err error
-		if s.pending, err = (*stream)(s).next(); err != nil {
+		if s.pending, err = s.next(); err != nil {
 			return err
 		}
 	}
@@ -224,29 +233,6 @@ func (s *clientStream) SendMsg(m any) error      { s.request = m; return nil }
 func (s *clientStream) CloseSend() error         { return nil }
 func (s *clientStream) Context() context.Context { return s.clientContext }
 func (s *clientStream) Trailer() metadata.MD     { return s.transport.trailer }
-
-// serverStream is the handler's side of a stream.
-type serverStream stream
-
-func (s *serverStream) SendMsg(m any) error {
-	if !s.yield(m) {
-		return context.Cause(s.context)
-	}
-	return nil
-}
-
-func (s *serverStream) RecvMsg(m any) error {
-	if s.request == nil {
-		return io.EOF
-	}
-	defer func() { s.request = nil }()
-	return transfer(m, s.request)
-}
-
-func (s *serverStream) Context() context.Context        { return s.context }
-func (s *serverStream) SetHeader(md metadata.MD) error  { return s.transport.SetHeader(md) }
-func (s *serverStream) SendHeader(md metadata.MD) error { return s.transport.SendHeader(md) }
-func (s *serverStream) SetTrailer(md metadata.MD)       { _ = s.transport.SetTrailer(md) }
 
 // transportStream holds what a handler says besides its messages. It implements
 // grpc.ServerTransportStream, through which grpc.SetHeader finds it.
