@@ -53,20 +53,10 @@ func (b *Bridge) resume(w http.ResponseWriter, r *http.Request, params map[strin
 		b.writeError(w, r, invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept", "accept %s: events have no other form", eventStream))
 		return
 	}
-	last := r.Header.Get(lastEventIDHeader)
-	if last == "" {
-		last = r.URL.Query().Get("last_event_id")
-	}
-	from := cursor{id: params["id"]}
-	if last != "" {
-		var err error
-		if from, err = readCursor(last); err == nil && from.id != params["id"] {
-			err = invalid(http.StatusBadRequest, codes.InvalidArgument, lastEventIDHeader, "the last event id is not of the completion %s", clip(params["id"]))
-		}
-		if err != nil {
-			b.writeError(w, r, err)
-			return
-		}
+	from, err := resumeFrom(r, params["id"])
+	if err != nil {
+		b.writeError(w, r, err)
+		return
 	}
 	b.serve(w, r, from, b.resumed(from), nil)
 }

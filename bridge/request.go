@@ -2,11 +2,13 @@ package bridge
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,6 +108,26 @@ func readCursor(value string) (cursor, error) {
 		return cursor{}, invalid(http.StatusBadRequest, codes.InvalidArgument, lastEventIDHeader, "%q is not the id of an event: %v", clip(value), err)
 	}
 	return cursor{id, sequence}, nil
+}
+
+// resumeFrom returns where in a completion a GET resumes: after the Last-Event-ID
+// of a client that comes back, or after what the query says, or at the start.
+func resumeFrom(r *http.Request, id string) (cursor, error) {
+	query := r.URL.Query()
+	if last := cmp.Or(r.Header.Get(lastEventIDHeader), query.Get("last_event_id")); last != "" {
+		from, err := readCursor(last)
+		if err == nil && from.id != id {
+			err = invalid(http.StatusBadRequest, codes.InvalidArgument, lastEventIDHeader, "the last event id is not of the completion %s", clip(id))
+		}
+		return from, err
+	}
+	// The request's own field, as google.api.http has it in the query.
+	sequence := cmp.Or(query.Get("after_sequence"), query.Get("afterSequence"), "0")
+	n, err := strconv.ParseInt(sequence, 10, 32)
+	if err != nil || n < 0 {
+		return cursor{}, invalid(http.StatusBadRequest, codes.InvalidArgument, "after_sequence", "%q is not a sequence", clip(sequence))
+	}
+	return cursor{id, int32(n)}, nil
 }
 
 // clip bounds a value that goes back to its sender in a message.
