@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -426,6 +427,7 @@ func TestClientIsGone(t *testing.T) {
 		onBoth(t, how, func(t *testing.T, kind string) {
 			synctest.Test(t, func(t *testing.T) {
 				var ended error
+				var log bytes.Buffer
 				b := newBridgeOn(t, kind, func(s eventStream) error {
 					err := errors.Join(named(s, "cmpl_x"), created(s), wait(s.Context(), time.Second), delta(s, 2, "a"))
 					for err == nil {
@@ -433,7 +435,7 @@ func TestClientIsGone(t *testing.T) {
 					}
 					ended = err
 					return err
-				}, bridge.Config{})
+				}, bridge.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
 				ctx, leave := context.WithCancel(t.Context())
 				r := newRecorder()
 				done := make(chan struct{})
@@ -454,6 +456,9 @@ func TestClientIsGone(t *testing.T) {
 				leave()
 				if ended == nil || !r.aborted {
 					t.Errorf("the server's stream ended with %v, aborted is %v", ended, r.aborted)
+				}
+				if log.Len() > 0 {
+					t.Errorf("what clients do every day is in the log: %s", log.String())
 				}
 			})
 		})

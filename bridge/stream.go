@@ -76,7 +76,7 @@ func (b *Bridge) stream(w http.ResponseWriter, r *http.Request, from cursor, c c
 		e, blocks, err = s.gather(annotated, b.conn, c, e)
 	}
 	defer release(blocks)
-	if ctx.Err() != nil { // the client has left, or the drain is over
+	if ctx.Err() != nil || s.lost() { // the client has left, or the drain is over
 		panic(http.ErrAbortHandler)
 	}
 	return s.end(c, e, blocks, err)
@@ -158,6 +158,13 @@ func (s *response) name(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.id = id
+}
+
+// lost tells whether a write has failed: nobody takes any more.
+func (s *response) lost() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed != nil
 }
 
 // said tells whether the status line is sent; if not, the timer no longer sends it.
