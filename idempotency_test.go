@@ -200,15 +200,7 @@ func (p *program) get(t *testing.T, id string) *completionv1.Completion {
 
 func (p *program) whole(t *testing.T, method, path string) *completionv1.Completion {
 	t.Helper()
-	req, err := http.NewRequestWithContext(soon(t), method, p.http+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	resp := p.send(soon(t), t, method, path, "")
 	b, err := io.ReadAll(resp.Body)
 	c := &completionv1.Completion{}
 	if err != nil || resp.StatusCode != 200 || protojson.Unmarshal(b, c) != nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -194,18 +193,7 @@ func (w wire) Name() string                { return "proto" }
 // refused makes a request of /v1/completions that is to be refused.
 func (p *program) refused(t *testing.T, method, body string, header []string) *answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), cmp.Or(method, "POST"), p.http+"/v1/completions", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	resp := p.send(t.Context(), t, cmp.Or(method, "POST"), "/v1/completions", body, header...)
 	said, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -102,18 +102,11 @@ func TestLayoutsAgree(t *testing.T) {
 // the path of the completion that it names.
 func (p *program) exchange(t *testing.T, method, path, body, accept string) (answer, location string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, p.http+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var header []string
 	if accept != "" {
-		req.Header.Set("Accept", accept)
+		header = []string{"Accept", accept}
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	resp := p.send(t.Context(), t, method, path, body, header...)
 	said, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -149,7 +149,13 @@ func (p *program) client(t testing.TB) completionv1.CompletionServiceClient {
 // post posts a completion request.
 func (p *program) post(t testing.TB, body string, header ...string) *http.Response {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), "POST", p.http+"/v1/completions", strings.NewReader(body))
+	return p.send(t.Context(), t, "POST", "/v1/completions", body, header...)
+}
+
+// send makes a request of the HTTP face.
+func (p *program) send(ctx context.Context, t testing.TB, method, path, body string, header ...string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, p.http+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,15 +78,7 @@ func TestAccept(t *testing.T) {
 // request returns the status and body of an answer.
 func (p *program) request(t *testing.T, method, path string) (*http.Response, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, p.http+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	resp := p.send(t.Context(), t, method, path, "")
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -25,12 +25,10 @@ func negotiate(h http.Header) string {
 	}
 	stream, json := quality(accept, eventStream), quality(accept, jsonType)
 	switch {
-	case stream.q > 0 && (stream.named || stream.q > json.q || stream.q == json.q && stream.specificity >= json.specificity):
+	case stream.q > 0 && (stream.specificity == named || stream.q > json.q || stream.q == json.q && stream.specificity >= json.specificity):
 		return eventStream
 	case json.q > 0:
 		return jsonType
-	case stream.q > 0:
-		return eventStream
 	}
 	return ""
 }
@@ -38,9 +36,11 @@ func negotiate(h http.Header) string {
 // preference is how much a client wants a media type.
 type preference struct {
 	q           float64
-	specificity int  // of the range that says so: 0 */*, 1 type/*, 2 the type itself
-	named       bool // specificity is 2
+	specificity int // of the range that says so: 0 */*, 1 type/*, or named
 }
+
+// named is the specificity of the media type itself.
+const named = 2
 
 // quality returns how much the list of an Accept header wants a media type. The
 // most specific range that matches it counts.
@@ -55,7 +55,7 @@ func quality(accept, mediaType string) preference {
 		specificity := -1
 		switch name {
 		case mediaType:
-			specificity = 2
+			specificity = named
 		case family + "/*":
 			specificity = 1
 		case "*/*":
@@ -70,7 +70,7 @@ func quality(accept, mediaType string) preference {
 				q = 0
 			}
 		}
-		p = preference{q: q, specificity: specificity, named: specificity == 2}
+		p = preference{q: q, specificity: specificity}
 	}
 	return p
 }

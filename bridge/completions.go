@@ -17,13 +17,13 @@ const lastEventIDHeader = "Last-Event-ID"
 func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]string) {
 	form := negotiate(r.Header)
 	if form == "" {
-		b.writeError(w, r, invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept",
+		b.writeError(w, invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept",
 			"accept %s for the events of a completion or %s for the whole of it", eventStream, jsonType))
 		return
 	}
 	req, err := readRequest(w, r)
 	if err != nil {
-		b.writeError(w, r, err)
+		b.writeError(w, err)
 		return
 	}
 	if form == jsonType {
@@ -36,7 +36,7 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 	if last := r.Header.Get(lastEventIDHeader); last != "" {
 		from, err := readCursor(last)
 		if err != nil {
-			b.writeError(w, r, err)
+			b.writeError(w, err)
 			return
 		}
 		again := b.resumed(cursor{from.id, from.sequence - 1})
@@ -50,12 +50,12 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 // resume serves GET /v1/completions/{id}/events.
 func (b *Bridge) resume(w http.ResponseWriter, r *http.Request, params map[string]string) {
 	if negotiate(r.Header) != eventStream {
-		b.writeError(w, r, invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept", "accept %s: events have no other form", eventStream))
+		b.writeError(w, invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept", "accept %s: events have no other form", eventStream))
 		return
 	}
 	from, err := resumeFrom(r, params["id"])
 	if err != nil {
-		b.writeError(w, r, err)
+		b.writeError(w, err)
 		return
 	}
 	b.serve(w, r, from, b.resumed(from), nil)
@@ -74,7 +74,7 @@ func (b *Bridge) resumed(from cursor) call {
 func (b *Bridge) whole(w http.ResponseWriter, r *http.Request, req *completionv1.CompletionRequest) {
 	ctx, err := runtime.AnnotateContext(r.Context(), b.mux, r, completionv1.CompletionService_CreateCompletion_FullMethodName)
 	if err != nil {
-		b.writeError(w, r, err)
+		b.writeError(w, err)
 		return
 	}
 	var header metadata.MD
@@ -83,7 +83,7 @@ func (b *Bridge) whole(w http.ResponseWriter, r *http.Request, req *completionv1
 		w.Header().Set("Location", location(id))
 	}
 	if err != nil {
-		b.writeError(w, r, err)
+		b.writeError(w, err)
 		return
 	}
 	_, marshaler := runtime.MarshalerForRequest(b.mux, r)

@@ -31,7 +31,7 @@ func (b *Bridge) guard(next http.Handler) (http.Handler, error) {
 		}
 	}
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b.writeError(w, r, invalid(http.StatusForbidden, codes.PermissionDenied, "Origin", "pages of other origins may not call this server"))
+		b.writeError(w, invalid(http.StatusForbidden, codes.PermissionDenied, "Origin", "pages of other origins may not call this server"))
 	}))
 	next = protection.Handler(next)
 	if len(origins) == 0 { // to rs/cors that means all

@@ -87,7 +87,7 @@ func (b *Bridge) explain(err error) (int, *status.Status) {
 }
 
 // writeError answers with an error before a stream has begun.
-func (b *Bridge) writeError(w http.ResponseWriter, _ *http.Request, err error) {
+func (b *Bridge) writeError(w http.ResponseWriter, err error) {
 	code, s := b.explain(err)
 	h := w.Header()
 	if wait := retryAfter(s); wait > 0 {

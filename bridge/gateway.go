@@ -30,10 +30,10 @@ func (b *Bridge) newMux() *runtime.ServeMux {
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithForwardResponseOption(b.beforeResponse),
 		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-			b.writeError(w, r, err)
+			b.writeError(w, err)
 		}),
 		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
-			b.writeError(w, r, routingError(w, r, code))
+			b.writeError(w, routingError(w, r, code))
 		}),
 	)
 	must(completionv1.RegisterCompletionServiceHandlerClient(context.Background(), mux, b.client))

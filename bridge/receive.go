@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec "proto"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/proto"
 )
 
 // codec is gRPC's codec for protobuf, and gives a received event to a feed as
@@ -110,7 +109,7 @@ func open(ctx context.Context, conn grpc.ClientConnInterface, c call) (grpc.Clie
 		return nil, err
 	}
 	// io.EOF says that the stream is over already; RecvMsg says why.
-	if err := stream.SendMsg(proto.Message(c.request)); err != nil && err != io.EOF {
+	if err := stream.SendMsg(c.request); err != nil && err != io.EOF {
 		return nil, err
 	}
 	return stream, stream.CloseSend()

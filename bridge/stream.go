@@ -64,7 +64,7 @@ func (b *Bridge) stream(w http.ResponseWriter, r *http.Request, from cursor, c c
 	s := &response{bridge: b, r: r, w: w, control: http.NewResponseController(w), cancel: cancel}
 	annotated, err := runtime.AnnotateContext(ctx, b.mux, r, c.method)
 	if err != nil {
-		b.writeError(w, r, err)
+		b.writeError(w, err)
 		return true
 	}
 	s.wait()
@@ -102,7 +102,7 @@ func (s *response) end(c call, e encoder, blocks *[]byte, err error) bool {
 		if failed && e.id != "" { // the completion's own end, which can be read there
 			s.w.Header().Set("Location", location(e.id))
 		}
-		s.bridge.writeError(s.w, s.r, err)
+		s.bridge.writeError(s.w, err)
 		return true
 	case failed, info == nil && e.id == "":
 		code, st := s.bridge.explain(err)

@@ -25,6 +25,12 @@ import (
 func (f *fixture) listen(t *testing.T, writeTimeout time.Duration) (*grpc.ClientConn, func(context.Context)) {
 	t.Helper()
 	g, h := Register(f.server, writeTimeout)
+	return dial(t, g), func(ctx context.Context) { Stop(ctx, f.server, g, h) }
+}
+
+// dial serves g on a socket for the test and returns a connection to it.
+func dial(t *testing.T, g *grpc.Server) *grpc.ClientConn {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +46,7 @@ func (f *fixture) listen(t *testing.T, writeTimeout time.Duration) (*grpc.Client
 		g.Stop()
 		<-served
 	})
-	return conn, func(ctx context.Context) { Stop(ctx, f.server, g, h) }
+	return conn
 }
 
 // A reader that takes nothing is let go, holds up nobody, and can resume where it

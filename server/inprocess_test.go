@@ -3,14 +3,12 @@ package server
 import (
 	"context"
 	"io"
-	"net"
 	"runtime"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -41,24 +39,9 @@ func connections(t *testing.T, s *service) map[string]completionv1.CompletionSer
 	completionv1.RegisterCompletionServiceServer(inProcess, s)
 	g := grpc.NewServer(grpc.ForceServerCodecV2(newCodec()))
 	completionv1.RegisterCompletionServiceServer(g, s)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- g.Serve(l) }()
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = conn.Close()
-		g.Stop()
-		<-served
-	})
 	return map[string]completionv1.CompletionServiceClient{
 		"in process": completionv1.NewCompletionServiceClient(inProcess),
-		"socket":     completionv1.NewCompletionServiceClient(conn),
+		"socket":     completionv1.NewCompletionServiceClient(dial(t, g)),
 	}
 }
 
