@@ -273,13 +273,23 @@ func (t *transportStream) SetTrailer(md metadata.MD) error {
 // cancellation, its metadata, and none of its values.
 func serverContext(ctx context.Context, transport grpc.ServerTransportStream) context.Context {
 	md, _ := metadata.FromOutgoingContext(ctx)
-	ctx = metadata.NewIncomingContext(withoutValues{ctx}, md)
-	return grpc.NewContextWithServerTransportStream(ctx, transport)
+	values := metadata.NewIncomingContext(context.Background(), md)
+	return &handlerContext{ctx, grpc.NewContextWithServerTransportStream(values, transport)}
 }
 
-type withoutValues struct{ context.Context }
+// handlerContext ends with the client's context and has values of its own.
+type handlerContext struct {
+	context.Context
+	values context.Context
+}
 
-func (withoutValues) Value(any) any { return nil }
+func (c *handlerContext) Value(key any) any { return c.values.Value(key) }
+
+// AfterFunc is what package context would need a goroutine for, as it does not
+// find its own kind of context here.
+func (c *handlerContext) AfterFunc(f func()) (stop func() bool) {
+	return context.AfterFunc(c.Context, f)
+}
 
 // transfer gives the message from to the one to. A side that is no message but
 // bytes makes bytes of the other one.

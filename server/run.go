@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -22,13 +23,11 @@ var (
 	errAbandoned = errors.New("the last reader left")
 )
 
-// run is one completion while it is generated. Its goroutine, generate, owns it;
-// readers only join and leave, and anyone may cancel it.
+// run is one completion while it is generated. Whoever holds the turn generates
+// (lead.go); readers only join and leave, and anyone may cancel it.
 type run struct {
 	journal.Completion
 	server    *Server
-	engine    engine.Engine
-	request   *completionv1.CompletionRequest
 	requestID string
 	grace     time.Duration
 	writer    journal.Writer
@@ -40,8 +39,10 @@ type run struct {
 	readers int
 	leaving *time.Timer // runs while there is no reader and a grace; else nil
 
-	// Of the goroutine's own.
+	turn         // guards all below
+	stream       engine.Stream
 	watchdog     *watchdog
+	unhook       func() bool // stops that the end of ctx detaches the run
 	sequence     int32
 	firstToken   time.Time
 	finishReason completionv1.Finished_FinishReason
@@ -50,12 +51,10 @@ type run struct {
 }
 
 // newRun returns a run that has one reader, its caller.
-func newRun(s *Server, c journal.Completion, eng engine.Engine, req *completionv1.CompletionRequest, requestID string) *run {
+func newRun(s *Server, c journal.Completion, req *completionv1.CompletionRequest, requestID string) *run {
 	r := &run{
 		Completion: c,
 		server:     s,
-		engine:     eng,
-		request:    req,
 		requestID:  requestID,
 		grace:      min(req.GetDisconnectGrace().AsDuration(), s.config.MaxDisconnectGrace),
 		done:       make(chan struct{}),
@@ -65,8 +64,9 @@ func newRun(s *Server, c journal.Completion, eng engine.Engine, req *completionv
 	return r
 }
 
-// join counts a reader in.
+// join counts a reader in. The run waits for none of several.
 func (r *run) join() {
+	r.detach()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.readers++
@@ -111,24 +111,46 @@ func (r *run) settle() {
 	}
 }
 
-// generate is the run's goroutine: it journals what the engine makes, and then
-// how it ended.
-func (r *run) generate() {
-	defer r.server.dismiss(r)
-	defer close(r.done)
-	config := &r.server.config
-	ctx, stop := context.WithTimeoutCause(r.ctx, config.TotalTimeout,
-		failure.New(failure.TotalTimeout, "the completion took longer than %v", config.TotalTimeout))
-	defer stop()
-	r.watchdog = newWatchdog(r.cancel, config.FirstTokenTimeout, config.IdleTimeout)
-	defer r.watchdog.stop()
-
-	err := r.engine.Generate(ctx, r.request, r.emit)
-	r.end(r.outcome(ctx, err))
+// start readies a run to be generated.
+func (r *run) start(w journal.Writer, eng engine.Engine, req *completionv1.CompletionRequest) {
+	r.writer = w
+	r.watchdog = newWatchdog(r.cancel, &r.server.config)
+	r.stream = eng.Generate(r.ctx, req)
+	r.unhook = context.AfterFunc(r.ctx, r.detach) // an end does not wait for a reader either
 }
 
-// emit journals a chunk. The engine calls it, on the run's goroutine.
-func (r *run) emit(c *engine.Chunk) error {
+// maxAdvance is the most events that are made of one turn.
+const maxAdvance = 64
+
+// advance journals what the engine has: it waits for one chunk, and takes those
+// that have come with it. It reports whether the run goes on; if not, its end is
+// journaled too. The caller has the turn.
+func (r *run) advance() bool {
+	c, err := r.stream.Next(true)
+	for range maxAdvance {
+		if c != nil {
+			err = r.take(c)
+		}
+		if c == nil || err != nil {
+			break
+		}
+		c, err = r.stream.Next(false)
+	}
+	if err == nil {
+		return true
+	}
+	r.stream.Close()
+	r.watchdog.stop()
+	r.unhook()
+	r.retire()
+	r.end(r.outcome(err))
+	close(r.done)
+	r.server.dismiss(r)
+	return false
+}
+
+// take journals a chunk.
+func (r *run) take(c *engine.Chunk) error {
 	r.watchdog.feed()
 	if r.sequence == 0 {
 		r.firstToken = time.Now()
@@ -182,19 +204,19 @@ func (r *run) append(kind journal.Kind, err error) error {
 	return nil
 }
 
-// outcome says how the run ended, from what the engine returned: nil for
-// finished, errCancelled or errAbandoned, or else a *failure.Error.
-func (r *run) outcome(ctx context.Context, err error) error {
-	cause := context.Cause(ctx)
+// outcome says how the run ended, from what ended it: nil for finished,
+// errCancelled or errAbandoned, or else a *failure.Error.
+func (r *run) outcome(err error) error {
+	cause := context.Cause(r.ctx)
 	var failed *failure.Error
 	switch {
-	case err == nil && r.finishReason != completionv1.Finished_FINISH_REASON_UNSPECIFIED:
+	case err == io.EOF && r.finishReason != completionv1.Finished_FINISH_REASON_UNSPECIFIED:
 		return nil
 	case errors.Is(cause, errCancelled), errors.Is(cause, errAbandoned):
 		return cause
 	case errors.As(cause, &failed): // a timeout, or the end of a drain
 		return failed
-	case err == nil:
+	case err == io.EOF:
 		return failure.New(failure.UpstreamTruncated, "the upstream ended in the middle of its answer")
 	case errors.As(err, &failed):
 		return failed

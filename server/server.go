@@ -1,11 +1,13 @@
 // Package server is the gRPC face: it validates and admits requests, generates
 // completions, journals their events, and lets any number of readers follow.
 //
-// A completion is a run of its own. One goroutine reads the engine and appends
-// events to the journal; it knows no reader. A reader, which is a call of
-// StreamCompletion, ResumeCompletion or CreateCompletion, follows the journal
-// and takes all that is new at once. So a slow reader holds up nobody, events
-// that have gathered travel together, and coming back is only reading again.
+// A completion is a run of its own: what the engine has next is appended to the
+// journal. A reader, which is a call of StreamCompletion, ResumeCompletion or
+// CreateCompletion, follows the journal and takes all that is new at once. So a
+// slow reader holds up nobody, events that have gathered travel together, and
+// coming back is only reading again. While a run has one reader, that one's
+// goroutine generates, too; else a goroutine of the run's own does, which knows no
+// reader (lead.go).
 //
 // What ends what: the engine's end, a timeout, CancelCompletion, the departure
 // of the last reader (after the grace) and the end of a drain each end the run;
@@ -120,15 +122,15 @@ func (s *Server) Close() {
 }
 
 // begin starts the completion that req asks for, or finds the one that its
-// idempotency key stands for. The caller counts as a reader until it calls leave.
-func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest) (id string, leave func(), err error) {
+// idempotency key stands for.
+func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest) (*seat, error) {
 	if err := validate(req); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	hash := requestHash(req)
 	eng, err := s.route(req)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	c := journal.Completion{
 		ID:         newID(),
@@ -138,26 +140,25 @@ func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest)
 		Model:      req.GetModel(),
 		CreateTime: time.Now(),
 	}
-	r := newRun(s, c, eng, req, requestID(ctx))
+	r := newRun(s, c, req, requestID(ctx))
 	if err := s.admit(r); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	w, holder, err := s.config.Journal.Create(ctx, c)
 	if err != nil {
 		s.dismiss(r)
-		return "", nil, journalFailure(err)
+		return nil, journalFailure(err)
 	}
 	if w == nil {
 		s.dismiss(r)
 		if holder.Request != hash {
-			return "", nil, failure.New(failure.IdempotencyKeyReused,
+			return nil, failure.New(failure.IdempotencyKeyReused,
 				"the idempotency key was used with another request: use a new key")
 		}
-		return holder.ID, s.attach(holder.ID), nil
+		return s.attach(holder.ID), nil
 	}
-	r.writer = w
-	go r.generate()
-	return c.ID, r.leave, nil
+	r.start(w, eng, req)
+	return r.leader(ctx), nil
 }
 
 // route names the model that req leaves open and returns the engine for it.
@@ -205,14 +206,14 @@ func (s *Server) running(id string) *run {
 	return s.runs[id]
 }
 
-// attach counts the caller as a reader of a completion until it calls leave.
-func (s *Server) attach(id string) (leave func()) {
+// attach counts the caller as a reader of a completion.
+func (s *Server) attach(id string) *seat {
 	r := s.running(id)
 	if r == nil {
-		return func() {}
+		return &seat{id: id}
 	}
 	r.join()
-	return r.leave
+	return &seat{id: id, run: r}
 }
 
 // owned returns a completion of the caller's. Another's is not to be told from

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"strings"
 	"testing"
@@ -31,9 +33,35 @@ type script func(ctx context.Context, emit func(*engine.Chunk) error) error
 
 func (s script) Models(context.Context) ([]string, error) { return []string{"m"}, nil }
 
-func (s script) Generate(ctx context.Context, _ *completionv1.CompletionRequest, emit func(*engine.Chunk) error) error {
-	return s(ctx, emit)
+func (s script) Generate(ctx context.Context, _ *completionv1.CompletionRequest) engine.Stream {
+	played := &played{}
+	played.next, played.stop = iter.Pull2(func(yield func(*engine.Chunk, error) bool) {
+		err := s(ctx, func(c *engine.Chunk) error {
+			if !yield(c, nil) {
+				return errors.New("closed")
+			}
+			return nil
+		})
+		yield(nil, cmp.Or(err, io.EOF))
+	})
+	return played
 }
+
+// played is the stream of a script, which never has a chunk without waiting.
+type played struct {
+	next func() (*engine.Chunk, error, bool)
+	stop func()
+}
+
+func (p *played) Next(wait bool) (*engine.Chunk, error) {
+	if !wait {
+		return nil, nil
+	}
+	c, err, _ := p.next()
+	return c, err
+}
+
+func (p *played) Close() { p.stop() }
 
 // text is a chunk of text.
 func text(s string) *engine.Chunk { return &engine.Chunk{Delta: &completionv1.Delta{Text: s}} }

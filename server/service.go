@@ -18,12 +18,12 @@ import (
 
 // StreamCompletion implements completion.v1.CompletionService.
 func (s *Server) StreamCompletion(req *completionv1.CompletionRequest, stream grpc.ServerStreamingServer[completionv1.CompletionEvent]) error {
-	id, leave, err := s.begin(stream.Context(), req)
+	p, err := s.begin(stream.Context(), req)
 	if err != nil {
 		return err
 	}
-	defer leave()
-	return s.stream(stream, id, 0)
+	defer p.leave()
+	return s.stream(stream, p, 0)
 }
 
 // ResumeCompletion implements completion.v1.CompletionService.
@@ -34,24 +34,25 @@ func (s *Server) ResumeCompletion(req *completionv1.ResumeCompletionRequest, str
 	if _, err := s.owned(stream.Context(), req.GetId()); err != nil {
 		return err
 	}
-	defer s.attach(req.GetId())()
-	return s.stream(stream, req.GetId(), req.GetAfterSequence())
+	p := s.attach(req.GetId())
+	defer p.leave()
+	return s.stream(stream, p, req.GetAfterSequence())
 }
 
 // stream sends a completion's events from the journal to one reader.
-func (s *Server) stream(stream grpc.ServerStream, id string, after int32) error {
-	r, err := s.config.Journal.Read(stream.Context(), id, after)
+func (s *Server) stream(stream grpc.ServerStream, p *seat, after int32) error {
+	r, err := s.config.Journal.Read(stream.Context(), p.id, after)
 	if err != nil {
 		return journalFailure(err)
 	}
 	defer r.Close()
 	// At once, not with the first event: the reader may want to come back, or to
 	// cancel, before there is one.
-	if err := stream.SendHeader(completionID(id)); err != nil {
+	if err := stream.SendHeader(completionID(p.id)); err != nil {
 		return err
 	}
 	var event encodedEvent
-	return follow(stream.Context(), r, func(e journal.Entry, more bool) error {
+	return follow(stream.Context(), p, r, after, func(e journal.Entry, more bool) error {
 		event.data, event.more = e.Data, more
 		return stream.SendMsg(&event)
 	})
@@ -59,9 +60,10 @@ func (s *Server) stream(stream grpc.ServerStream, id string, after int32) error 
 
 // follow calls send for each event that a reader brings, until the completion's
 // end, and says whether more events are there already. It returns the failure in
-// which a completion ended.
-func follow(ctx context.Context, r journal.Reader, send func(e journal.Entry, more bool) error) error {
+// which a completion ended. The reader stands behind the sequence after.
+func follow(ctx context.Context, p *seat, r journal.Reader, after int32, send func(e journal.Entry, more bool) error) error {
 	for {
+		p.lead(ctx, after)
 		entries, err := r.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -80,27 +82,28 @@ func follow(ctx context.Context, r journal.Reader, send func(e journal.Entry, mo
 			if err := send(e, i < len(entries)-1); err != nil {
 				return err
 			}
+			after = e.Sequence
 		}
 	}
 }
 
 // CreateCompletion implements completion.v1.CompletionService.
 func (s *Server) CreateCompletion(ctx context.Context, req *completionv1.CompletionRequest) (*completionv1.Completion, error) {
-	id, leave, err := s.begin(ctx, req)
+	p, err := s.begin(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
-	if err := grpc.SetHeader(ctx, completionID(id)); err != nil {
+	defer p.leave()
+	if err := grpc.SetHeader(ctx, completionID(p.id)); err != nil {
 		return nil, err
 	}
-	r, err := s.config.Journal.Read(ctx, id, 0)
+	r, err := s.config.Journal.Read(ctx, p.id, 0)
 	if err != nil {
 		return nil, journalFailure(err)
 	}
 	defer r.Close()
-	a := newAssembly(journal.Completion{ID: id})
-	if err := follow(ctx, r, func(e journal.Entry, _ bool) error { return a.add(e) }); err != nil {
+	a := newAssembly(journal.Completion{ID: p.id})
+	if err := follow(ctx, p, r, 0, func(e journal.Entry, _ bool) error { return a.add(e) }); err != nil {
 		return nil, err
 	}
 	return a.result(), nil

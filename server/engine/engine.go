@@ -15,24 +15,31 @@ type Engine interface {
 	// Models lists the models that the engine serves.
 	Models(ctx context.Context) ([]string, error)
 
-	// Generate makes one completion. It calls emit for each chunk, in order and
-	// on the caller's goroutine, and returns when the completion is over, ctx is
-	// done, or emit has returned an error, which it returns as it is.
+	// Generate returns a completion to be made. It sends nothing yet: Next does.
 	//
 	// The request is valid, and its model is one of the engine's or at least not
-	// another's. Whether the completion is complete is for the caller to judge: it
-	// is when a chunk had a finish reason, not when the error is nil. Errors that
-	// are not *failure.Error are taken for faults of the upstream.
-	//
-	// When ctx is done, Generate has let go of everything upstream before it
-	// returns.
-	Generate(ctx context.Context, req *completionv1.CompletionRequest, emit func(*Chunk) error) error
+	// another's. When ctx is done, everything upstream is let go of.
+	Generate(ctx context.Context, req *completionv1.CompletionRequest) Stream
+}
+
+// A Stream is one completion while it is made. It is for one goroutine at a time,
+// which need not always be the same.
+type Stream interface {
+	// Next returns the next chunk. It waits for one, or, if it is not to, returns
+	// nil when none has come yet. At the end, it returns io.EOF; whether the
+	// completion is complete is for the caller to judge: it is when a chunk had a
+	// finish reason. It returns the cause of the context when that is done. Errors
+	// that are not *failure.Error are taken for faults of the upstream.
+	Next(wait bool) (*Chunk, error)
+
+	// Close lets go of everything upstream. It is called once, after the last Next.
+	Close()
 }
 
 // A Chunk is what an engine has next. All of its fields may be zero: such a chunk
-// says only that the upstream has begun to answer. It belongs to the engine
-// again when emit returns, but for its Usage: that the caller keeps until Generate
-// returns, and an engine only counts on in it.
+// says only that the upstream has begun to answer. It belongs to the stream
+// again at the next call, but for its Usage: that the caller keeps until the end,
+// and an engine only counts on in it.
 type Chunk struct {
 	Model        string              // the model that answers, where the upstream says
 	Delta        *completionv1.Delta // more of the answer, or nil

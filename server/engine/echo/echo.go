@@ -7,6 +7,7 @@ package echo
 
 import (
 	"context"
+	"io"
 	"strings"
 	"time"
 	"unicode"
@@ -26,37 +27,87 @@ type Engine struct {
 func (*Engine) Models(context.Context) ([]string, error) { return []string{"echo"}, nil }
 
 // Generate implements engine.Engine.
-func (e *Engine) Generate(ctx context.Context, req *completionv1.CompletionRequest, emit func(*engine.Chunk) error) error {
-	text, usage := input(req)
+func (e *Engine) Generate(ctx context.Context, req *completionv1.CompletionRequest) engine.Stream {
+	s := &stream{ctx: ctx, req: req, interval: e.Interval}
+	s.text, s.usage = input(req)
 	for _, stop := range req.GetStop() {
-		text, _, _ = strings.Cut(text, stop)
+		s.text, _, _ = strings.Cut(s.text, stop)
 	}
-	finish := completionv1.Finished_STOP
+	return s
+}
 
-	chunk := engine.Chunk{Model: "echo"}
-	if err := emit(&chunk); err != nil {
-		return err
+// stream is an engine.Stream.
+type stream struct {
+	ctx      context.Context
+	req      *completionv1.CompletionRequest
+	text     string // what is left of it
+	usage    *completionv1.Usage
+	interval time.Duration
+	timer    *time.Timer // runs from the first word on, if there is an interval
+
+	begun, ended bool
+	chunk        engine.Chunk // the two are used again for each chunk
+	delta        completionv1.Delta
+}
+
+// Next implements engine.Stream.
+func (s *stream) Next(wait bool) (*engine.Chunk, error) {
+	s.chunk = engine.Chunk{}
+	switch {
+	case s.ctx.Err() != nil:
+		return nil, context.Cause(s.ctx)
+	case s.ended:
+		return nil, io.EOF
+	case !s.begun:
+		s.begun = true
+		s.chunk.Model = "echo"
+	case s.text == "":
+		s.end(completionv1.Finished_STOP)
+	case s.req.MaxTokens != nil && s.usage.CompletionTokens == s.req.GetMaxTokens():
+		s.end(completionv1.Finished_LENGTH)
+	default:
+		if ok, err := s.pause(wait); !ok {
+			return nil, err
+		}
+		n := wordLen(s.text)
+		s.delta.Text, s.text = s.text[:n], s.text[n:]
+		count(s.usage, 0, 1)
+		s.chunk = engine.Chunk{Delta: &s.delta, Usage: s.usage}
 	}
-	delta := &completionv1.Delta{}
-	pause := newPause(e.Interval)
-	defer pause.stop()
-	for len(text) > 0 {
-		if req.MaxTokens != nil && usage.CompletionTokens == req.GetMaxTokens() {
-			finish = completionv1.Finished_LENGTH
-			break
-		}
-		if err := pause.wait(ctx); err != nil {
-			return err
-		}
-		n := wordLen(text)
-		delta.Text, text = text[:n], text[n:]
-		count(usage, 0, 1)
-		chunk = engine.Chunk{Delta: delta, Usage: usage}
-		if err := emit(&chunk); err != nil {
-			return err
-		}
+	return &s.chunk, nil
+}
+
+func (s *stream) end(reason completionv1.Finished_FinishReason) {
+	s.ended = true
+	s.chunk = engine.Chunk{FinishReason: reason, Usage: s.usage}
+}
+
+// Close implements engine.Stream.
+func (s *stream) Close() {
+	if s.timer != nil {
+		s.timer.Stop()
 	}
-	return emit(&engine.Chunk{FinishReason: finish, Usage: usage})
+}
+
+// pause reports whether it is time for the next word, and waits for that if it is
+// to. The first word's time is at once.
+func (s *stream) pause(wait bool) (bool, error) {
+	switch {
+	case s.interval <= 0:
+		return true, nil
+	case s.timer == nil:
+		s.timer = time.NewTimer(s.interval)
+		return true, nil
+	case !wait:
+		return false, nil
+	}
+	select {
+	case <-s.timer.C:
+		s.timer.Reset(s.interval)
+		return true, nil
+	case <-s.ctx.Done():
+		return false, context.Cause(s.ctx)
+	}
 }
 
 // input returns the text to echo, and the usage with the prompt counted.
@@ -108,38 +159,4 @@ func wordLen(s string) int {
 		i += size
 	}
 	return len(s)
-}
-
-// pause waits for the interval between words, with one timer for a completion.
-type pause struct {
-	interval time.Duration
-	timer    *time.Timer
-}
-
-func newPause(interval time.Duration) *pause { return &pause{interval: interval} }
-
-// wait returns the cause of ctx when that is done before or while it waits. The
-// first wait is over at once.
-func (p *pause) wait(ctx context.Context) error {
-	switch {
-	case p.interval <= 0:
-	case p.timer == nil:
-		p.timer = time.NewTimer(p.interval)
-	default:
-		select {
-		case <-p.timer.C:
-			p.timer.Reset(p.interval)
-		case <-ctx.Done():
-		}
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return nil
-}
-
-func (p *pause) stop() {
-	if p.timer != nil {
-		p.timer.Stop()
-	}
 }

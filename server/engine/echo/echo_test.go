@@ -3,6 +3,7 @@ package echo
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -45,12 +46,11 @@ func TestGenerate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var words []string
 			var last engine.Chunk
-			err := (&Engine{}).Generate(t.Context(), tt.req, func(c *engine.Chunk) error {
+			err := generate(t.Context(), &Engine{}, tt.req, func(c *engine.Chunk) {
 				if c.Delta != nil {
 					words = append(words, c.Delta.GetText())
 				}
 				last = *c
-				return nil
 			})
 			want := &completionv1.Usage{PromptTokens: tt.prompt, CompletionTokens: int32(len(tt.words)), TotalTokens: tt.prompt + int32(len(tt.words))}
 			if err != nil || !slices.Equal(words, tt.words) || last.FinishReason != tt.finish || !proto.Equal(last.Usage, want) {
@@ -65,9 +65,8 @@ func TestInterval(t *testing.T) {
 		start := time.Now()
 		var at []time.Duration
 		req := &completionv1.CompletionRequest{Prompt: proto.String("a b c")}
-		err := (&Engine{Interval: 30 * time.Millisecond}).Generate(t.Context(), req, func(c *engine.Chunk) error {
+		err := generate(t.Context(), &Engine{Interval: 30 * time.Millisecond}, req, func(c *engine.Chunk) {
 			at = append(at, time.Since(start))
-			return nil
 		})
 		want := []time.Duration{0, 0, 30 * time.Millisecond, 60 * time.Millisecond, 60 * time.Millisecond}
 		if err != nil || !slices.Equal(at, want) {
@@ -79,24 +78,33 @@ func TestInterval(t *testing.T) {
 func TestGenerateEnds(t *testing.T) {
 	enough := errors.New("enough")
 	req := &completionv1.CompletionRequest{Prompt: proto.String("a b c")}
-	n := 0
-	err := (&Engine{}).Generate(t.Context(), req, func(*engine.Chunk) error {
-		if n++; n == 2 {
-			return enough
-		}
-		return nil
-	})
-	if err != enough || n != 2 {
-		t.Errorf("emit's error: %v after %d chunks", err, n)
-	}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	err = (&Engine{Interval: time.Hour}).Generate(ctx, req, func(c *engine.Chunk) error {
+	err := generate(ctx, &Engine{Interval: time.Hour}, req, func(c *engine.Chunk) {
 		if c.Delta != nil {
 			cancel(enough)
 		}
-		return nil
 	})
 	if err != enough {
 		t.Errorf("the context's cause: %v", err)
+	}
+}
+
+// generate calls emit for each chunk of a completion, until its end. Chunks that
+// are there already it takes without waiting.
+func generate(ctx context.Context, e *Engine, req *completionv1.CompletionRequest, emit func(*engine.Chunk)) error {
+	s := e.Generate(ctx, req)
+	defer s.Close()
+	for {
+		c, err := s.Next(false)
+		if c == nil && err == nil {
+			c, err = s.Next(true)
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+		emit(c)
 	}
 }

@@ -16,73 +16,121 @@ import (
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
-// stream makes the chunks of one generation from the events of its upstream.
+// stream makes the chunks of one completion from the events of its upstream. It is
+// an engine.Stream.
 type stream struct {
-	engine      *Engine
-	question    question
-	contentType string // as the upstream gave it
+	engine   *Engine
+	ctx      context.Context
+	request  *completionv1.CompletionRequest // until it is sent
+	question question
+
+	// The exchange has a context of its own, which ends with ctx only until drain
+	// takes the exchange over.
+	detach      func() bool
+	cancel      context.CancelFunc
+	body        io.ReadCloser // nil: there is no answer
+	contentType string        // as the upstream gave it
 	events      events
+	complete    bool // it came to its own end
 	finished    bool // there was a finish reason
 	calls       callIndex
 
-	chunk engine.Chunk // the two are used again for each chunk
+	wire  wireChunk // the three are used again for each chunk
+	chunk engine.Chunk
 	delta completionv1.Delta
 }
 
-// run emits what the upstream sends until that ends. It returns nil at [DONE] and
-// at the end of the stream, whatever has come by then.
-func (s *stream) run(ctx context.Context, emit func(*engine.Chunk) error) error {
-	switch s.events.first() {
-	case '{', '[', '<': // no line of an event stream begins so
-		return s.noStream(ctx)
-	}
-	wire := new(wireChunk)
-	for {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+// Next implements engine.Stream. The stream's own end is [DONE], or the end of its
+// events, whatever has come by then.
+func (s *stream) Next(wait bool) (*engine.Chunk, error) {
+	if s.ctx.Err() == nil && s.request != nil {
+		if !wait {
+			return nil, nil
 		}
-		data, err := s.events.next()
+		if err := s.open(); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		if s.ctx.Err() != nil {
+			return nil, context.Cause(s.ctx)
+		}
+		data, err := s.events.next(wait)
 		switch {
+		case err == errNotYet:
+			return nil, nil
 		case err == io.EOF:
-			return nil
+			s.complete = true
+			return nil, io.EOF
 		case err != nil:
-			return s.broken(ctx, err)
+			return nil, s.broken(err)
 		}
 		data = bytes.TrimSpace(data)
 		switch {
 		case len(data) == 0:
 			continue
 		case string(data) == "[DONE]":
-			return nil
+			s.complete = true
+			return nil, io.EOF
 		}
-		err = decode(data, wire)
+		err = decode(data, &s.wire)
 		switch {
 		case err != nil && s.events.cut:
-			return s.broken(ctx, err)
+			return nil, s.broken(err)
 		case err != nil:
-			return s.unavailable("the upstream sent what is no chunk", fmt.Errorf("decode a chunk: %w", err))
+			return nil, s.unavailable("the upstream sent what is no chunk", fmt.Errorf("decode a chunk: %w", err))
 		}
-		if err := s.refused(wire, data); err != nil {
-			return err
+		if err := s.refused(&s.wire, data); err != nil {
+			return nil, err
 		}
-		if wire.Choices == nil && wire.Usage == nil {
+		if s.wire.Choices == nil && s.wire.Usage == nil {
 			continue // a ping, or what else a server may think of
 		}
-		if err := emit(s.translate(wire)); err != nil {
-			return err
+		return s.translate(&s.wire), nil
+	}
+}
+
+// open sends the request and waits for the answer to begin.
+func (s *stream) open() error {
+	own, cancel := context.WithCancel(context.WithoutCancel(s.ctx))
+	s.cancel, s.detach = cancel, context.AfterFunc(s.ctx, cancel)
+	response, err := s.engine.send(own, s.request)
+	s.request = nil
+	if err != nil {
+		return s.engine.failed(s.ctx, err, s.question)
+	}
+	s.body, s.contentType = response.Body, response.Header.Get("Content-Type")
+	s.events.r = response.Body
+	switch s.events.first() {
+	case '{', '[', '<': // no line of an event stream begins so
+		return s.noStream()
+	}
+	return nil
+}
+
+// Close implements engine.Stream.
+func (s *stream) Close() {
+	switch {
+	case s.cancel == nil: // nothing was sent
+	case s.detach() && s.complete && !s.events.ended():
+		s.engine.drain(s.body, s.cancel)
+	default:
+		if s.body != nil {
+			s.body.Close()
 		}
+		s.cancel()
 	}
 }
 
 // broken is for a stream that did not come to its own end.
-func (s *stream) broken(ctx context.Context, err error) error {
+func (s *stream) broken(err error) error {
 	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
+	case s.ctx.Err() != nil:
+		return context.Cause(s.ctx)
 	case errors.Is(err, errEventTooLong):
 		return s.unavailable("the upstream sent more in one event than can be taken", err)
 	case s.finished: // the answer is complete: what is lost is the usage at most
-		return nil
+		return io.EOF
 	}
 	return failure.New(failure.UpstreamTruncated, "the upstream broke off in the middle of its answer").
 		WithCause(s.engine.cause("read the stream: " + err.Error()))
@@ -91,10 +139,10 @@ func (s *stream) broken(ctx context.Context, err error) error {
 // noStream is for a success that is not an event stream: an error under a status
 // of 200, a whole completion from a server that does not stream, a page of a
 // proxy's.
-func (s *stream) noStream(ctx context.Context) error {
+func (s *stream) noStream() error {
 	body, err := io.ReadAll(io.LimitReader(s.events.rest(), maxErrorBody))
 	if err != nil {
-		return s.broken(ctx, err)
+		return s.broken(err)
 	}
 	said := &refusal{status: 200, body: body}
 	if said.parse() {

@@ -67,7 +67,7 @@ func TestConnect(t *testing.T) {
 			cfg.Key = key
 			e := newEngine(t, cfg)
 			_, modelsErr := e.Models(t.Context())
-			for _, err := range []error{e.Generate(t.Context(), chat(), ignore), modelsErr} {
+			for _, err := range []error{generate(t.Context(), e, chat(), ignore), modelsErr} {
 				var failed *failure.Error
 				if !errors.As(err, &failed) || failed.Reason != tc.want {
 					t.Fatalf("got %v, want %s", err, tc.want)

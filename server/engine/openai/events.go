@@ -18,7 +18,10 @@ const (
 	maxEvent = 8 << 20
 )
 
-var errEventTooLong = errors.New("an event is longer than 8 MiB")
+var (
+	errEventTooLong = errors.New("an event is longer than 8 MiB")
+	errNotYet       = errors.New("the next event has not come yet")
+)
 
 // events reads the data of an event stream: WHATWG HTML section 9.2.6, of which
 // it leaves out everything but data. It reads no further than the event that it
@@ -41,22 +44,28 @@ type events struct {
 
 	begun   bool // the first line has been looked at
 	afterCR bool // a LF at start belongs to the line end before it
-	data    []byte
 	cut     bool // it was the end of the stream that ended the last event
+
+	// Of the event that is being read.
+	data     []byte
+	some     bool // it has data
+	last     byte // of that, what is not white space
+	returned bool // it is complete: the next one is to be begun
 }
 
 // next returns the data of the next event, which may be empty and holds until the
 // next call. At the end of the stream it returns io.EOF; it may also return
 // errEventTooLong, and errors of the reader, before which it drops an event that
-// is not complete.
-func (e *events) next() ([]byte, error) {
-	e.data = e.data[:0]
-	some := false // the event has data
-	var last byte // of that, what is not white space
+// is not complete. If it is not to wait, it returns errNotYet where it would have
+// to read.
+func (e *events) next(wait bool) ([]byte, error) {
+	if e.returned {
+		e.data, e.some, e.last, e.returned = e.data[:0], false, 0, false
+	}
 	for {
-		line, err := e.peek()
-		if err == io.EOF && some {
-			e.cut = true
+		line, err := e.peek(wait)
+		if err == io.EOF && e.some {
+			e.cut, e.returned = true, true
 			return e.data, nil
 		}
 		if err != nil {
@@ -65,21 +74,23 @@ func (e *events) next() ([]byte, error) {
 		value, isData := dataOf(line)
 		text := bytes.TrimSpace(value)
 		switch {
-		case isData && apart(last, text):
+		case isData && apart(e.last, text):
+			e.returned = true
 			return e.data, nil // and this line is the next event's
 		case isData:
 			if len(e.data)+len(value) >= maxEvent {
 				return nil, errEventTooLong
 			}
-			if some {
+			if e.some {
 				e.data = append(e.data, '\n')
 			}
-			e.data, some = append(e.data, value...), true
+			e.data, e.some = append(e.data, value...), true
 			if len(text) > 0 {
-				last = text[len(text)-1]
+				e.last = text[len(text)-1]
 			}
-		case len(line) == 0 && some:
+		case len(line) == 0 && e.some:
 			e.take()
+			e.returned = true
 			return e.data, nil
 		}
 		e.take()
@@ -136,7 +147,7 @@ func apart(last byte, line []byte) bool {
 // peek returns the next line, without its end, which is LF, CRLF or CR. After a
 // CR it does not wait for the LF that may follow. It returns the same line until
 // take is called.
-func (e *events) peek() ([]byte, error) {
+func (e *events) peek(wait bool) ([]byte, error) {
 	for {
 		if e.afterCR && e.start < e.end {
 			e.afterCR = false
@@ -161,6 +172,9 @@ func (e *events) peek() ([]byte, error) {
 			return e.buf[e.start:e.stop], nil
 		}
 		e.seen = e.end
+		if !wait && e.err == nil {
+			return nil, errNotYet
+		}
 		if err := e.fill(); err != nil {
 			return nil, err
 		}
@@ -190,8 +204,8 @@ func lineEnd(b []byte) int {
 }
 
 // fill reads once, into a buffer that it makes larger only when it is full, or
-// when it is small and was filled by the last read. It returns nil when there is more in the buffer, or the stream has just ended with
-// a line that has no end.
+// when it is small and was filled by the last read. It returns nil when there is
+// more in the buffer, or the stream has just ended with a line that has no end.
 func (e *events) fill() error {
 	if e.err != nil {
 		return e.err

@@ -16,7 +16,7 @@ func readAll(r io.Reader) ([]string, error) {
 	e := events{r: r}
 	var all []string
 	for {
-		data, err := e.next()
+		data, err := e.next(true)
 		if err != nil {
 			return all, err
 		}
@@ -65,7 +65,7 @@ func TestEventsAtOnce(t *testing.T) {
 		r, w := io.Pipe()
 		go io.WriteString(w, "data: a"+end)
 		e := events{r: r}
-		if data, err := e.next(); string(data) != "a" || err != nil {
+		if data, err := e.next(true); string(data) != "a" || err != nil {
 			t.Errorf("%q: got %q, %v", end, data, err)
 		}
 		r.Close()
@@ -135,11 +135,11 @@ func (r *repeater) Read(p []byte) (int, error) {
 func TestEventsDoNotAllocate(t *testing.T) {
 	e := events{r: repeat(": comment\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"word\"}}]}\r\n\r\n")}
 	for range 1000 { // until the buffer is what a busy stream has
-		if _, err := e.next(); err != nil {
+		if _, err := e.next(true); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := testing.AllocsPerRun(10_000, func() { e.next() }); n != 0 {
+	if n := testing.AllocsPerRun(10_000, func() { e.next(true) }); n != 0 {
 		t.Errorf("%v allocations an event, want 0", n)
 	}
 	if len(e.buf) != busyBuffer {
@@ -147,7 +147,7 @@ func TestEventsDoNotAllocate(t *testing.T) {
 	}
 	slow := events{r: iotest.OneByteReader(repeat("data: {\"choices\":[]}\n\n"))}
 	for range 1000 {
-		if _, err := slow.next(); err != nil {
+		if _, err := slow.next(true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -155,6 +155,44 @@ func TestEventsDoNotAllocate(t *testing.T) {
 		t.Errorf("the buffer of a slow stream grew to %d bytes", len(slow.buf))
 	}
 }
+
+// Where it is not to wait, next does not read: it returns an event exactly when
+// all of it has been read already.
+func TestEventsDoNotWait(t *testing.T) {
+	const stream = ": ping\n\ndata: {\ndata: \"a\"\ndata: }\n\ndata: b\r\n\r\ndata: {}\ndata: {}\n\n"
+	for size := range len(stream) {
+		reads := 0
+		e := events{r: readerFunc(func(p []byte) (int, error) {
+			reads++
+			return copy(p, stream[min((reads-1)*(size+1), len(stream)):min(reads*(size+1), len(stream))]), nil
+		})}
+		var got []string
+		for len(got) < 4 {
+			before := reads
+			data, err := e.next(false)
+			if reads != before {
+				t.Fatalf("%d bytes at a time: it reads", size+1)
+			}
+			if err == errNotYet {
+				data, err = e.next(true)
+				if reads == before {
+					t.Fatalf("%d bytes at a time: %q had been read", size+1, data)
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, string(data))
+		}
+		if want := []string{"{\n\"a\"\n}", "b", "{}", "{}"}; !slices.Equal(got, want) {
+			t.Errorf("%d bytes at a time: got %q, want %q", size+1, got, want)
+		}
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // FuzzReader holds the reader, fed whole and byte by byte, against the section's
 // words put into code in the plainest way, with the two exceptions.

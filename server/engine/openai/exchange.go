@@ -89,9 +89,9 @@ func (x *exchange) Do(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// open has go-openai send a request and returns the answer, whose body the caller
+// send has go-openai send a request and returns the answer, whose body the caller
 // closes. The error may be any of those that failed understands.
-func (e *Engine) open(ctx context.Context, req *completionv1.CompletionRequest) (*http.Response, error) {
+func (e *Engine) send(ctx context.Context, req *completionv1.CompletionRequest) (*http.Response, error) {
 	body, err := newRequest(req).encode()
 	if err != nil {
 		return nil, err

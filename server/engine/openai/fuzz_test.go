@@ -53,7 +53,7 @@ func FuzzGenerate(f *testing.F) {
 			t.Errorf("byte by byte\n%s\nwhole\n%s", got, whole)
 		}
 		finished := false
-		err := e.Generate(context.Background(), chat(), func(c *engine.Chunk) error {
+		err := generate(context.Background(), &e, chat(), func(c *engine.Chunk) error {
 			finished = finished || c.FinishReason != 0
 			if _, err := proto.Marshal(c.Delta); err != nil && c.Delta != nil {
 				t.Error(err)

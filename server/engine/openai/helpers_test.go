@@ -1,6 +1,8 @@
 package openai
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -74,4 +76,26 @@ func noLeak(t *testing.T) {
 			}
 		}
 	})
+}
+
+// generate calls emit for each chunk of a completion, until its end or emit's
+// error. Chunks that are there already it takes without waiting.
+func generate(ctx context.Context, e *Engine, req *completionv1.CompletionRequest, emit func(*engine.Chunk) error) error {
+	s := e.Generate(ctx, req)
+	defer s.Close()
+	for {
+		c, err := s.Next(false)
+		if c == nil && err == nil {
+			c, err = s.Next(true)
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := emit(c); err != nil {
+			return err
+		}
+	}
 }

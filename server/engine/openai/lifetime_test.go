@@ -56,7 +56,7 @@ func TestCancel(t *testing.T) {
 			var err error
 			go func() {
 				defer close(done)
-				err = e.Generate(ctx, chat(), func(*engine.Chunk) error { emitted <- struct{}{}; return nil })
+				err = generate(ctx, e, chat(), func(*engine.Chunk) error { emitted <- struct{}{}; return nil })
 			}()
 			within(t, silent, "the upstream gets the request")
 			for range tc.chunks {
@@ -80,7 +80,7 @@ func TestCancelledBefore(t *testing.T) {
 	e := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("it was sent") })
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errGone)
-	if err := e.Generate(ctx, chat(), ignore); err != errGone {
+	if err := generate(ctx, e, chat(), ignore); err != errGone {
 		t.Errorf("got %v, want the cause of the context", err)
 	}
 }
@@ -91,15 +91,14 @@ func TestCancelledBetweenChunks(t *testing.T) {
 	e := serve(t, func(w http.ResponseWriter, _ *http.Request) { flush(w, chunkLine+chunkLine+chunkLine) })
 	ctx, cancel := context.WithCancelCause(t.Context())
 	chunks := 0
-	err := e.Generate(ctx, chat(), func(*engine.Chunk) error { chunks++; cancel(errGone); return nil })
+	err := generate(ctx, e, chat(), func(*engine.Chunk) error { chunks++; cancel(errGone); return nil })
 	if err != errGone || chunks != 1 {
 		t.Errorf("got %v after %d chunks, want the cause of the context after 1", err, chunks)
 	}
 }
 
-// TestEmitFails checks that an error of emit comes back as it is, and ends the
-// exchange.
-func TestEmitFails(t *testing.T) {
+// TestCloseEarly checks that a stream that is closed in the middle ends its exchange.
+func TestCloseEarly(t *testing.T) {
 	noLeak(t)
 	gone := make(chan struct{})
 	e := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -108,7 +107,7 @@ func TestEmitFails(t *testing.T) {
 		<-r.Context().Done()
 		close(gone)
 	})
-	if err := e.Generate(t.Context(), chat(), func(*engine.Chunk) error { return errGone }); err != errGone {
+	if err := generate(t.Context(), e, chat(), func(*engine.Chunk) error { return errGone }); err != errGone {
 		t.Errorf("got %v", err)
 	}
 	within(t, gone, "the upstream notices")
@@ -151,7 +150,7 @@ func TestReuse(t *testing.T) {
 			e := newEngine(t, Config{BaseURL: srv.URL})
 			for range 5 {
 				ctx, cancel := context.WithCancel(t.Context())
-				if err := e.Generate(ctx, chat(), ignore); (err != nil) != tc.fails {
+				if err := generate(ctx, e, chat(), ignore); (err != nil) != tc.fails {
 					t.Fatal(err)
 				}
 				cancel()
@@ -183,7 +182,7 @@ func TestStaysOpenAfterDone(t *testing.T) {
 				}
 				<-r.Context().Done()
 			})
-			if err := e.Generate(t.Context(), chat(), ignore); err != nil {
+			if err := generate(t.Context(), e, chat(), ignore); err != nil {
 				t.Fatal(err)
 			}
 			select {
@@ -220,12 +219,12 @@ func TestTLS(t *testing.T) {
 		e.transport.(*http.Transport).TLSClientConfig = srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 		return e
 	}
-	if err := trust(newEngine(t, Config{BaseURL: srv.URL})).Generate(t.Context(), chat(), ignore); err != nil {
+	if err := generate(t.Context(), trust(newEngine(t, Config{BaseURL: srv.URL})), chat(), ignore); err != nil {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stay := trust(newEngine(t, Config{BaseURL: srv.URL + "/stay"}))
-	if err := stay.Generate(ctx, chat(), func(*engine.Chunk) error { cancel(errGone); return nil }); err != errGone {
+	if err := generate(ctx, stay, chat(), func(*engine.Chunk) error { cancel(errGone); return nil }); err != errGone {
 		t.Errorf("got %v, want the cause of the context", err)
 	}
 	within(t, gone, "the upstream notices")
@@ -242,7 +241,7 @@ func TestConcurrent(t *testing.T) {
 	for range 16 {
 		wg.Go(func() {
 			chunks := 0
-			err := e.Generate(t.Context(), chat(), func(c *engine.Chunk) error {
+			err := generate(t.Context(), e, chat(), func(c *engine.Chunk) error {
 				if c.Delta.GetText() == "a" {
 					chunks++
 				}
@@ -267,7 +266,7 @@ func TestEndlessError(t *testing.T) {
 			flush(w, "and another thing\n")
 		}
 	})
-	if err := e.Generate(t.Context(), chat(), ignore); err == nil {
+	if err := generate(t.Context(), e, chat(), ignore); err == nil {
 		t.Error("no error")
 	}
 	within(t, gone, "the upstream loses its connection")

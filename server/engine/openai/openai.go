@@ -141,31 +141,6 @@ func (e *Engine) Models(ctx context.Context) ([]string, error) {
 }
 
 // Generate implements engine.Engine.
-func (e *Engine) Generate(ctx context.Context, req *completionv1.CompletionRequest, emit func(*engine.Chunk) error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	// The exchange has a context of its own, which ends with ctx only until drain
-	// takes the exchange over.
-	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	detach := context.AfterFunc(ctx, cancel)
-
-	s := stream{engine: e, question: questionOf(req)}
-	response, err := e.open(own, req)
-	if err != nil {
-		detach()
-		cancel()
-		return e.failed(ctx, err, s.question)
-	}
-	s.contentType = response.Header.Get("Content-Type")
-	s.events.r = response.Body
-	err = s.run(ctx, emit)
-	detached := detach()
-	if err == nil && detached && !s.events.ended() {
-		e.drain(response.Body, cancel)
-		return nil
-	}
-	response.Body.Close()
-	cancel()
-	return err
+func (e *Engine) Generate(ctx context.Context, req *completionv1.CompletionRequest) engine.Stream {
+	return &stream{engine: e, ctx: ctx, request: req, question: questionOf(req)}
 }

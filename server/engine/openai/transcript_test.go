@@ -179,7 +179,7 @@ func TestTranscripts(t *testing.T) {
 func outcome(e *Engine, req *completionv1.CompletionRequest) string {
 	var out strings.Builder
 	finished := false
-	err := e.Generate(context.Background(), req, func(c *engine.Chunk) error {
+	err := generate(context.Background(), e, req, func(c *engine.Chunk) error {
 		out.WriteString("chunk")
 		if c.Model != "" {
 			fmt.Fprintf(&out, " model=%s", c.Model)

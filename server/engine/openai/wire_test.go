@@ -149,7 +149,7 @@ func TestRequest(t *testing.T) {
 				t.Fatal(err)
 			}
 			requests := make(chan sent, 1)
-			if err := serve(t, recorder(requests)).Generate(t.Context(), req, ignore); err != nil {
+			if err := generate(t.Context(), serve(t, recorder(requests)), req, ignore); err != nil {
 				t.Fatal(err)
 			}
 			got := <-requests
@@ -200,7 +200,7 @@ func TestAddress(t *testing.T) {
 			requests := make(chan sent, 1)
 			root := strings.TrimSuffix(serve(t, recorder(requests)).config.BaseURL, "/v1")
 			tc.config.BaseURL = root + tc.config.BaseURL
-			if err := newEngine(t, tc.config).Generate(t.Context(), tc.req, ignore); err != nil {
+			if err := generate(t.Context(), newEngine(t, tc.config), tc.req, ignore); err != nil {
 				t.Fatal(err)
 			}
 			got := <-requests
@@ -237,7 +237,7 @@ func TestUnsupported(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			e := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("it was sent") })
-			err := e.Generate(t.Context(), tc.req, ignore)
+			err := generate(t.Context(), e, tc.req, ignore)
 			failed, ok := err.(*failure.Error)
 			if !ok || failed.Reason != failure.InvalidRequest || !strings.Contains(failed.Message, tc.want) {
 				t.Errorf("got %v, want INVALID_REQUEST with %q", err, tc.want)

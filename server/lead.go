@@ -1,0 +1,147 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// stall is how long a run waits for the reader that leads it.
+const stall = time.Second
+
+// turn is held by the goroutine that generates a run.
+//
+// As long as a run has one reader, that is the reader's: it leads. It waits for the
+// upstream, journals what comes, and sends it on, and nothing needs to be handed
+// from one goroutine to another, which would cost more than all else that is done
+// for an event. Between two turns it sends. A run that must not wait for that any
+// more, since somebody else reads, the reader is stuck or gone, or the run is to
+// end, gets a goroutine of its own, and keeps it; the leader is then a reader like
+// all others.
+type turn struct {
+	sync.Mutex
+	ended    bool
+	detached atomic.Bool // the run has a goroutine of its own, or has ended
+
+	// For the timer that finds out that the leader is stuck.
+	turns   int         // there have been
+	armed   atomic.Bool // the timer runs
+	timer   *time.Timer
+	checked int // turns, when the timer went off last
+}
+
+// lead generates, on the goroutine of the reader that leads, until there is an
+// event behind the sequence after, or the caller no longer leads, or ctx is done.
+func (r *run) lead(ctx context.Context, after int32) {
+	for ctx.Err() == nil && r.tryTurn() {
+		behind := r.sequence > after
+		if !behind {
+			r.turns++
+			behind = !r.advance()
+			r.arm()
+		}
+		r.turn.Unlock()
+		if behind {
+			return
+		}
+	}
+}
+
+// tryTurn takes the turn, unless the run is detached.
+func (r *run) tryTurn() bool {
+	if r.detached.Load() {
+		return false
+	}
+	r.turn.Lock()
+	if r.detached.Load() {
+		r.turn.Unlock()
+		return false
+	}
+	return true
+}
+
+// detach gives the run a goroutine of its own, unless it has one or has ended.
+func (r *run) detach() {
+	if r.detached.CompareAndSwap(false, true) {
+		go r.generate()
+	}
+}
+
+// retire notes that the run has ended.
+func (t *turn) retire() {
+	t.ended = true
+	t.detached.Store(true)
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}
+
+// generate is the run's own goroutine.
+func (r *run) generate() {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	for !r.ended && r.advance() {
+	}
+}
+
+// arm starts the timer for a leader that now sends, if it does not run. It goes
+// off once a second at most, and not at all while there is nothing to send.
+func (r *run) arm() {
+	if r.armed.Load() || r.detached.Load() {
+		return
+	}
+	r.armed.Store(true)
+	if r.timer == nil {
+		r.timer = time.AfterFunc(stall, r.check)
+		return
+	}
+	r.timer.Reset(stall)
+}
+
+// check detaches a run whose leader has not taken its turn for a while.
+func (r *run) check() {
+	r.armed.Store(false)
+	if !r.turn.TryLock() { // it has its turn: it arms the timer again when it sends
+		return
+	}
+	defer r.turn.Unlock()
+	switch {
+	case r.turns == r.checked:
+		r.detach()
+	default:
+		r.checked = r.turns
+		r.arm()
+	}
+}
+
+// seat is a reader's place at a completion.
+type seat struct {
+	id    string
+	run   *run        // nil: it has ended
+	leads bool        // the reader leads
+	stay  func() bool // of a leader: stops that the end of its context makes it leave
+}
+
+// leader returns the place of the reader that began the run. It leaves as soon as
+// ctx is done, and not only when it notices: it may wait for the upstream.
+func (r *run) leader(ctx context.Context) *seat {
+	return &seat{id: r.ID, run: r, leads: true, stay: context.AfterFunc(ctx, r.leave)}
+}
+
+// lead lets a reader that leads generate what follows a sequence.
+func (p *seat) lead(ctx context.Context, after int32) {
+	if p.leads {
+		p.run.lead(ctx, after)
+	}
+}
+
+// leave gives the place up.
+func (p *seat) leave() {
+	if p.leads {
+		p.run.detach()
+	}
+	if p.run != nil && (p.stay == nil || p.stay()) {
+		p.run.leave()
+	}
+}
