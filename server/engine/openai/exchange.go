@@ -2,12 +2,16 @@ package openai
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
+	"unicode"
 
 	goopenai "github.com/sashabaranov/go-openai"
 
@@ -23,21 +27,30 @@ const (
 	drainTime = time.Second
 )
 
-// newTransport returns the transport that all exchanges share. It is used
-// without an http.Client: that would follow redirects, and so send the key
+// idleTime is how long an idle connection is kept.
+//
+// A connection that the upstream closes just as it is used again costs the caller
+// a 503: net/http does not repeat a POST, and must not, for who pays twice? uvicorn
+// and Node close theirs after 5 s.
+const idleTime = 4 * time.Second
+
+// newTransport returns the transport that all exchanges with an upstream share. It
+// is used without an http.Client: that would follow redirects, and so send the key
 // wherever the upstream says.
-func newTransport(connectTimeout time.Duration) *http.Transport {
+func newTransport(upstream *url.URL, connectTimeout time.Duration) http.RoundTripper {
 	dialer := &net.Dialer{Timeout: connectTimeout}
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: upstream})
+	international := strings.ContainsFunc(upstream.Host, func(r rune) bool { return r > unicode.MaxASCII })
+	if upstream.Scheme == "http" && proxy == nil && err == nil && !international {
+		return &plainTransport{dialer: dialer, address: net.JoinHostPort(upstream.Hostname(), cmp.Or(upstream.Port(), "80"))}
+	}
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dialer.DialContext,
 		TLSHandshakeTimeout: connectTimeout,
 		// There is one upstream. The default keeps two connections to it.
-		MaxIdleConnsPerHost: 1024,
-		// A connection that the upstream closes just as it is used again costs the
-		// caller a 503: net/http does not repeat a POST, and must not, for who pays
-		// twice? uvicorn and Node close theirs after 5 s.
-		IdleConnTimeout: 4 * time.Second,
+		MaxIdleConnsPerHost: maxIdle,
+		IdleConnTimeout:     idleTime,
 		// A request is written once; its connection then waits for tokens.
 		WriteBufferSize: 1 << 10,
 		// gzip holds back what does not fill a block.

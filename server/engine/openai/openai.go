@@ -69,7 +69,8 @@ func New(cfg Config) (*Engine, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Engine{config: cfg, transport: newTransport(cfg.ConnectTimeout), redactor: newRedactor(cfg.Key)}, nil
+	base, _ := url.Parse(cfg.BaseURL)
+	return &Engine{config: cfg, transport: newTransport(base, cfg.ConnectTimeout), redactor: newRedactor(cfg.Key)}, nil
 }
 
 func (cfg *Config) validate() error {
@@ -101,7 +102,7 @@ func (cfg *Config) validate() error {
 // closes the idle connections. It is called after the last Generate has returned.
 func (e *Engine) Close() {
 	e.drains.Wait()
-	if t, ok := e.transport.(*http.Transport); ok {
+	if t, ok := e.transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }
