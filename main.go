@@ -271,7 +271,7 @@ func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *common
 func (h *bridgeHalf) addr() string { return h.listener.Addr().String() }
 
 func (h *bridgeHalf) serve() error {
-	if err := h.http.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := h.http.Serve(h.bridge.Listener(h.listener)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
@@ -283,12 +283,19 @@ const lastWrite = time.Second
 
 func (h *bridgeHalf) stop(ctx context.Context) {
 	h.bridge.Drain()
-	late := context.AfterFunc(ctx, func() { time.AfterFunc(lastWrite, h.cut) })
+	late := context.AfterFunc(ctx, func() { time.AfterFunc(lastWrite, h.cutAll) })
 	defer late()
 	// Shutdown waits for open streams, for ever if it must; cut ends those that
 	// are left.
 	_ = h.http.Shutdown(context.WithoutCancel(ctx))
+	h.bridge.Wait()
+	h.cutAll()
+}
+
+// cutAll ends all requests and streams.
+func (h *bridgeHalf) cutAll() {
 	h.cut()
+	h.bridge.Close()
 }
 
 // dial returns a connection to a server, which is made when it is first used.

@@ -2,18 +2,19 @@
 // the gRPC face says, and knows that only by a client connection.
 //
 // The routes are those of the generated grpc-gateway, on whose mux the streaming
-// routes live too: POST /v1/completions and GET /v1/completions/{id}/events. In
-// one process, a stream has the request's goroutine alone: it runs the server's
-// handler, which pushes events, and writes what has gathered. Over any other
-// connection a second goroutine receives events and appends them to a buffer as
-// blocks, and the request's writes whatever has gathered, in one write; the
-// former ends with the latter. That ends with the stream's end, the client's
-// departure, or the end of a drain.
+// routes live too: POST /v1/completions and GET /v1/completions/{id}/events. Over
+// HTTP/1.1 a stream takes the connection from net/http (conn.go) and has a goroutine
+// of its own; over HTTP/2 it has the request's. In one process that runs the
+// server's handler, which pushes events, and writes what has gathered (direct.go).
+// Over any other connection it receives events, and writes them, too, unless they
+// come so fast that they gather (receive.go). It ends with the stream's end, the
+// client's departure, or the end of a drain.
 //
 // Caveats: a handler is not bounded by http.Server.WriteTimeout, which must stay
-// zero: every write sets its own deadline. A stream that cannot go on is cut by
-// panicking with http.ErrAbortHandler, so a handler around this one must let
-// that through.
+// zero: every write sets its own deadline. http.Server.Shutdown does not wait for
+// the streams that have taken their connections: Wait does. A stream over HTTP/2
+// that cannot go on is cut by panicking with http.ErrAbortHandler, so a handler
+// around this one must let that through.
 package bridge
 
 import (
@@ -23,6 +24,7 @@ import (
 	mathrand "math/rand/v2"
 	"net/http"
 	"regexp"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,10 +55,16 @@ type Bridge struct {
 	mux      *runtime.ServeMux
 	handler  http.Handler // the mux, with what is around it
 	draining atomic.Bool
+
+	// Of the streams that have a connection of their own.
+	ctx      context.Context
+	cancel   context.CancelFunc
+	streams  sync.WaitGroup
+	listener atomic.Pointer[listener]
 }
 
 // New returns a bridge to the server behind a connection, which stays the
-// caller's. It returns an error for an origin that is none.
+// caller's. It returns an error for an origin that is none. Close it after use.
 func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 	def(&config.CommitWindow, 5*time.Second)
 	def(&config.Heartbeat, 15*time.Second)
@@ -71,6 +79,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		client: completionv1.NewCompletionServiceClient(conn),
 		health: healthpb.NewHealthClient(conn),
 	}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.mux = b.newMux()
 	var err error
 	if b.handler, err = b.guard(b.mux); err != nil {
@@ -111,6 +120,13 @@ var safeRequestID = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]{1,128}$`)
 // and each stream's next event asks its client to come back a little later, not
 // all at once. The streams go on.
 func (b *Bridge) Drain() { b.draining.Store(true) }
+
+// Wait waits for the end of the streams that http.Server.Shutdown does not know of,
+// since they have taken their connections from it.
+func (b *Bridge) Wait() { b.streams.Wait() }
+
+// Close cuts those streams.
+func (b *Bridge) Close() { b.cancel() }
 
 const firstRetry = time.Second // what clients wait for before they come back
 

@@ -95,9 +95,11 @@ func (b *Bridge) writeError(w http.ResponseWriter, err error) {
 	}
 	h.Set("Content-Type", jsonType)
 	h.Set("Cache-Control", "no-store")
+	body := append(errorBody(code, s), '\n')
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	b.setWriteDeadline(w)
 	w.WriteHeader(code)
-	_, _ = w.Write(append(errorBody(code, s), '\n'))
+	_, _ = w.Write(body)
 }
 
 // errorBody is the JSON of an error, on one line: the body of an answer, and the

@@ -3,8 +3,8 @@ package bridge
 import (
 	"context"
 	"io"
-	"net/http"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
@@ -30,76 +30,65 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return f.UnmarshalBinary(data.Materialize())
 }
 
+// waited is how long a message must have been waited for to be the only one.
+const waited = 20 * time.Microsecond
+
 // feed receives a stream over a connection that only says when there is something,
-// not whether more follows at once. So one goroutine receives, and what gathers
-// while another writes goes out with the next write.
+// not whether more follows at once. The goroutine that receives writes an event
+// that it had to wait for: nothing is gained by handing it over. Events that come
+// without a wait gather, and another goroutine writes what has gathered, and lasts
+// as long as there is something.
 //
 // It implements encoding.BinaryUnmarshaler, as which the events come from the
 // connection: a received event goes from the connection's buffer into the block,
 // with no message in between.
 type feed struct {
-	// Each holds at most one signal.
-	news  chan struct{} // there is something to take
-	space chan struct{} // there is room again
+	response *response
+	cancel   context.CancelFunc // ends the receiving, when nobody takes any more
 
 	mu      sync.Mutex // guards all below
 	encoder encoder
-	blocks  *[]byte // from the pool, or nil when there is none
-	done    bool    // nothing follows
-	err     error   // once done: why; io.EOF for the stream's end
+	blocks  *[]byte   // from the pool, or nil when there is none
+	writing bool      // there is a goroutine that writes what gathers
+	taken   sync.Cond // it has taken that, or has ended
 }
 
 // gather writes a stream's events as they come, until its end. It returns why that
 // came, and what has not been written by then.
 func (s *response) gather(ctx context.Context, conn grpc.ClientConnInterface, c call, e encoder) (encoder, *[]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &feed{encoder: e, news: make(chan struct{}, 1), space: make(chan struct{}, 1)}
-	var receiving sync.WaitGroup
-	receiving.Go(func() { f.receive(ctx, conn, c) })
-	defer receiving.Wait()
 	defer cancel()
-	for {
-		select {
-		case <-f.news:
-		case <-ctx.Done():
-			panic(http.ErrAbortHandler)
-		}
-		blocks, e, done, err := f.take()
-		if done || e.terminal {
-			return e, blocks, err
-		}
-		s.name(e.id)
-		if blocks != nil {
-			err := s.write(*blocks)
-			release(blocks)
-			if err != nil {
-				return e, nil, err
-			}
-		}
+	f := &feed{response: s, encoder: e, cancel: cancel}
+	f.taken.L = &f.mu
+	err := f.receive(ctx, conn, c)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.writing {
+		f.taken.Wait()
 	}
+	return f.encoder, f.blocks, err
 }
 
-// receive feeds f with a stream's events until its end. It is a goroutine of its
-// own, which the end of ctx ends.
-func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c call) {
+// receive receives events until their end, and returns why that came.
+func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c call) error {
 	stream, err := open(ctx, conn, c)
 	if err != nil {
-		f.finish(err)
-		return
+		return err
 	}
 	if md, err := stream.Header(); err == nil {
-		f.mu.Lock()
 		f.encoder.header(md)
-		f.mu.Unlock()
-		signal(f.news)
+		f.response.name(f.encoder.id)
 	}
-	for f.wait(ctx) {
+	for !f.encoder.terminal {
+		start := time.Now()
 		if err := stream.RecvMsg(f); err != nil {
-			f.finish(err)
-			return
+			return err
+		}
+		if err := f.write(time.Since(start) >= waited); err != nil {
+			return err
 		}
 	}
-	f.finish(context.Cause(ctx))
+	return io.EOF
 }
 
 // open sends the request of a stream.
@@ -115,23 +104,6 @@ func open(ctx context.Context, conn grpc.ClientConnInterface, c call) (grpc.Clie
 	return stream, stream.CloseSend()
 }
 
-// wait waits until there is room for more, and reports false when ctx is done.
-func (f *feed) wait(ctx context.Context) bool {
-	for {
-		f.mu.Lock()
-		full := f.blocks != nil && len(*f.blocks) >= maxGathered
-		f.mu.Unlock()
-		if !full {
-			return true
-		}
-		select {
-		case <-f.space:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
 // UnmarshalBinary appends the block of an event, in protobuf wire form.
 func (f *feed) UnmarshalBinary(wire []byte) error {
 	f.mu.Lock()
@@ -140,35 +112,51 @@ func (f *feed) UnmarshalBinary(wire []byte) error {
 		f.blocks = buffers.Get().(*[]byte)
 	}
 	var err error
-	if *f.blocks, err = f.encoder.append(*f.blocks, wire); err != nil {
-		return err // which ends the stream; blocks that came before are still good
+	*f.blocks, err = f.encoder.append(*f.blocks, wire)
+	return err // which ends the stream; blocks that came before are still good
+}
+
+// write writes the event that has come, if it is alone, or sees that another
+// goroutine does, and waits while that has too much. The terminal event is left for
+// the end of the stream.
+func (f *feed) write(alone bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.writing, f.encoder.terminal:
+	case alone:
+		blocks := f.blocks
+		f.blocks = nil
+		defer release(blocks)
+		return f.response.write(*blocks)
+	default:
+		f.writing = true
+		go f.writeGathered()
 	}
-	signal(f.news)
+	for f.writing && f.blocks != nil && len(*f.blocks) >= maxGathered {
+		f.taken.Wait()
+	}
 	return nil
 }
 
-// finish notes that nothing follows.
-func (f *feed) finish(err error) {
+// writeGathered writes what has gathered until there is nothing, or nobody takes
+// any more.
+func (f *feed) writeGathered() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.done, f.err = true, err
-	signal(f.news)
-}
-
-// take returns the blocks that have gathered, or nil, and how the stream stands.
-// The blocks are then the caller's to release.
-func (f *feed) take() (blocks *[]byte, e encoder, done bool, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	blocks, f.blocks = f.blocks, nil
-	signal(f.space)
-	return blocks, f.encoder, f.done, f.err
-}
-
-// signal leaves a signal unless there is one.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
+	for f.blocks != nil {
+		blocks := f.blocks
+		f.blocks = nil
+		f.taken.Signal()
+		f.mu.Unlock()
+		err := f.response.write(*blocks)
+		release(blocks)
+		f.mu.Lock()
+		if err != nil {
+			f.cancel()
+			break
+		}
 	}
+	f.writing = false
+	f.taken.Signal()
 }

@@ -22,11 +22,17 @@ type call struct {
 	begun   bool // the client has had events of it: it goes on with a stream
 }
 
-// response is one response that is a stream. The request's goroutine writes the
-// events; a timer breaks the silence between them.
+// Why a response is not the events of a call.
+var (
+	errNone = errors.New("there are no events, and nothing is written")
+	errCut  = errors.New("the response cannot go on: cut the connection")
+)
+
+// response is one response that is a stream. One goroutine writes the events; a
+// timer breaks the silence between them.
 type response struct {
 	bridge  *Bridge
-	r       *http.Request
+	http2   bool
 	control *http.ResponseController
 	cancel  context.CancelFunc // ends the server's stream
 
@@ -44,40 +50,55 @@ type response struct {
 // serve answers a request with the events of a call, which are those that follow
 // a cursor. Without any, because the cursor is at the terminal event, it answers
 // with those of the second call instead, or 204 if there is none.
+//
+// It returns when the response has ended, or has got a connection and a goroutine
+// of its own.
 func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c call, atEnd *call) {
-	if b.stream(w, r, from, c) {
-		return
-	}
-	if atEnd == nil {
-		w.WriteHeader(http.StatusNoContent)
-		return
-	}
-	from.sequence--
-	b.stream(w, r, from, *atEnd)
-}
-
-// stream writes the events of a call until their end. It reports false, and has
-// written nothing, when there was none.
-func (b *Bridge) stream(w http.ResponseWriter, r *http.Request, from cursor, c call) bool {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	s := &response{bridge: b, r: r, w: w, control: http.NewResponseController(w), cancel: cancel}
-	annotated, err := runtime.AnnotateContext(ctx, b.mux, r, c.method)
+	ctx, err := runtime.AnnotateContext(r.Context(), b.mux, r, c.method)
 	if err != nil {
 		b.writeError(w, err)
-		return true
+		return
 	}
+	http2 := r.ProtoMajor == 2
+	answer := func(ctx context.Context, w http.ResponseWriter) bool {
+		err := b.stream(ctx, w, http2, from, c)
+		if err == errNone && atEnd != nil {
+			from.sequence--
+			err = b.stream(ctx, w, http2, from, *atEnd)
+		}
+		if err == errNone {
+			w.WriteHeader(http.StatusNoContent)
+		}
+		return err != errCut
+	}
+	if own := b.take(w, r); own != nil {
+		// The request's context ends with the handler.
+		b.streams.Go(func() { own.serve(context.WithoutCancel(ctx), answer) })
+		return
+	}
+	if !answer(ctx, w) {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// stream writes the events of a call until their end. It returns errNone, errCut,
+// or nil.
+func (b *Bridge) stream(ctx context.Context, w http.ResponseWriter, http2 bool, from cursor, c call) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &response{bridge: b, http2: http2, w: w, control: http.NewResponseController(w), cancel: cancel}
 	s.wait()
 	defer s.close()
 	e, blocks := encoder{bridge: b, last: from.sequence}, (*[]byte)(nil)
+	var err error
 	if direct, ok := b.conn.(directConn); ok {
-		e, blocks, err = s.push(annotated, direct, c, e)
+		e, blocks, err = s.push(ctx, direct, c, e)
 	} else {
-		e, blocks, err = s.gather(annotated, b.conn, c, e)
+		e, blocks, err = s.gather(ctx, b.conn, c, e)
 	}
 	defer release(blocks)
 	if ctx.Err() != nil || s.lost() { // the client has left, or the drain is over
-		panic(http.ErrAbortHandler)
+		return errCut
 	}
 	return s.end(c, e, blocks, err)
 }
@@ -86,7 +107,7 @@ func (b *Bridge) stream(w http.ResponseWriter, r *http.Request, from cursor, c c
 // terminal event, the failure of the completion, which then is. Any other failure
 // is one of this reading alone: then the stream is cut, and whoever resumes it
 // misses nothing.
-func (s *response) end(c call, e encoder, blocks *[]byte, err error) bool {
+func (s *response) end(c call, e encoder, blocks *[]byte, err error) error {
 	s.name(e.id)
 	if blocks == nil {
 		blocks = new([]byte)
@@ -97,25 +118,25 @@ func (s *response) end(c call, e encoder, blocks *[]byte, err error) bool {
 	switch {
 	case e.terminal:
 	case !said && errors.Is(err, io.EOF):
-		return false
+		return errNone
 	case !said && !(failed && c.begun && e.id != ""): // nothing has been said: a true status
 		if failed && e.id != "" { // the completion's own end, which can be read there
 			s.w.Header().Set("Location", location(e.id))
 		}
 		s.bridge.writeError(s.w, err)
-		return true
+		return nil
 	case failed, info == nil && e.id == "":
 		code, st := s.bridge.explain(err)
 		*blocks = e.appendError(*blocks, errorBody(code, st))
 	default:
 		_ = s.write(*blocks)
 		s.bridge.config.Log.Warn("read a completion", "id", e.id, "cause", err)
-		panic(http.ErrAbortHandler)
+		return errCut
 	}
 	if s.write(*blocks) != nil {
-		panic(http.ErrAbortHandler)
+		return errCut
 	}
-	return true
+	return nil
 }
 
 // wait starts the timer, at first with the commit window.
@@ -125,7 +146,7 @@ func (s *response) wait() {
 	s.timer = time.AfterFunc(s.bridge.config.CommitWindow, s.beat)
 }
 
-// close stops the timer: from then on the response is net/http's again.
+// close stops the timer: from then on the response is the caller's again.
 func (s *response) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,7 +222,7 @@ func (s *response) writeLocked(p []byte) error {
 	if _, s.failed = s.w.Write(p); s.failed == nil {
 		s.failed = s.control.Flush()
 	}
-	if s.r.ProtoMajor == 2 {
+	if s.http2 {
 		// There the deadline is a timer that resets the stream even when nothing
 		// waits to be written.
 		_ = s.control.SetWriteDeadline(time.Time{})

@@ -1,0 +1,11 @@
+package bridge
+
+import "net"
+
+// Unwrap returns the connection in one that has been given back.
+func Unwrap(c net.Conn) net.Conn {
+	if r, ok := c.(*readConn); ok {
+		return r.Conn
+	}
+	return c
+}
