@@ -41,10 +41,10 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 		}
 		again := b.resumed(cursor{from.id, from.sequence - 1})
 		again.begun = true
-		b.serve(w, r, from, b.resumed(from), &again)
+		b.serve(w, r, from, b.resumed(from), again)
 		return
 	}
-	b.serve(w, r, cursor{}, call{method: completionv1.CompletionService_StreamCompletion_FullMethodName, request: req}, nil)
+	b.serve(w, r, cursor{}, &call{method: completionv1.CompletionService_StreamCompletion_FullMethodName, request: req}, nil)
 }
 
 // resume serves GET /v1/completions/{id}/events.
@@ -62,8 +62,8 @@ func (b *Bridge) resume(w http.ResponseWriter, r *http.Request, params map[strin
 }
 
 // resumed is the call that goes on after a cursor.
-func (b *Bridge) resumed(from cursor) call {
-	return call{
+func (b *Bridge) resumed(from cursor) *call {
+	return &call{
 		method:  completionv1.CompletionService_ResumeCompletion_FullMethodName,
 		request: &completionv1.ResumeCompletionRequest{Id: from.id, AfterSequence: from.sequence},
 		begun:   from.sequence > 0,

@@ -28,7 +28,7 @@ const lingering = 500 * time.Millisecond
 type conn struct {
 	net.Conn
 	bridge *Bridge
-	header http.Header
+	header http.Header   // until the head is written
 	close  bool          // the response is the connection's last
 	idle   time.Duration // how long it may then wait for another request; 0: no limit
 
@@ -70,12 +70,8 @@ func (b *Bridge) take(w http.ResponseWriter, r *http.Request) *conn {
 }
 
 // serve calls answer, which reports whether the response is whole, and gives the
-// connection back. The context that answer gets is done when the client has left,
-// or the bridge is closed.
-func (c *conn) serve(ctx context.Context, answer func(context.Context, http.ResponseWriter) bool) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(c.bridge.ctx, cancel)()
+// connection back. The context is cancelled when the client leaves.
+func (c *conn) serve(ctx *streamContext, answer func(*streamContext, http.ResponseWriter) bool) {
 	whole := false
 	defer func() {
 		// As net/http has it: a fault in one response does not end all of them.
@@ -86,7 +82,7 @@ func (c *conn) serve(ctx context.Context, answer func(context.Context, http.Resp
 		c.end(whole)
 	}()
 	if !c.quiet {
-		go c.watch(cancel)
+		go c.watch(ctx.cancel)
 	}
 	whole = answer(ctx, c)
 }
@@ -165,6 +161,7 @@ func (c *conn) appendHead(b []byte) []byte {
 	}
 	head := headWriter(fmt.Appendf(b, "HTTP/1.1 %03d %s\r\n", c.status, http.StatusText(c.status)))
 	_ = h.Write(&head) // which cannot fail, and lets no line end through
+	c.header = nil
 	return append(head, "\r\n"...)
 }
 

@@ -7,14 +7,19 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/sluice-sse/sluice/bridge"
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
 // The bridge on a socket, where streams take their connections from net/http.
@@ -32,11 +37,16 @@ type socket struct {
 
 func listen(t *testing.T, play func(eventStream) error, back bool, change ...func(*http.Server)) *socket {
 	t.Helper()
+	return serveBridge(t, newBridge(t, play, bridge.Config{}), back, change...)
+}
+
+func serveBridge(t *testing.T, b *bridge.Bridge, back bool, change ...func(*http.Server)) *socket {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &socket{bridge: newBridge(t, play, bridge.Config{}), addr: l.Addr().String()}
+	s := &socket{bridge: b, addr: l.Addr().String()}
 	s.server = &http.Server{Handler: s.bridge, ConnState: func(c net.Conn, state http.ConnState) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -342,4 +352,73 @@ func TestIdleConnection(t *testing.T) {
 		c.send(postStream)
 		c.whole(200, block3)
 	})
+}
+
+// forgetful is a connection to a server that is silent, and knows a request only
+// as long as others do.
+type forgetful struct {
+	grpc.ClientConnInterface
+	request chan weak.Pointer[completionv1.CompletionRequest]
+}
+
+func (f forgetful) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	return &forgetfulStream{ctx: ctx, request: f.request}, nil
+}
+
+type forgetfulStream struct {
+	grpc.ClientStream
+	ctx     context.Context
+	request chan weak.Pointer[completionv1.CompletionRequest]
+}
+
+func (f *forgetfulStream) SendMsg(m any) error {
+	f.request <- weak.Make(m.(*completionv1.CompletionRequest))
+	return nil
+}
+
+func (f *forgetfulStream) CloseSend() error { return nil }
+func (f *forgetfulStream) Header() (metadata.MD, error) {
+	return metadata.Pairs("completion-id", "cmpl_x"), nil
+}
+
+func (f *forgetfulStream) RecvMsg(any) error {
+	<-f.ctx.Done()
+	return context.Cause(f.ctx)
+}
+
+// forgetfulDirect is the same with a connection that pushes.
+type forgetfulDirect struct{ forgetful }
+
+func (f forgetfulDirect) CallStream(ctx context.Context, _ string, request any, _ interface {
+	Header(metadata.MD)
+	UnmarshalBinary([]byte) error
+	Flush() error
+}) error {
+	f.request <- weak.Make(request.(*completionv1.CompletionRequest))
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// A stream does not hold its request, which may be large.
+func TestRequestIsNotHeld(t *testing.T) {
+	requests := make(chan weak.Pointer[completionv1.CompletionRequest], 1)
+	for name, conn := range map[string]grpc.ClientConnInterface{
+		"pushed": forgetfulDirect{forgetful{request: requests}}, "received": forgetful{request: requests},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := bridge.New(conn, bridge.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := serveBridge(t, b, true)
+			c := s.dial(t)
+			c.send(postStream)
+			request := <-requests
+			for deadline := time.Now().Add(10 * time.Second); request.Value() != nil; runtime.GC() {
+				if time.Now().After(deadline) {
+					t.Fatal("the request is still held")
+				}
+			}
+		})
+	}
 }

@@ -28,9 +28,9 @@ type pushed struct {
 
 // push writes a stream's events as they come, until its end. It returns why that
 // came, and what has not been written by then.
-func (s *response) push(ctx context.Context, conn directConn, c call, e encoder) (encoder, *[]byte, error) {
+func (s *response) push(ctx context.Context, conn directConn, c *call, e encoder) (encoder, *[]byte, error) {
 	p := &pushed{response: s, encoder: e}
-	err := conn.CallStream(ctx, c.method, c.request, p)
+	err := conn.CallStream(ctx, c.method, c.take(), p)
 	if err == nil {
 		err = io.EOF
 	}

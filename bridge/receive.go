@@ -44,7 +44,6 @@ const waited = 20 * time.Microsecond
 // with no message in between.
 type feed struct {
 	response *response
-	cancel   context.CancelFunc // ends the receiving, when nobody takes any more
 
 	mu      sync.Mutex // guards all below
 	encoder encoder
@@ -55,10 +54,8 @@ type feed struct {
 
 // gather writes a stream's events as they come, until its end. It returns why that
 // came, and what has not been written by then.
-func (s *response) gather(ctx context.Context, conn grpc.ClientConnInterface, c call, e encoder) (encoder, *[]byte, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	f := &feed{response: s, encoder: e, cancel: cancel}
+func (s *response) gather(ctx context.Context, conn grpc.ClientConnInterface, c *call, e encoder) (encoder, *[]byte, error) {
+	f := &feed{response: s, encoder: e}
 	f.taken.L = &f.mu
 	err := f.receive(ctx, conn, c)
 	f.mu.Lock()
@@ -70,7 +67,7 @@ func (s *response) gather(ctx context.Context, conn grpc.ClientConnInterface, c 
 }
 
 // receive receives events until their end, and returns why that came.
-func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c call) error {
+func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c *call) error {
 	stream, err := open(ctx, conn, c)
 	if err != nil {
 		return err
@@ -92,13 +89,13 @@ func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c cal
 }
 
 // open sends the request of a stream.
-func open(ctx context.Context, conn grpc.ClientConnInterface, c call) (grpc.ClientStream, error) {
+func open(ctx context.Context, conn grpc.ClientConnInterface, c *call) (grpc.ClientStream, error) {
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, c.method, grpc.ForceCodecV2(newCodec()))
 	if err != nil {
 		return nil, err
 	}
 	// io.EOF says that the stream is over already; RecvMsg says why.
-	if err := stream.SendMsg(c.request); err != nil && err != io.EOF {
+	if err := stream.SendMsg(c.take()); err != nil && err != io.EOF {
 		return nil, err
 	}
 	return stream, stream.CloseSend()
@@ -153,7 +150,7 @@ func (f *feed) writeGathered() {
 		release(blocks)
 		f.mu.Lock()
 		if err != nil {
-			f.cancel()
+			f.response.ctx.cancel() // which ends the receiving
 			break
 		}
 	}

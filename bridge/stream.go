@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -18,8 +17,16 @@ import (
 // call is a stream to be opened on the server.
 type call struct {
 	method  string
-	request proto.Message
-	begun   bool // the client has had events of it: it goes on with a stream
+	request proto.Message // until it is taken
+	begun   bool          // the client has had events of it: it goes on with a stream
+}
+
+// take returns the request, which is not to be held for as long as the stream lasts:
+// it may be a long conversation.
+func (c *call) take() proto.Message {
+	request := c.request
+	c.request = nil
+	return request
 }
 
 // Why a response is not the events of a call.
@@ -34,7 +41,7 @@ type response struct {
 	bridge  *Bridge
 	http2   bool
 	control *http.ResponseController
-	cancel  context.CancelFunc // ends the server's stream
+	ctx     *streamContext
 
 	mu        sync.Mutex // guards all below; held during a write
 	w         http.ResponseWriter
@@ -53,18 +60,19 @@ type response struct {
 //
 // It returns when the response has ended, or has got a connection and a goroutine
 // of its own.
-func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c call, atEnd *call) {
+func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c *call, atEnd *call) {
 	ctx, err := runtime.AnnotateContext(r.Context(), b.mux, r, c.method)
 	if err != nil {
 		b.writeError(w, err)
 		return
 	}
 	http2 := r.ProtoMajor == 2
-	answer := func(ctx context.Context, w http.ResponseWriter) bool {
+	answer := func(ctx *streamContext, w http.ResponseWriter) bool {
+		defer ctx.cancel()
 		err := b.stream(ctx, w, http2, from, c)
 		if err == errNone && atEnd != nil {
 			from.sequence--
-			err = b.stream(ctx, w, http2, from, *atEnd)
+			err = b.stream(ctx, w, http2, from, atEnd)
 		}
 		if err == errNone {
 			w.WriteHeader(http.StatusNoContent)
@@ -72,21 +80,19 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c ca
 		return err != errCut
 	}
 	if own := b.take(w, r); own != nil {
-		// The request's context ends with the handler.
-		b.streams.Go(func() { own.serve(context.WithoutCancel(ctx), answer) })
+		live := newStreamContext(b.ctx, ctx) // the request's ends with the handler
+		b.streams.Go(func() { own.serve(live, answer) })
 		return
 	}
-	if !answer(ctx, w) {
+	if !answer(newStreamContext(ctx, ctx), w) {
 		panic(http.ErrAbortHandler)
 	}
 }
 
 // stream writes the events of a call until their end. It returns errNone, errCut,
-// or nil.
-func (b *Bridge) stream(ctx context.Context, w http.ResponseWriter, http2 bool, from cursor, c call) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s := &response{bridge: b, http2: http2, w: w, control: http.NewResponseController(w), cancel: cancel}
+// or nil. It cancels ctx when nobody takes any more.
+func (b *Bridge) stream(ctx *streamContext, w http.ResponseWriter, http2 bool, from cursor, c *call) error {
+	s := &response{bridge: b, http2: http2, w: w, control: http.NewResponseController(w), ctx: ctx}
 	s.wait()
 	defer s.close()
 	e, blocks := encoder{bridge: b, last: from.sequence}, (*[]byte)(nil)
@@ -107,7 +113,7 @@ func (b *Bridge) stream(ctx context.Context, w http.ResponseWriter, http2 bool, 
 // terminal event, the failure of the completion, which then is. Any other failure
 // is one of this reading alone: then the stream is cut, and whoever resumes it
 // misses nothing.
-func (s *response) end(c call, e encoder, blocks *[]byte, err error) error {
+func (s *response) end(c *call, e encoder, blocks *[]byte, err error) error {
 	s.name(e.id)
 	if blocks == nil {
 		blocks = new([]byte)
@@ -168,14 +174,15 @@ func (s *response) beat() {
 		return
 	}
 	if s.writeLocked([]byte(sse.Heartbeat)) != nil {
-		s.cancel()
+		s.ctx.cancel()
 		return
 	}
 	s.timer.Reset(heartbeat)
 }
 
-// name notes the completion's id, for the headers.
+// name notes the completion's id, for the headers. The stream is open then.
 func (s *response) name(id string) {
+	s.ctx.forget()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.id = id

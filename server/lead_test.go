@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -188,4 +190,30 @@ func TestLeaderLeaves(t *testing.T) {
 			<-done
 		}
 	})
+}
+
+// forgetful is a silent engine that knows a request only as long as others do.
+type forgetful struct {
+	script
+	request chan weak.Pointer[completionv1.CompletionRequest]
+}
+
+func (f forgetful) Generate(ctx context.Context, req *completionv1.CompletionRequest) engine.Stream {
+	f.request <- weak.Make(req)
+	return f.script.Generate(ctx, nil)
+}
+
+// A run does not hold its request, which may be large, once it is sent.
+func TestRequestIsNotHeld(t *testing.T) {
+	eng := forgetful{silent(begun), make(chan weak.Pointer[completionv1.CompletionRequest], 1)}
+	f := newFixture(t, eng)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	f.stream(t, ctx, prompt("x"))
+	request := <-eng.request
+	for deadline := time.Now().Add(10 * time.Second); request.Value() != nil; runtime.GC() {
+		if time.Now().After(deadline) {
+			t.Fatal("the request is still held")
+		}
+	}
 }
