@@ -18,6 +18,7 @@ type wireChunk struct {
 	Error   json.RawMessage `json:"error"`
 
 	delta *wireDelta // decodeFast's, of the first choice, used again
+	last  template
 }
 
 type wireChoice struct {

@@ -1,5 +1,7 @@
 package openai
 
+import "bytes"
+
 // decodeFast decodes the chunks that make up nearly all of a stream: an object
 // with choices of plain deltas. It reports false, having looked in vain, for all
 // that is not exactly that: other types, keys twice, errors, usage, tool calls.
@@ -8,8 +10,11 @@ package openai
 // It fills c, which it may be given again: then a chunk costs an allocation for
 // its text and none besides.
 func decodeFast(data []byte, c *wireChunk) bool {
+	if c.decodeLike(data) {
+		return true
+	}
 	model := c.Model // which hardly ever changes: no need for a new string
-	*c = wireChunk{Choices: c.Choices[:0], delta: c.delta}
+	*c = wireChunk{Choices: c.Choices[:0], delta: c.delta, last: template{data: c.last.data}}
 	if c.Choices == nil {
 		c.Choices = make([]wireChoice, 0, 1) // an empty list is not nil
 	}
@@ -30,9 +35,65 @@ func decodeFast(data []byte, c *wireChunk) bool {
 			c.Object, ok = s.textLike("chat.completion.chunk")
 			return ok && seen.first(2) && c.Object != "error"
 		}
-		return s.skip(0)
+		start := s.i
+		ok := s.skip(0)
+		if seen.has(1) && data[s.i-1] == '"' {
+			c.last.padding = span{start, s.i}
+		}
+		return ok
 	})
-	return ok && s.end() && seen.has(1)
+	ok = ok && s.end() && seen.has(1)
+	if ok {
+		c.last.data = append(c.last.data[:0], data...)
+	} else {
+		c.last.text = nil
+	}
+	return ok
+}
+
+// template is a chunk, which the next one of its stream most often repeats but for
+// its text. Where it does, all that is left to do is to compare and to take that.
+//
+// What is decoded is the same, since JSON is read token by token: one string in the
+// place of another changes the value of that string alone.
+type template struct {
+	data    []byte
+	text    *string // where the text went; nil: there is no template
+	at      span    // of the text's token, its quotes included
+	padding span    // of a string behind that which means nothing; zero: there is none
+}
+
+// span is a part of a chunk.
+type span struct{ start, end int }
+
+// decodeLike decodes a chunk that is like the last one that c was given.
+func (c *wireChunk) decodeLike(data []byte) bool {
+	t := &c.last
+	if t.text == nil || len(data) < t.at.start || string(data[:t.at.start]) != string(t.data[:t.at.start]) {
+		return false
+	}
+	s := scanner{b: data, i: t.at.start}
+	text, ok := s.text()
+	if !ok {
+		return false
+	}
+	rest := t.data[t.at.end:]
+	if t.padding.start >= t.at.end {
+		// OpenAI pads chunks, so that who sees them on the wire cannot tell words by
+		// their lengths.
+		if !s.literalBytes(t.data[t.at.end:t.padding.start]) {
+			return false
+		}
+		if _, escaped, ok := s.raw(); !ok || escaped {
+			return false
+		}
+		rest = t.data[t.padding.end:]
+	}
+	if !bytes.Equal(data[s.i:], rest) {
+		return false
+	}
+	*t.text = text
+	return true
 }
 
 // choice takes an element of choices.
@@ -58,10 +119,9 @@ func (s *scanner) choice(c *wireChunk) bool {
 			}
 			*c.delta = wireDelta{}
 			choice.Delta = c.delta
-			return seen.first(1) && s.delta(c.delta)
+			return seen.first(1) && s.delta(c)
 		case "text":
-			choice.Text, ok = s.text()
-			return ok && seen.first(2)
+			return s.templateText(c, &choice.Text) && seen.first(2)
 		case "finish_reason":
 			choice.FinishReason, ok = s.text()
 			return ok && seen.first(3)
@@ -73,27 +133,34 @@ func (s *scanner) choice(c *wireChunk) bool {
 }
 
 // delta takes the delta of a choice.
-func (s *scanner) delta(d *wireDelta) bool {
+func (s *scanner) delta(c *wireChunk) bool {
+	d := c.delta
 	var seen keys
-	return s.object(func(key []byte) (ok bool) {
+	return s.object(func(key []byte) bool {
 		switch string(key) {
 		case "content":
-			d.Content, ok = s.text()
-			return ok && seen.first(0)
+			return s.templateText(c, &d.Content) && seen.first(0)
 		case "reasoning_content":
-			d.ReasoningContent, ok = s.text()
-			return ok && seen.first(1)
+			return s.templateText(c, &d.ReasoningContent) && seen.first(1)
 		case "reasoning":
-			d.Reasoning, ok = s.text()
-			return ok && seen.first(2)
+			return s.templateText(c, &d.Reasoning) && seen.first(2)
 		case "refusal":
-			d.Refusal, ok = s.text()
-			return ok && seen.first(3)
+			return s.templateText(c, &d.Refusal) && seen.first(3)
 		case "tool_calls", "function_call":
 			return s.literal("null")
 		}
 		return s.skip(0)
 	})
+}
+
+// templateText takes a text and notes for the chunk's template where it stood.
+func (s *scanner) templateText(c *wireChunk, text *string) (ok bool) {
+	start := s.i
+	*text, ok = s.text()
+	if ok && s.b[s.i-1] == '"' {
+		c.last.text, c.last.at = text, span{start, s.i}
+	}
+	return ok
 }
 
 // keys are those that an object has had so far, a bit for each. One that comes

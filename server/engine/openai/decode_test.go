@@ -3,9 +3,11 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -68,7 +70,7 @@ func same(t *testing.T, data []byte, c *wireChunk) {
 		t.Fatalf("%q: decoded fast, but %v", data, err)
 	}
 	got := *c
-	got.delta = nil
+	got.delta, got.last = nil, template{}
 	if string(want.Error) == "null" { // which means the same as none
 		want.Error = nil
 	}
@@ -91,6 +93,42 @@ func TestDecodeFastIsTheSame(t *testing.T) {
 				same(t, []byte(chunk[:i]), c)
 				same(t, []byte(chunk[:i]+chunk[i+1:]), c)
 			}
+		}
+	}
+}
+
+// Chunks that differ from the one before only in their text, and in padding.
+func TestDecodeLike(t *testing.T) {
+	texts := []string{`"a"`, `""`, `" b"`, `"é😀"`, `"\n\"\u00e9\ud83d\ude00"`, `null`, ` "c"`, `"\x"`, "\"\n\"", `"`, `1`, `{}`, `"a","b":"c"`, "\"\xff\""}
+	for _, form := range []string{
+		`{"id":"1","model":"m","choices":[{"index":0,"delta":{"content":%s},"finish_reason":null}]}`,
+		`{"choices":[{"delta":{"role":"assistant","content":%s,"refusal":null}}],"usage":null,"obfuscation":"%d"}`,
+		`{"choices":[{"delta":{"content":"a","reasoning":%s}}],"obfuscation":"%d","x":[1]}`,
+		`{"obfuscation":"%[2]d","choices":[{"index":0,"text":%[1]s,"finish_reason":null}]}`,
+		`{"choices":[{"delta":{"content":%s},"finish_reason":"stop"}],"x":"\n%d"} `,
+		`{"choices":[{"delta":{"content":%s}}, {"index":1,"text":"x"}]}`,
+		`{"a":%s,"choices":[]}`,
+	} {
+		c := new(wireChunk)
+		for i, first := range texts {
+			for j, text := range texts {
+				for k, text := range []string{first, text} {
+					data := fmt.Appendf(nil, form, text, 7*i+100*j+k)
+					if n := strings.Count(form, "%"); n == 1 {
+						data = fmt.Appendf(nil, form, text)
+					}
+					same(t, data, c)
+				}
+			}
+		}
+	}
+	// And it is the short way that they take.
+	c := new(wireChunk)
+	for i, form := range []string{plainChunks[1], plainChunks[0]} {
+		decodeFast([]byte(form), c)
+		other := strings.Replace(strings.Replace(form, `"content":"`, `"content":"more \u00e9`, 1), "xYz", "x", 1)
+		if !c.decodeLike([]byte(other)) || !strings.HasPrefix(c.Choices[0].Delta.Content, "more é") {
+			t.Errorf("%d: not like the one before: %s", i, other)
 		}
 	}
 }
@@ -118,20 +156,26 @@ func FuzzDecode(f *testing.F) {
 		c := new(wireChunk)
 		decodeFast(before, c)
 		same(t, data, c)
+		same(t, data, c)
 	})
 }
 
 func BenchmarkDecode(b *testing.B) {
 	data := []byte(plainChunks[1])
-	b.Run("fast", func(b *testing.B) {
-		b.ReportAllocs()
-		c := new(wireChunk)
-		for b.Loop() {
-			if !decodeFast(data, c) {
-				b.Fatal("not decoded")
+	for _, way := range []struct {
+		name    string
+		between string // chunks
+	}{{"like-the-last", plainChunks[1]}, {"fast", plainChunks[4]}} {
+		b.Run(way.name, func(b *testing.B) {
+			b.ReportAllocs()
+			c, between := new(wireChunk), []byte(way.between)
+			for b.Loop() { // two chunks
+				if !decodeFast(data, c) || !decodeFast(between, c) {
+					b.Fatal("not decoded")
+				}
 			}
-		}
-	})
+		})
+	}
 	b.Run("encoding-json", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
