@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -109,6 +110,7 @@ type recorder struct {
 	start time.Time
 	block chan struct{} // while not nil, Write waits for it
 	fail  error         // what Write returns
+	spin  time.Duration // the longest that Write takes
 
 	mu       sync.Mutex // guards all below
 	header   http.Header
@@ -137,6 +139,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	if block != nil {
 		<-block
 	}
+	spin(r.spin)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if fail != nil {
@@ -529,4 +532,55 @@ func TestAtTheEnd(t *testing.T) {
 	if want := strings.Replace(block3, "id:", "retry: 1000\nid:", 1); r.code != 200 || body(r) != want || calls != 2 {
 		t.Errorf("POST: %d %q, want %q", r.code, body(r), want)
 	}
+}
+
+// spin keeps the processor busy for up to a while.
+func spin(most time.Duration) {
+	if most == 0 {
+		return
+	}
+	for start, pause := time.Now(), rand.N(most); time.Since(start) < pause; {
+	}
+}
+
+// Events that come now with a wait and now without are written by one goroutine and
+// by another, and arrive all the same: all, once, in order.
+func TestFitfulEvents(t *testing.T) {
+	const events = 100_000
+	b := newBridgeOn(t, "received", func(s eventStream) error {
+		if err := errors.Join(named(s, "cmpl_x"), created(s)); err != nil {
+			return err
+		}
+		for i := range int32(events - 2) {
+			if rand.IntN(4) == 0 {
+				spin(60 * time.Microsecond)
+			}
+			if err := delta(s, i+2, "a"); err != nil {
+				return err
+			}
+		}
+		return finished(s, events)
+	}, bridge.Config{})
+	r := newRecorder()
+	r.spin = 60 * time.Microsecond
+	exchange(t, b, r, post(t.Context()))
+	var all strings.Builder
+	for _, w := range r.writes {
+		_, blocks, _ := strings.Cut(w, " ")
+		all.WriteString(blocks)
+	}
+	messages, next := sse.NewReader(strings.NewReader(all.String()), 1<<20), 1
+	for ; ; next++ {
+		m, err := messages.Next()
+		if err == io.EOF {
+			break
+		}
+		if want := fmt.Sprintf("cmpl_x_%d", next); err != nil || m.ID != want {
+			t.Fatalf("got %v, %v, want %s", m, err, want)
+		}
+	}
+	if next-1 != events || r.aborted {
+		t.Errorf("%d of %d events, aborted: %v", next-1, events, r.aborted)
+	}
+	t.Logf("%d events in %d writes", events, len(r.writes))
 }

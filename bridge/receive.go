@@ -30,7 +30,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return f.UnmarshalBinary(data.Materialize())
 }
 
-// waited is how long a message must have been waited for to be the only one.
+// waited is how long an event must have been waited for to be the only one there is.
 const waited = 20 * time.Microsecond
 
 // feed receives a stream over a connection that only says when there is something,
@@ -44,6 +44,8 @@ const waited = 20 * time.Microsecond
 // with no message in between.
 type feed struct {
 	response *response
+	since    time.Time // when the waiting began
+	alone    *[]byte   // what holds the event that came last, if it is alone
 
 	mu      sync.Mutex // guards all below
 	encoder encoder
@@ -76,14 +78,20 @@ func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c *ca
 		f.encoder.header(md)
 		f.response.name(f.encoder.id)
 	}
-	for !f.encoder.terminal {
-		start := time.Now()
+	for f.since = time.Now(); !f.encoder.terminal; {
 		if err := stream.RecvMsg(f); err != nil {
 			return err
 		}
-		if err := f.write(time.Since(start) >= waited); err != nil {
+		if f.alone == nil {
+			continue
+		}
+		err := f.response.write(*f.alone)
+		release(f.alone)
+		f.alone = nil
+		if err != nil {
 			return err
 		}
+		f.since = time.Now()
 	}
 	return io.EOF
 }
@@ -101,31 +109,26 @@ func open(ctx context.Context, conn grpc.ClientConnInterface, c *call) (grpc.Cli
 	return stream, stream.CloseSend()
 }
 
-// UnmarshalBinary appends the block of an event, in protobuf wire form.
+// UnmarshalBinary appends the block of an event, in protobuf wire form. It sees that
+// it will be written, but for the terminal one, which is left for the end of the
+// stream, and waits while there is too much.
 func (f *feed) UnmarshalBinary(wire []byte) error {
+	now := time.Now()
+	alone := now.Sub(f.since) >= waited
+	f.since = now
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.blocks == nil {
 		f.blocks = buffers.Get().(*[]byte)
 	}
 	var err error
-	*f.blocks, err = f.encoder.append(*f.blocks, wire)
-	return err // which ends the stream; blocks that came before are still good
-}
-
-// write writes the event that has come, if it is alone, or sees that another
-// goroutine does, and waits while that has too much. The terminal event is left for
-// the end of the stream.
-func (f *feed) write(alone bool) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	if *f.blocks, err = f.encoder.append(*f.blocks, wire); err != nil {
+		return err // which ends the stream; blocks that came before are still good
+	}
 	switch {
 	case f.writing, f.encoder.terminal:
 	case alone:
-		blocks := f.blocks
-		f.blocks = nil
-		defer release(blocks)
-		return f.response.write(*blocks)
+		f.alone, f.blocks = f.blocks, nil
 	default:
 		f.writing = true
 		go f.writeGathered()
