@@ -44,7 +44,7 @@ const waited = 20 * time.Microsecond
 // with no message in between.
 type feed struct {
 	response *response
-	since    time.Time // when the waiting began
+	since    time.Time // when the waiting for an event began; zero: not known
 	alone    *[]byte   // what holds the event that came last, if it is alone
 
 	mu      sync.Mutex // guards all below
@@ -113,9 +113,6 @@ func open(ctx context.Context, conn grpc.ClientConnInterface, c *call) (grpc.Cli
 // it will be written, but for the terminal one, which is left for the end of the
 // stream, and waits while there is too much.
 func (f *feed) UnmarshalBinary(wire []byte) error {
-	now := time.Now()
-	alone := now.Sub(f.since) >= waited
-	f.since = now
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.blocks == nil {
@@ -127,7 +124,8 @@ func (f *feed) UnmarshalBinary(wire []byte) error {
 	}
 	switch {
 	case f.writing, f.encoder.terminal:
-	case alone:
+		f.since = time.Time{}
+	case f.waited():
 		f.alone, f.blocks = f.blocks, nil
 	default:
 		f.writing = true
@@ -137,6 +135,14 @@ func (f *feed) UnmarshalBinary(wire []byte) error {
 		f.taken.Wait()
 	}
 	return nil
+}
+
+// waited tells whether the event that has come had to be waited for. The first one
+// behind many does not count: more may follow.
+func (f *feed) waited() bool {
+	since, now := f.since, time.Now()
+	f.since = now
+	return !since.IsZero() && now.Sub(since) >= waited
 }
 
 // writeGathered writes what has gathered until there is nothing, or nobody takes
