@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // stall is how long a run waits for the reader that leads it.
@@ -13,39 +15,36 @@ const stall = time.Second
 // turn is held by the goroutine that generates a run.
 //
 // As long as a run has one reader, that is the reader's: it leads. It waits for the
-// upstream, journals what comes, and sends it on, and nothing needs to be handed
-// from one goroutine to another, which would cost more than all else that is done
-// for an event. Between two turns it sends. A run that must not wait for that any
-// more, since somebody else reads, the reader is stuck or gone, or the run is to
-// end, gets a goroutine of its own, and keeps it; the leader is then a reader like
-// all others.
+// upstream, journals what comes, and sends that on, without reading it back, and
+// nothing needs to be handed from one goroutine to another, which would cost more
+// than all else that is done for an event. Between two turns it sends. A run that
+// must not wait for that any more, since somebody else reads, the reader is stuck or
+// gone, or the run is to end, gets a goroutine of its own, and keeps it; the leader
+// is then a reader like all others.
 type turn struct {
 	sync.Mutex
 	ended    bool
 	detached atomic.Bool // the run has a goroutine of its own, or has ended
+	left     atomic.Bool // the leader has
 
 	// For the timer that finds out that the leader is stuck.
-	turns   int         // there have been
+	turns   int         // of the leader
 	armed   atomic.Bool // the timer runs
 	timer   *time.Timer
 	checked int // turns, when the timer went off last
 }
 
-// lead generates, on the goroutine of the reader that leads, until there is an
-// event behind the sequence after, or the caller no longer leads, or ctx is done.
-func (r *run) lead(ctx context.Context, after int32) {
-	for ctx.Err() == nil && r.tryTurn() {
-		behind := r.sequence > after
-		if !behind {
-			r.turns++
-			behind = !r.advance()
-			r.arm()
-		}
+// lead generates, on the goroutine of the reader that leads, and returns what it has
+// journaled, in the slice that it is given. With nothing, the caller no longer leads.
+func (r *run) lead(journaled []journal.Entry) []journal.Entry {
+	journaled = journaled[:0]
+	for goesOn := true; goesOn && len(journaled) == 0 && !r.left.Load() && r.tryTurn(); {
+		r.turns++
+		journaled, goesOn = r.advance(journaled)
+		r.arm()
 		r.turn.Unlock()
-		if behind {
-			return
-		}
 	}
+	return journaled
 }
 
 // tryTurn takes the turn, unless the run is detached.
@@ -81,7 +80,9 @@ func (t *turn) retire() {
 func (r *run) generate() {
 	r.turn.Lock()
 	defer r.turn.Unlock()
-	for !r.ended && r.advance() {
+	var journaled []journal.Entry
+	for goesOn := !r.ended; goesOn; {
+		journaled, goesOn = r.advance(journaled[:0])
 	}
 }
 
@@ -126,14 +127,10 @@ type seat struct {
 // leader returns the place of the reader that began the run. It leaves as soon as
 // ctx is done, and not only when it notices: it may wait for the upstream.
 func (r *run) leader(ctx context.Context) *seat {
-	return &seat{id: r.ID, run: r, leads: true, stay: context.AfterFunc(ctx, r.leave)}
-}
-
-// lead lets a reader that leads generate what follows a sequence.
-func (p *seat) lead(ctx context.Context, after int32) {
-	if p.leads {
-		p.run.lead(ctx, after)
-	}
+	return &seat{id: r.ID, run: r, leads: true, stay: context.AfterFunc(ctx, func() {
+		r.left.Store(true)
+		r.leave()
+	})}
 }
 
 // leave gives the place up.

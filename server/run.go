@@ -41,13 +41,14 @@ type run struct {
 
 	turn         // guards all below
 	stream       engine.Stream
-	watchdog     *watchdog
+	watchdog     watchdog
 	unhook       func() bool // stops that the end of ctx detaches the run
 	sequence     int32
 	firstToken   time.Time
 	finishReason completionv1.Finished_FinishReason
 	usage        *completionv1.Usage
-	buf          []byte // used again for each event
+	buf          []byte          // used again for each event
+	journaled    []journal.Entry // in this turn
 }
 
 // newRun returns a run that has one reader, its caller.
@@ -114,7 +115,7 @@ func (r *run) settle() {
 // start readies a run to be generated.
 func (r *run) start(w journal.Writer, eng engine.Engine, req *completionv1.CompletionRequest) {
 	r.writer = w
-	r.watchdog = newWatchdog(r.cancel, &r.server.config)
+	r.watchdog.watch(r.cancel, &r.server.config)
 	r.stream = eng.Generate(r.ctx, req)
 	r.unhook = context.AfterFunc(r.ctx, r.detach) // an end does not wait for a reader either
 }
@@ -124,8 +125,9 @@ const maxAdvance = 64
 
 // advance journals what the engine has: it waits for one chunk, and takes those
 // that have come with it. It reports whether the run goes on; if not, its end is
-// journaled too. The caller has the turn.
-func (r *run) advance() bool {
+// journaled too. What it journals it appends to a slice. The caller has the turn.
+func (r *run) advance(journaled []journal.Entry) ([]journal.Entry, bool) {
+	r.journaled = journaled
 	c, err := r.stream.Next(true)
 	for range maxAdvance {
 		if c != nil {
@@ -137,7 +139,7 @@ func (r *run) advance() bool {
 		c, err = r.stream.Next(false)
 	}
 	if err == nil {
-		return true
+		return r.journaled, true
 	}
 	r.stream.Close()
 	r.watchdog.stop()
@@ -146,7 +148,7 @@ func (r *run) advance() bool {
 	r.end(r.outcome(err))
 	close(r.done)
 	r.server.dismiss(r)
-	return false
+	return r.journaled, false
 }
 
 // take journals a chunk.
@@ -196,11 +198,12 @@ func (r *run) append(kind journal.Kind, err error) error {
 		return failure.New(failure.UpstreamUnavailable, "the upstream sent what cannot be passed on").WithCause(err)
 	}
 	// Not the run's context: the end is journaled when that is done.
-	err = r.writer.Append(context.Background(), journal.Entry{Sequence: r.sequence + 1, Kind: kind, Data: r.buf})
-	if err != nil {
+	e := journal.Entry{Sequence: r.sequence + 1, Kind: kind, Data: r.buf}
+	if e.Data, err = r.writer.Append(context.Background(), e); err != nil {
 		return journalFailure(err)
 	}
 	r.sequence++
+	r.journaled = append(r.journaled, e)
 	return nil
 }
 

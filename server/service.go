@@ -39,52 +39,74 @@ func (s *Server) ResumeCompletion(req *completionv1.ResumeCompletionRequest, str
 	return s.stream(stream, p, req.GetAfterSequence())
 }
 
-// stream sends a completion's events from the journal to one reader.
+// stream sends a completion's events to one reader.
 func (s *Server) stream(stream grpc.ServerStream, p *seat, after int32) error {
-	r, err := s.config.Journal.Read(stream.Context(), p.id, after)
-	if err != nil {
-		return journalFailure(err)
-	}
-	defer r.Close()
-	// At once, not with the first event: the reader may want to come back, or to
-	// cancel, before there is one.
-	if err := stream.SendHeader(completionID(p.id)); err != nil {
-		return err
-	}
 	var event encodedEvent
-	return follow(stream.Context(), p, r, after, func(e journal.Entry, more bool) error {
+	return s.follow(stream.Context(), p, after, func() error {
+		// At once, not with the first event: the reader may want to come back, or to
+		// cancel, before there is one.
+		return stream.SendHeader(completionID(p.id))
+	}, func(e journal.Entry, more bool) error {
 		event.data, event.more = e.Data, more
 		return stream.SendMsg(&event)
 	})
 }
 
-// follow calls send for each event that a reader brings, until the completion's
-// end, and says whether more events are there already. It returns the failure in
-// which a completion ended. The reader stands behind the sequence after.
-func follow(ctx context.Context, p *seat, r journal.Reader, after int32, send func(e journal.Entry, more bool) error) error {
+// follow calls begin, unless the completion cannot be read, and then send for each
+// event behind the sequence after, until the completion's end, and says whether
+// more events are there already. It returns the failure in which a completion ended.
+func (s *Server) follow(ctx context.Context, p *seat, after int32, begin func() error, send func(e journal.Entry, more bool) error) error {
+	if p.leads {
+		if err := begin(); err != nil {
+			return err
+		}
+		begin = nil
+		for entries := p.run.lead(nil); len(entries) > 0; entries = p.run.lead(entries) {
+			if ended, err := deliver(entries, send); ended || err != nil {
+				return err
+			}
+			after = entries[len(entries)-1].Sequence
+		}
+	}
+	r, err := s.config.Journal.Read(ctx, p.id, after)
+	if err != nil {
+		return journalFailure(err)
+	}
+	defer r.Close()
+	if begin != nil {
+		if err := begin(); err != nil {
+			return err
+		}
+	}
 	for {
-		p.lead(ctx, after)
 		entries, err := r.Next(ctx)
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) { // the reader has had the end before
 			return nil
 		}
 		if err != nil {
 			return journalFailure(err)
 		}
-		for i, e := range entries {
-			if e.Kind == journal.Failed {
-				st, err := failedStatus(e)
-				if err != nil {
-					return err
-				}
-				return status.FromProto(st).Err()
-			}
-			if err := send(e, i < len(entries)-1); err != nil {
-				return err
-			}
-			after = e.Sequence
+		if ended, err := deliver(entries, send); ended || err != nil {
+			return err
 		}
 	}
+}
+
+// deliver calls send for entries and reports whether the last one is the end.
+func deliver(entries []journal.Entry, send func(e journal.Entry, more bool) error) (ended bool, err error) {
+	for i, e := range entries {
+		if e.Kind == journal.Failed {
+			st, err := failedStatus(e)
+			if err != nil {
+				return false, err
+			}
+			return true, status.FromProto(st).Err()
+		}
+		if err := send(e, i < len(entries)-1); err != nil {
+			return false, err
+		}
+	}
+	return entries[len(entries)-1].Kind == journal.Finished, nil
 }
 
 // CreateCompletion implements completion.v1.CompletionService.
@@ -94,16 +116,10 @@ func (s *Server) CreateCompletion(ctx context.Context, req *completionv1.Complet
 		return nil, err
 	}
 	defer p.leave()
-	if err := grpc.SetHeader(ctx, completionID(p.id)); err != nil {
-		return nil, err
-	}
-	r, err := s.config.Journal.Read(ctx, p.id, 0)
-	if err != nil {
-		return nil, journalFailure(err)
-	}
-	defer r.Close()
 	a := newAssembly(journal.Completion{ID: p.id})
-	if err := follow(ctx, p, r, 0, func(e journal.Entry, _ bool) error { return a.add(e) }); err != nil {
+	err = s.follow(ctx, p, 0, func() error { return grpc.SetHeader(ctx, completionID(p.id)) },
+		func(e journal.Entry, _ bool) error { return a.add(e) })
+	if err != nil {
 		return nil, err
 	}
 	return a.result(), nil

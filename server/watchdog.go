@@ -23,10 +23,9 @@ type watchdog struct {
 	timer  *time.Timer
 }
 
-func newWatchdog(cancel context.CancelCauseFunc, config *Config) *watchdog {
-	w := &watchdog{cancel: cancel, config: config, start: time.Now()}
+func (w *watchdog) watch(cancel context.CancelCauseFunc, config *Config) {
+	w.cancel, w.config, w.start = cancel, config, time.Now()
 	w.timer = time.AfterFunc(min(config.FirstTokenTimeout, config.TotalTimeout), w.bark)
-	return w
 }
 
 func (w *watchdog) feed() {

@@ -58,7 +58,7 @@ func BenchmarkAppend(b *testing.B) {
 			w = create(b, m, Completion{ID: fmt.Sprint(n)})
 			n++
 		}
-		if err := w.Append(ctx, all[i]); err != nil {
+		if _, err := w.Append(ctx, all[i]); err != nil {
 			b.Fatal(err)
 		}
 		i = (i + 1) % events
@@ -118,7 +118,7 @@ func appendAndFollow(b *testing.B, m *Memory, id string, all []Entry, readers in
 		})
 	}
 	for i := range all {
-		if err := w.Append(ctx, all[i]); err != nil {
+		if _, err := w.Append(ctx, all[i]); err != nil {
 			b.Fatal(err)
 		}
 	}

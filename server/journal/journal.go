@@ -49,9 +49,10 @@ type Journal interface {
 // A Writer appends to one completion's journal. It is for one goroutine.
 type Writer interface {
 	// Append appends an entry, whose sequence must be the next one (or else:
-	// ErrFenced), and copies its data. ErrTooLarge and ErrFull are never returned
-	// for the last entry, so that every completion can end.
-	Append(ctx context.Context, e Entry) error
+	// ErrFenced), and returns its copy of the data, which is shared with readers:
+	// never to be changed. ErrTooLarge and ErrFull are never returned for the last
+	// entry, so that every completion can end.
+	Append(ctx context.Context, e Entry) (data []byte, err error)
 }
 
 // A Reader follows one completion's journal. It is for one goroutine.

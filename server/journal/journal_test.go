@@ -30,7 +30,7 @@ func create(t testing.TB, m *Memory, c Completion) Writer {
 func add(t testing.TB, w Writer, entries ...Entry) {
 	t.Helper()
 	for _, e := range entries {
-		if err := w.Append(t.Context(), e); err != nil {
+		if _, err := w.Append(t.Context(), e); err != nil {
 			t.Fatalf("Append(%d): %v", e.Sequence, err)
 		}
 	}
@@ -138,7 +138,7 @@ func TestAppendIsFenced(t *testing.T) {
 			w := create(t, m, Completion{ID: "a"})
 			add(t, w, tt.before...)
 			bytes := m.Bytes()
-			if err := w.Append(t.Context(), tt.entry); !errors.Is(err, tt.want) {
+			if _, err := w.Append(t.Context(), tt.entry); !errors.Is(err, tt.want) {
 				t.Fatalf("Append: %v; want %v", err, tt.want)
 			}
 			want := tt.before

@@ -12,7 +12,7 @@ import (
 func fill(t *testing.T, w Writer, size int) (int32, error) {
 	t.Helper()
 	for s := int32(1); s < 1<<20; s++ {
-		if err := w.Append(t.Context(), Entry{s, Event, make([]byte, size)}); err != nil {
+		if _, err := w.Append(t.Context(), Entry{s, Event, make([]byte, size)}); err != nil {
 			return s - 1, err
 		}
 	}
@@ -42,7 +42,7 @@ func TestLimits(t *testing.T) {
 					t.Errorf("refused after %d bytes of 100 KiB", stored)
 				}
 				// Again, and no harm done.
-				if err := w.Append(t.Context(), Entry{n + 1, Event, make([]byte, size)}); !errors.Is(err, tt.want) {
+				if _, err := w.Append(t.Context(), Entry{n + 1, Event, make([]byte, size)}); !errors.Is(err, tt.want) {
 					t.Errorf("again: %v; want %v", err, tt.want)
 				}
 				add(t, w, Entry{n + 1, Failed, make([]byte, 600)})

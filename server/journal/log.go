@@ -64,8 +64,8 @@ func (l *log) grow(e Entry) int {
 }
 
 // append writes e, on a new page of the given size if that is not 0, and wakes
-// the readers that wait.
-func (l *log) append(e Entry, newPage int) {
+// the readers that wait. It returns the data as it is written.
+func (l *log) append(e Entry, newPage int) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if newPage > 0 {
@@ -76,6 +76,8 @@ func (l *log) append(e Entry, newPage int) {
 	l.last = e.Sequence
 	l.ended = e.Kind != Event
 	l.wake()
+	n := len(p.data)
+	return p.data[n-len(e.Data) : n : n]
 }
 
 // wake lets the readers that wait look again. The caller holds the lock.

@@ -228,23 +228,23 @@ type writer struct {
 	log    *log
 }
 
-func (w *writer) Append(_ context.Context, e Entry) error {
+func (w *writer) Append(_ context.Context, e Entry) ([]byte, error) {
 	l, m := w.log, w.memory
 	// Only this writer changes last and ended, so it may read them unlocked.
 	if l.ended || e.Sequence != l.last+1 {
-		return ErrFenced
+		return nil, ErrFenced
 	}
 	grow := l.grow(e)
 	if grow > 0 && e.Kind == Event { // the last entry has its room in logCost
 		if err := m.growLog(l, int64(grow)); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	l.append(e, grow)
+	data := l.append(e, grow)
 	if e.Kind != Event {
 		m.end(l)
 	}
-	return nil
+	return data, nil
 }
 
 // queue is a first-in, first-out queue of logs.

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +118,7 @@ func (d *model) step(op byte, a, b int) {
 	case !r.ended:
 		d.append(r, Event, modelSizes[b%len(modelSizes)])
 	default:
-		if err := r.writer.Append(d.t.Context(), Entry{Sequence: int32(len(r.entries) + 1)}); err != ErrFenced {
+		if _, err := r.writer.Append(d.t.Context(), Entry{Sequence: int32(len(r.entries) + 1)}); err != ErrFenced {
 			d.t.Fatalf("Append after the end: %v", err)
 		}
 	}
@@ -155,7 +156,10 @@ func (d *model) append(r *modelRun, k Kind, size int) {
 	for i := range e.Data {
 		e.Data[i] = byte(i * int(e.Sequence))
 	}
-	err := r.writer.Append(d.t.Context(), e)
+	data, err := r.writer.Append(d.t.Context(), e)
+	if err == nil && !bytes.Equal(data, e.Data) {
+		d.t.Fatalf("appended %q, and it is %q", e.Data, data)
+	}
 	if err == nil {
 		r.entries = append(r.entries, e)
 	}

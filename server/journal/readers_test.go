@@ -120,10 +120,10 @@ func race(ctx context.Context, t *testing.T, m *Memory, id string, ended, late *
 				}
 			})
 		}
-		if err := w.Append(ctx, e); err != nil {
+		if _, err := w.Append(ctx, e); err != nil {
 			t.Errorf("Append: %v", err)
 			// Readers must be let go all the same.
-			_ = w.Append(ctx, Entry{e.Sequence, Failed, nil})
+			_, _ = w.Append(ctx, Entry{e.Sequence, Failed, nil})
 			return
 		}
 	}
@@ -178,7 +178,10 @@ func meet(ctx context.Context, t *testing.T, w Writer, readers []Reader, s int32
 		wg.Go(func() { cancel(cause) })
 	}
 	appended := make(chan error, 1)
-	go func() { appended <- w.Append(ctx, Entry{Sequence: s}) }()
+	go func() {
+		_, err := w.Append(ctx, Entry{Sequence: s})
+		appended <- err
+	}()
 	select {
 	case err := <-appended:
 		if err != nil {
