@@ -140,9 +140,6 @@ func (c *conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Flush implements http.Flusher: nothing waits.
-func (c *conn) Flush() {}
-
 // appendHead appends the status line and the headers, once.
 func (c *conn) appendHead(b []byte) []byte {
 	if c.begun {

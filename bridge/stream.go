@@ -40,6 +40,7 @@ var (
 type response struct {
 	bridge  *Bridge
 	http2   bool
+	own     bool // w is a conn, where nothing waits for a flush
 	control *http.ResponseController
 	ctx     *streamContext
 
@@ -92,7 +93,8 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c *c
 // stream writes the events of a call until their end. It returns errNone, errCut,
 // or nil. It cancels ctx when nobody takes any more.
 func (b *Bridge) stream(ctx *streamContext, w http.ResponseWriter, http2 bool, from cursor, c *call) error {
-	s := &response{bridge: b, http2: http2, w: w, control: http.NewResponseController(w), ctx: ctx}
+	_, own := w.(*conn)
+	s := &response{bridge: b, http2: http2, own: own, w: w, control: http.NewResponseController(w), ctx: ctx}
 	s.wait()
 	defer s.close()
 	e, blocks := encoder{bridge: b, last: from.sequence}, (*[]byte)(nil)
@@ -226,7 +228,7 @@ func (s *response) writeLocked(p []byte) error {
 	}
 	s.written = time.Now()
 	s.arm()
-	if _, s.failed = s.w.Write(p); s.failed == nil {
+	if _, s.failed = s.w.Write(p); s.failed == nil && !s.own {
 		s.failed = s.control.Flush()
 	}
 	if s.http2 {

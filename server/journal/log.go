@@ -22,19 +22,23 @@ const (
 //
 // Bytes once written never change or move while a reader may look at them: a
 // page is filled, never grown.
+//
+// It is also the completion's writer.
 type log struct {
-	Completion
+	memory *Memory
 
-	// Guarded by Memory.mu.
-	bytes   int64     // what the memory counts for the pages
-	expires time.Time // once ended: when to drop the pages; once gone: when to forget the log
-
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards all up to readers
 	pages   []page
 	last    int32
 	ended   bool
 	gone    bool // the pages have been dropped
 	readers []*reader
+
+	Completion
+
+	// Guarded by Memory.mu.
+	bytes   int64     // what the memory counts for the pages
+	expires time.Time // once ended: when to drop the pages; once gone: when to forget the log
 }
 
 type page struct {

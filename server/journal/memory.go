@@ -72,7 +72,7 @@ func (m *Memory) Create(_ context.Context, c Completion) (Writer, Completion, er
 	if holder := m.keys[claim{c.Principal, c.Key}]; c.Key != "" && holder != nil {
 		return nil, holder.Completion, nil
 	}
-	l := &log{Completion: c}
+	l := &log{memory: m, Completion: c}
 	if !m.reserve(logCost + l.names()) {
 		return nil, Completion{}, ErrFull
 	}
@@ -80,7 +80,7 @@ func (m *Memory) Create(_ context.Context, c Completion) (Writer, Completion, er
 	if c.Key != "" {
 		m.keys[claim{c.Principal, c.Key}] = l
 	}
-	return &writer{memory: m, log: l}, c, nil
+	return l, c, nil
 }
 
 // Get implements Journal.
@@ -222,27 +222,21 @@ func (m *Memory) expireLocked() {
 	}
 }
 
-// writer appends to one log of a Memory.
-type writer struct {
-	memory *Memory
-	log    *log
-}
-
-func (w *writer) Append(_ context.Context, e Entry) ([]byte, error) {
-	l, m := w.log, w.memory
-	// Only this writer changes last and ended, so it may read them unlocked.
+// Append implements Writer.
+func (l *log) Append(_ context.Context, e Entry) ([]byte, error) {
+	// Only the writer changes last and ended, so it may read them unlocked.
 	if l.ended || e.Sequence != l.last+1 {
 		return nil, ErrFenced
 	}
 	grow := l.grow(e)
 	if grow > 0 && e.Kind == Event { // the last entry has its room in logCost
-		if err := m.growLog(l, int64(grow)); err != nil {
+		if err := l.memory.growLog(l, int64(grow)); err != nil {
 			return nil, err
 		}
 	}
 	data := l.append(e, grow)
 	if e.Kind != Event {
-		m.end(l)
+		l.memory.end(l)
 	}
 	return data, nil
 }

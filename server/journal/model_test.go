@@ -170,7 +170,7 @@ func (d *model) append(r *modelRun, k Kind, size int) {
 	if err != nil {
 		d.t.Fatalf("the end is refused: %v", err)
 	}
-	l := r.writer.(*writer).log
+	l := r.writer.(*log)
 	r.ended, r.until = true, time.Now().Add(d.memory.config.Retention)
 	r.freed = l.bytes + logCost - goneCost
 	d.ended = append(d.ended, r)
@@ -213,7 +213,7 @@ func (d *model) madeRoom(err error) {
 func (d *model) expire(at time.Time) {
 	r := d.ended[0]
 	r.state, r.until = ErrExpired, at.Add(d.memory.config.Retention)
-	r.freed = goneCost + r.writer.(*writer).log.names()
+	r.freed = goneCost + r.writer.(*log).names()
 	d.ended, d.gone = d.ended[1:], append(d.gone, r)
 }
 

@@ -269,7 +269,7 @@ func TestCloseWhileOthersRead(t *testing.T) {
 	}
 	add(t, w, all...)
 	wg.Wait()
-	if l := w.(*writer).log; len(l.readers) != 0 {
+	if l := w.(*log); len(l.readers) != 0 {
 		t.Errorf("%d readers left behind", len(l.readers))
 	}
 }

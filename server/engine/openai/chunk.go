@@ -38,6 +38,7 @@ type stream struct {
 	wire  wireChunk // the three are used again for each chunk
 	chunk engine.Chunk
 	delta completionv1.Delta
+	again *string // the text in delta, when all else in chunk is as in any like it
 }
 
 // Next implements engine.Stream. The stream's own end is [DONE], or the end of its
@@ -73,8 +74,11 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 			s.complete = true
 			return nil, io.EOF
 		}
-		err = decode(data, &s.wire)
+		like, err := decode(data, &s.wire)
 		switch {
+		case like && s.again != nil && *s.wire.last.text != "":
+			*s.again = *s.wire.last.text
+			return &s.chunk, nil
 		case err != nil && s.events.cut:
 			return nil, s.broken(err)
 		case err != nil:
@@ -197,7 +201,28 @@ func (s *stream) translate(wire *wireChunk) *engine.Chunk {
 	if d.Text != "" || d.Reasoning != "" || d.Refusal != "" || len(d.ToolCalls) > 0 {
 		s.chunk.Delta = d
 	}
+	s.again = s.onlyText(wire)
 	return &s.chunk
+}
+
+// onlyText returns where in delta the text of a chunk has gone, if a chunk that
+// differs in that text alone makes the same of all the rest.
+func (s *stream) onlyText(wire *wireChunk) *string {
+	text := wire.last.text
+	if text == nil || len(wire.Choices) != 1 || s.chunk.Delta == nil {
+		return nil
+	}
+	choice, d := &wire.Choices[0], wire.Choices[0].Delta
+	switch {
+	case text == &choice.Text && (d == nil || d.Content == ""),
+		d != nil && text == &d.Content && choice.Text == "":
+		return &s.delta.Text
+	case d != nil && (text == &d.ReasoningContent || text == &d.Reasoning && d.ReasoningContent == ""):
+		return &s.delta.Reasoning
+	case d != nil && text == &d.Refusal:
+		return &s.delta.Refusal
+	}
+	return nil
 }
 
 // add adds what an upstream's delta has to ours.

@@ -143,17 +143,21 @@ type answer struct {
 	attached  func() bool     // lets go of the request's context
 	sending   <-chan struct{} // closed when the request has been written; nil: it has
 
-	body    io.Reader
-	chunked *chunked      // body, if it is
-	head    *bufio.Reader // what body reads, if it is not
+	chunked chunked       // the body, if it is
+	body    io.Reader     // else: the body
+	head    *bufio.Reader // and what it reads
 	keep    bool          // the upstream keeps the connection open
 	ended   bool          // body has come to its end
 	closed  bool
 }
 
 // Read implements io.Reader.
-func (a *answer) Read(p []byte) (int, error) {
-	n, err := a.body.Read(p)
+func (a *answer) Read(p []byte) (n int, err error) {
+	if a.body == nil {
+		n, err = a.chunked.Read(p)
+	} else {
+		n, err = a.body.Read(p)
+	}
 	a.ended = err == io.EOF
 	return n, err
 }
@@ -183,7 +187,7 @@ func (a *answer) sent() bool {
 
 // behind tells whether something came behind the end of the body.
 func (a *answer) behind() bool {
-	if a.chunked != nil {
+	if a.body == nil {
 		return a.chunked.behind
 	}
 	return a.head.Buffered() > 0
@@ -214,8 +218,7 @@ func (a *answer) exchange(req *http.Request) (*http.Response, error) {
 		a.keep = !response.Close
 		if slices.Equal(response.TransferEncoding, []string{"chunked"}) {
 			read, _ := head.Peek(head.Buffered())
-			a.chunked = &chunked{r: a.conn, read: bytes.Clone(read)}
-			a.body = a.chunked
+			a.chunked = chunked{r: a.conn.Conn, read: bytes.Clone(read)}
 			head.Reset(nil)
 			heads.Put(head)
 		} else {

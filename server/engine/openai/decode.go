@@ -66,13 +66,16 @@ var errNotObject = errors.New("not a JSON object")
 // decode reads a chunk, with no white space around it, into c, which it may be
 // given again. A field that has a type of its own is left out, for encoding/json
 // decodes the rest all the same; of those that carry text it knows the other
-// types, too.
-func decode(data []byte, c *wireChunk) error {
+// types, too. It says whether the chunk is like the last one that c was given.
+func decode(data []byte, c *wireChunk) (like bool, err error) {
+	if c.decodeLike(data) {
+		return true, nil
+	}
 	if decodeFast(data, c) {
-		return nil
+		return false, nil
 	}
 	*c = wireChunk{}
-	return decodeSlowly(data, c)
+	return false, decodeSlowly(data, c)
 }
 
 func decodeSlowly(data []byte, c *wireChunk) error {

@@ -10,9 +10,6 @@ import "bytes"
 // It fills c, which it may be given again: then a chunk costs an allocation for
 // its text and none besides.
 func decodeFast(data []byte, c *wireChunk) bool {
-	if c.decodeLike(data) {
-		return true
-	}
 	model := c.Model // which hardly ever changes: no need for a new string
 	*c = wireChunk{Choices: c.Choices[:0], delta: c.delta, last: template{data: c.last.data}}
 	if c.Choices == nil {
