@@ -2,12 +2,14 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -37,11 +39,10 @@ type conn struct {
 	chunked bool // the body is in chunks
 	failed  bool // a write has: the client cannot tell where the response is
 
-	mu    sync.Mutex // guards all below
-	ahead []byte     // what the client has sent behind its request
-	quiet bool       // nobody watches any more: the client has sent something, or has left
-	ended bool       // the response has
-	left  bool       // the client has
+	// Of the goroutine that watches, until watched is closed.
+	ahead   []byte // what the client has sent behind its request
+	left    bool   // the client has
+	watched chan struct{}
 }
 
 // take takes the connection of a request whose body has been read. It returns nil
@@ -54,17 +55,17 @@ func (b *Bridge) take(w http.ResponseWriter, r *http.Request) *conn {
 	if err != nil { // a ResponseWriter of a test, or one that a handler has put around it
 		return nil
 	}
-	if before, ok := raw.(*readConn); ok && len(before.read) == 0 { // it was here already
+	if before, ok := raw.(*givenBack); ok && len(before.read) == 0 { // it was here already
 		raw = before.Conn
 	}
-	c := &conn{Conn: raw, bridge: b, header: w.Header()}
+	c := &conn{Conn: raw, bridge: b, header: w.Header(), watched: make(chan struct{})}
 	c.close = r.Close || b.listener.Load() == nil
 	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
 		c.idle = s.IdleTimeout
 	}
 	if n := buffered.Reader.Buffered(); n > 0 {
 		c.ahead, _ = buffered.Reader.Peek(n)
-		c.quiet = true
+		close(c.watched)
 	}
 	return c
 }
@@ -81,26 +82,22 @@ func (c *conn) serve(ctx *streamContext, answer func(*streamContext, http.Respon
 		}
 		c.end(whole)
 	}()
-	if !c.quiet {
+	if len(c.ahead) == 0 {
 		go c.watch(ctx.cancel)
 	}
 	whole = answer(ctx, c)
 }
 
-// watch calls gone when the client closes the connection during the response. What
-// else it sends is its next request: with that, or at its departure, the connection
-// is let go, if the response has ended.
+// watch calls gone when the client closes the connection. What else it sends is its
+// next request, which ends the watch, as does a deadline.
 func (c *conn) watch(gone context.CancelFunc) {
+	defer close(c.watched)
 	var b [1]byte
-	n, _ := c.Read(b[:])
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.quiet, c.left = true, n == 0
-	c.ahead = b[:n]
-	switch {
-	case c.ended:
-		c.letGo()
-	case c.left:
+	switch n, err := c.Read(b[:]); {
+	case n > 0:
+		c.ahead = b[:]
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		c.left = true
 		gone()
 	}
 }
@@ -174,50 +171,32 @@ func (w *headWriter) WriteString(s string) (int, error) {
 	return len(s), nil
 }
 
-// end ends the response. A connection that is whole goes back with the next request
-// on it, and waits for that where it is watched.
+// end ends the response, and gives the connection back if it is whole.
 func (c *conn) end(whole bool) {
 	if !whole || c.failed || !c.finish() {
 		c.Conn.Close()
 		return
 	}
-	_ = c.SetWriteDeadline(time.Time{})
 	if c.close {
-		c.idle = lingering
-		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-			_ = half.CloseWrite()
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ended = true
-	if c.quiet {
-		c.letGo()
+		c.linger()
 		return
 	}
-	if c.idle > 0 {
-		_ = c.SetReadDeadline(time.Now().Add(c.idle))
-	}
-	if l := c.bridge.listener.Load(); l != nil && !l.wait(c) {
+	_ = c.SetReadDeadline(time.Unix(1, 0))
+	<-c.watched
+	if c.left || c.SetDeadline(time.Time{}) != nil {
 		c.Conn.Close()
+		return
 	}
+	c.bridge.listener.Load().giveBack(&givenBack{Conn: c.Conn, read: c.ahead, idle: c.idle})
 }
 
-// letGo gives a connection back to net/http, or closes it, when its response has
-// ended and nobody watches it.
-func (c *conn) letGo() {
-	l := c.bridge.listener.Load()
-	if l != nil {
-		l.waited(c)
-	}
-	switch {
-	case c.left:
-		c.Conn.Close()
-	case c.close:
-		time.AfterFunc(lingering, func() { c.Conn.Close() })
-	default:
-		_ = c.SetReadDeadline(time.Time{})
-		l.give(&readConn{c.Conn, c.ahead})
+// linger closes the connection when the client has, or after a while.
+func (c *conn) linger() {
+	defer c.Conn.Close()
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_ = c.SetReadDeadline(time.Now().Add(lingering))
+		<-c.watched
+		_, _ = io.Copy(io.Discard, c.Conn)
 	}
 }
 
@@ -229,19 +208,4 @@ func (c *conn) finish() bool {
 	}
 	_, err := c.Conn.Write(rest)
 	return err == nil
-}
-
-// readConn is a connection of which the beginning has been read already.
-type readConn struct {
-	net.Conn
-	read []byte
-}
-
-func (c *readConn) Read(p []byte) (int, error) {
-	if len(c.read) > 0 {
-		n := copy(p, c.read)
-		c.read = c.read[n:]
-		return n, nil
-	}
-	return c.Conn.Read(p)
 }

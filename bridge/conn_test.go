@@ -342,6 +342,21 @@ func TestIdleConnection(t *testing.T) {
 		c.whole(200, block3)
 		c.over()
 	})
+	t.Run("the header's timeout is not for the wait", func(t *testing.T) {
+		const timeout = 50 * time.Millisecond
+		s := listen(t, playShort, true, func(s *http.Server) { s.ReadHeaderTimeout = timeout })
+		c := s.dial(t)
+		c.send(postStream)
+		c.whole(200, block3)
+		time.Sleep(3 * timeout)
+		c.send(postStream)
+		c.whole(200, block3)
+		c.send(getAlive[:8]) // and no more
+		start := time.Now()
+		if _, err := io.ReadAll(c); err != nil || time.Since(start) > 5*time.Second { // of what net/http says
+			t.Errorf("got %v after %v; want the connection's end", err, time.Since(start))
+		}
+	})
 	t.Run("closed by the client", func(t *testing.T) {
 		s := listen(t, playShort, true)
 		c := s.dial(t)

@@ -4,7 +4,7 @@ import "net"
 
 // Unwrap returns the connection in one that has been given back.
 func Unwrap(c net.Conn) net.Conn {
-	if r, ok := c.(*readConn); ok {
+	if r, ok := c.(*givenBack); ok {
 		return r.Conn
 	}
 	return c

@@ -3,6 +3,7 @@ package bridge
 import (
 	"net"
 	"sync"
+	"time"
 )
 
 // Listener returns a listener for an http.Server that serves the bridge, through
@@ -14,7 +15,7 @@ func (b *Bridge) Listener(l net.Listener) net.Listener {
 		conns:    make(chan net.Conn),
 		errs:     make(chan error),
 		done:     make(chan struct{}),
-		waiting:  map[*conn]struct{}{},
+		waiting:  map[*givenBack]struct{}{},
 	}
 	b.listener.Store(back)
 	return back
@@ -31,7 +32,60 @@ type listener struct {
 
 	mu      sync.Mutex // guards all below
 	closed  bool
-	waiting map[*conn]struct{} // between a stream and the next request
+	waiting map[*givenBack]struct{} // between a stream and the next request
+}
+
+// givenBack is a connection that has been given back: what has been read of it
+// already comes first.
+//
+// To net/http it is new, and its first request is on its way. So until that has
+// begun, givenBack sees to the idle timeout, and to its end at a shutdown, for which
+// net/http waits five seconds with a connection that is new.
+type givenBack struct {
+	net.Conn
+	listener *listener
+	read     []byte
+	idle     time.Duration // how long it waits; 0: for ever
+
+	begun  bool          // the next request has; of the goroutine that reads
+	header time.Duration // what net/http then allows for the header; 0: any time
+}
+
+// Read implements net.Conn.
+func (c *givenBack) Read(p []byte) (n int, err error) {
+	if len(c.read) > 0 {
+		n = copy(p, c.read)
+		c.read = c.read[n:]
+	} else {
+		n, err = c.Conn.Read(p)
+	}
+	if !c.begun {
+		c.begin()
+	}
+	return n, err
+}
+
+// begin notes that the wait is over.
+func (c *givenBack) begin() {
+	c.begun = true
+	c.listener.waited(c)
+	var deadline time.Time
+	if c.header > 0 {
+		deadline = time.Now().Add(c.header)
+	}
+	_ = c.Conn.SetReadDeadline(deadline)
+}
+
+// SetReadDeadline implements net.Conn. Before the next request, it is for that.
+func (c *givenBack) SetReadDeadline(t time.Time) error {
+	if c.begun {
+		return c.Conn.SetReadDeadline(t)
+	}
+	c.header = 0
+	if !t.IsZero() {
+		c.header = time.Until(t)
+	}
+	return nil
 }
 
 // Accept implements net.Listener.
@@ -72,19 +126,20 @@ func (l *listener) give(c net.Conn) {
 	}
 }
 
-// wait notes that a connection waits for its next request. It reports false when
-// the listener is closed.
-func (l *listener) wait(c *conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.closed {
-		l.waiting[c] = struct{}{}
+// giveBack has Accept return a connection after a stream, for the next request.
+func (l *listener) giveBack(c *givenBack) {
+	c.listener = l
+	if c.idle > 0 {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(c.idle))
 	}
-	return !l.closed
+	l.mu.Lock()
+	l.waiting[c] = struct{}{}
+	l.mu.Unlock()
+	l.give(c)
 }
 
-// waited notes that a connection no longer waits, if it did.
-func (l *listener) waited(c *conn) {
+// waited notes that a connection no longer waits.
+func (l *listener) waited(c *givenBack) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.waiting, c)
