@@ -3,6 +3,7 @@ package openai
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
 	"slices"
@@ -251,4 +252,24 @@ func plainly(stream string) []string {
 	}
 	dispatch() // the end of the stream ends an event
 	return events
+}
+
+// BenchmarkDelta is one delta of a long stream, from the upstream's bytes to a chunk.
+func BenchmarkDelta(b *testing.B) {
+	for _, padded := range []bool{false, true} {
+		b.Run(fmt.Sprintf("padded=%t", padded), func(b *testing.B) {
+			data := plainChunks[0]
+			if !padded {
+				data = strings.Replace(data, `,"obfuscation":"xYz"`, "", 1)
+			}
+			data = strings.Replace(data, `"content":""`, `"content":" world"`, 1)
+			s := &stream{engine: newEngine(b, Config{BaseURL: "http://localhost"}), ctx: b.Context(), events: events{r: repeat("data: " + data + "\n\n")}}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Next(true); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

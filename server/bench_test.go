@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+
+	"google.golang.org/grpc/metadata"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/server/engine"
+	"github.com/sluice-sse/sluice/server/engine/echo"
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// fluent is an engine, and the stream, that has so many deltas, which cost nothing.
+type fluent struct {
+	left  int
+	chunk engine.Chunk
+}
+
+func (f *fluent) Models(context.Context) ([]string, error) { return nil, nil }
+
+func (f *fluent) Generate(context.Context, *completionv1.CompletionRequest) engine.Stream { return f }
+
+func (f *fluent) Next(bool) (*engine.Chunk, error) {
+	if f.left--; f.left < 0 {
+		return nil, io.EOF
+	}
+	return &f.chunk, nil
+}
+
+func (f *fluent) Close() {}
+
+// taker takes everything.
+type taker struct{}
+
+func (taker) Header(metadata.MD)           {}
+func (taker) UnmarshalBinary([]byte) error { return nil }
+func (taker) Flush() error                 { return nil }
+
+// BenchmarkDelta is one delta from the engine to the journal and to a reader in this
+// process. What the engine costs is in package openai's benchmark of the same name.
+func BenchmarkDelta(b *testing.B) {
+	eng := &fluent{left: b.N, chunk: *text(" world")}
+	j := journal.NewMemory(journal.MemoryConfig{Bytes: 1 << 40, MaxCompletion: 1 << 40})
+	defer j.Close()
+	s := New(Config{Echo: &echo.Engine{}, OpenAI: eng, DefaultModel: "m", Journal: j, Log: slog.New(slog.DiscardHandler)})
+	defer s.Close()
+	conn := &InProcess{}
+	completionv1.RegisterCompletionServiceServer(conn, s)
+	b.ReportAllocs()
+	b.ResetTimer()
+	_ = conn.CallStream(b.Context(), completionv1.CompletionService_StreamCompletion_FullMethodName, prompt("x"), taker{})
+}
