@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -348,7 +349,11 @@ func TestIdleConnection(t *testing.T) {
 		c := s.dial(t)
 		c.send(postStream)
 		c.whole(200, block3)
-		time.Sleep(3 * timeout)
+		_ = c.SetReadDeadline(time.Now().Add(3 * timeout))
+		if _, err := c.r.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v; want that it stays open", err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 		c.send(postStream)
 		c.whole(200, block3)
 		c.send(getAlive[:8]) // and no more
