@@ -47,6 +47,7 @@ type events struct {
 	cut     bool // it was the end of the stream that ended the last event
 
 	// Of the event that is being read.
+	line     span // of buf, which is its data, unless it is empty: then data is
 	data     []byte
 	some     bool // it has data
 	last     byte // of that, what is not white space
@@ -60,13 +61,13 @@ type events struct {
 // to read.
 func (e *events) next(wait bool) ([]byte, error) {
 	if e.returned {
-		e.data, e.some, e.last, e.returned = e.data[:0], false, 0, false
+		e.line, e.data, e.some, e.last, e.returned = span{}, e.data[:0], false, 0, false
 	}
 	for {
 		line, err := e.peek(wait)
 		if err == io.EOF && e.some {
 			e.cut, e.returned = true, true
-			return e.data, nil
+			return e.event(), nil
 		}
 		if err != nil {
 			return nil, err
@@ -76,25 +77,41 @@ func (e *events) next(wait bool) ([]byte, error) {
 		switch {
 		case isData && apart(e.last, text):
 			e.returned = true
-			return e.data, nil // and this line is the next event's
+			return e.event(), nil // and this line is the next event's
 		case isData:
-			if len(e.data)+len(value) >= maxEvent {
+			if len(e.event())+len(value) >= maxEvent {
 				return nil, errEventTooLong
 			}
 			if e.some {
-				e.data = append(e.data, '\n')
+				e.copyLine()
+				e.data = append(append(e.data, '\n'), value...)
+			} else {
+				e.line, e.some = span{e.stop - len(value), e.stop}, true
 			}
-			e.data, e.some = append(e.data, value...), true
 			if len(text) > 0 {
 				e.last = text[len(text)-1]
 			}
 		case len(line) == 0 && e.some:
 			e.take()
 			e.returned = true
-			return e.data, nil
+			return e.event(), nil
 		}
 		e.take()
 	}
+}
+
+// event returns the data of the event that is being read.
+func (e *events) event() []byte {
+	if e.line != (span{}) {
+		return e.buf[e.line.start:e.line.end]
+	}
+	return e.data
+}
+
+// copyLine copies the event's only line so far, which will no longer be all of it, or
+// no longer stand in the buffer.
+func (e *events) copyLine() {
+	e.data, e.line = append(e.data, e.buf[e.line.start:e.line.end]...), span{}
 }
 
 // ended tells whether the reader has come to its end already.
@@ -210,6 +227,7 @@ func (e *events) fill() error {
 	if e.err != nil {
 		return e.err
 	}
+	e.copyLine()
 	if e.start > 0 {
 		e.end = copy(e.buf, e.buf[e.start:e.end])
 		e.seen -= e.start
