@@ -47,7 +47,8 @@ type run struct {
 	firstToken   time.Time
 	finishReason completionv1.Finished_FinishReason
 	usage        *completionv1.Usage
-	buf          []byte          // used again for each event
+	buf          []byte // used again for each event; small, as most are
+	small        [48]byte
 	journaled    []journal.Entry // in this turn
 }
 
@@ -61,6 +62,7 @@ func newRun(s *Server, c journal.Completion, req *completionv1.CompletionRequest
 		done:       make(chan struct{}),
 		readers:    1,
 	}
+	r.buf = r.small[:0]
 	r.ctx, r.cancel = context.WithCancelCause(s.ctx)
 	return r
 }
