@@ -59,7 +59,8 @@ func (b *Bridge) take(w http.ResponseWriter, r *http.Request) *conn {
 		raw = before.Conn
 	}
 	c := &conn{Conn: raw, bridge: b, header: w.Header(), watched: make(chan struct{})}
-	c.close = r.Close || b.listener.Load() == nil
+	// Under TLS, the listener is not the one that net/http accepts from.
+	c.close = r.Close || b.listener.Load() == nil || r.TLS != nil
 	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
 		c.idle = s.IdleTimeout
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
@@ -441,4 +442,30 @@ func TestRequestIsNotHeld(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Under TLS a connection cannot go back: the listener has only what is encrypted.
+func TestConnectionUnderTLS(t *testing.T) {
+	b := newBridge(t, playShort, bridge.Config{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(b)
+	srv.Listener.Close()
+	srv.Listener = b.Listener(l)
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	for range 2 {
+		resp, err := srv.Client().Post(srv.URL+"/v1/completions", "application/json", strings.NewReader(`{"prompt":"x"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(got) != block1+block2+block3 || err != nil || !resp.Close || resp.ProtoMajor != 1 {
+			t.Errorf("got %s, %q, %v; it closes: %v", resp.Proto, got, err, resp.Close)
+		}
+	}
+	b.Wait()
 }

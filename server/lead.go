@@ -38,26 +38,26 @@ type turn struct {
 // journaled, in the slice that it is given. With nothing, the caller no longer leads.
 func (r *run) lead(journaled []journal.Entry) []journal.Entry {
 	journaled = journaled[:0]
-	for goesOn := true; goesOn && len(journaled) == 0 && !r.left.Load() && r.tryTurn(); {
-		r.turns++
-		journaled, goesOn = r.advance(journaled)
-		r.arm()
-		r.turn.Unlock()
+	for goesOn := true; goesOn && len(journaled) == 0; {
+		journaled, goesOn = r.leadOnce(journaled)
 	}
 	return journaled
 }
 
-// tryTurn takes the turn, unless the run is detached.
-func (r *run) tryTurn() bool {
-	if r.detached.Load() {
-		return false
+// leadOnce takes one turn, unless the caller no longer leads, and reports whether
+// there will be another.
+func (r *run) leadOnce(journaled []journal.Entry) ([]journal.Entry, bool) {
+	if r.left.Load() || r.detached.Load() {
+		return journaled, false
 	}
 	r.turn.Lock()
+	defer r.turn.Unlock()
 	if r.detached.Load() {
-		r.turn.Unlock()
-		return false
+		return journaled, false
 	}
-	return true
+	r.turns++
+	defer r.arm()
+	return r.advance(journaled)
 }
 
 // detach gives the run a goroutine of its own, unless it has one or has ended.
