@@ -469,3 +469,23 @@ func TestConnectionUnderTLS(t *testing.T) {
 	}
 	b.Wait()
 }
+
+// Both calls that a POST from the terminal event makes are the caller's.
+func TestBothCallsAreTheCallers(t *testing.T) {
+	calls := make(chan []string, 2)
+	s := listen(t, func(s eventStream) error {
+		calls <- metadata.ValueFromIncomingContext(s.Context(), "authorization")
+		if err := named(s, "cmpl_x"); err != nil || len(calls) == 1 {
+			return err
+		}
+		return finished(s, 3)
+	}, true)
+	c := s.dial(t)
+	c.send(strings.Replace(postStream, "\r\n", "\r\nAuthorization: Bearer me\r\nLast-Event-ID: cmpl_x_3\r\n", 1))
+	c.whole(200, "id: cmpl_x_3\n\n")
+	for range 2 {
+		if got := <-calls; len(got) != 1 || got[0] != "Bearer me" {
+			t.Errorf("a call by %q", got)
+		}
+	}
+}

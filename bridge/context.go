@@ -6,7 +6,7 @@ import (
 )
 
 // streamContext is the context of one stream. It has the values of the request's
-// context until the stream is open: a stream that waits does not hold its request.
+// context until the response has begun: a stream that waits does not hold its request.
 type streamContext struct {
 	context.Context
 	cancel context.CancelFunc

@@ -182,9 +182,8 @@ func (s *response) beat() {
 	s.timer.Reset(heartbeat)
 }
 
-// name notes the completion's id, for the headers. The stream is open then.
+// name notes the completion's id, for the headers.
 func (s *response) name(id string) {
-	s.ctx.forget()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.id = id
@@ -224,6 +223,7 @@ func (s *response) writeLocked(p []byte) error {
 	}
 	if !s.committed {
 		s.committed = true
+		s.ctx.forget() // there is no second call any more
 		s.header()
 	}
 	s.written = time.Now()
