@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // stuckReader is a receiver that takes nothing behind the first event until it is
@@ -214,6 +216,65 @@ func TestRequestIsNotHeld(t *testing.T) {
 	for deadline := time.Now().Add(10 * time.Second); request.Value() != nil; runtime.GC() {
 		if time.Now().After(deadline) {
 			t.Fatal("the request is still held")
+		}
+	}
+}
+
+// hesitant is a journal that takes its time with the first completion after it can be
+// found.
+type hesitant struct {
+	journal.Journal
+	first   atomic.Bool
+	created chan struct{}
+	goOn    chan struct{}
+}
+
+func (h *hesitant) Create(ctx context.Context, c journal.Completion) (journal.Writer, journal.Completion, error) {
+	w, holder, err := h.Journal.Create(ctx, c)
+	if h.first.CompareAndSwap(false, true) {
+		close(h.created)
+		<-h.goOn
+	}
+	return w, holder, err
+}
+
+// A reader may find a run by its idempotency key before it has started.
+func TestJoinBeforeStart(t *testing.T) {
+	h := &hesitant{created: make(chan struct{}), goOn: make(chan struct{})}
+	f := newFixture(t, script(func(_ context.Context, emit func(*engine.Chunk) error) error {
+		return errors.Join(emit(text("a")), emit(stopped))
+	}), func(c *Config) {
+		h.Journal = c.Journal
+		c.Journal = h
+	})
+	got := make(chan string, 2)
+	begin := func() {
+		req := prompt("x")
+		req.IdempotencyKey = "k"
+		s, err := f.client.StreamCompletion(t.Context(), req)
+		if err != nil {
+			t.Error(err)
+		}
+		words, err := read(s)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- words
+	}
+	go begin()
+	<-h.created
+	go begin()
+	for joined := false; !joined; runtime.Gosched() {
+		f.server.mu.Lock()
+		for _, r := range f.server.runs {
+			joined = joined || r.detached.Load()
+		}
+		f.server.mu.Unlock()
+	}
+	close(h.goOn)
+	for range 2 {
+		if words := <-got; words != "1:created 2:a 3:STOP" {
+			t.Errorf("got %s", words)
 		}
 	}
 }

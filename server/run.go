@@ -52,7 +52,8 @@ type run struct {
 	journaled    []journal.Entry // in this turn
 }
 
-// newRun returns a run that has one reader, its caller.
+// newRun returns a run that has one reader, its caller. The turn is taken until it
+// is started: others may join it before that.
 func newRun(s *Server, c journal.Completion, req *completionv1.CompletionRequest, requestID string) *run {
 	r := &run{
 		Completion: c,
@@ -62,6 +63,7 @@ func newRun(s *Server, c journal.Completion, req *completionv1.CompletionRequest
 		done:       make(chan struct{}),
 		readers:    1,
 	}
+	r.turn.Lock()
 	r.buf = r.small[:0]
 	r.ctx, r.cancel = context.WithCancelCause(s.ctx)
 	return r
@@ -116,6 +118,7 @@ func (r *run) settle() {
 
 // start readies a run to be generated.
 func (r *run) start(w journal.Writer, eng engine.Engine, req *completionv1.CompletionRequest) {
+	defer r.turn.Unlock()
 	r.writer = w
 	r.watchdog.watch(r.cancel, &r.server.config)
 	r.stream = eng.Generate(r.ctx, req)
