@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -154,22 +155,12 @@ func (c *conn) appendHead(b []byte) []byte {
 	if c.close {
 		h.Set("Connection", "close")
 	}
-	head := headWriter(fmt.Appendf(b, "HTTP/1.1 %03d %s\r\n", c.status, http.StatusText(c.status)))
-	_ = h.Write(&head) // which cannot fail, and lets no line end through
+	head := bytes.NewBuffer(b)
+	fmt.Fprintf(head, "HTTP/1.1 %03d %s\r\n", c.status, http.StatusText(c.status))
+	_ = h.Write(head) // which cannot fail, and lets no line end through
 	c.header = nil
-	return append(head, "\r\n"...)
-}
-
-type headWriter []byte
-
-func (w *headWriter) Write(p []byte) (int, error) {
-	*w = append(*w, p...)
-	return len(p), nil
-}
-
-func (w *headWriter) WriteString(s string) (int, error) {
-	*w = append(*w, s...)
-	return len(s), nil
+	head.WriteString("\r\n")
+	return head.Bytes()
 }
 
 // end ends the response, and gives the connection back if it is whole.

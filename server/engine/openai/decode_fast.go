@@ -78,9 +78,11 @@ func (c *wireChunk) decodeLike(data []byte) bool {
 	if t.padding.start >= t.at.end {
 		// OpenAI pads chunks, so that who sees them on the wire cannot tell words by
 		// their lengths.
-		if !s.literalBytes(t.data[t.at.end:t.padding.start]) {
+		between := t.data[t.at.end:t.padding.start]
+		if !bytes.HasPrefix(data[s.i:], between) {
 			return false
 		}
+		s.i += len(between)
 		if _, escaped, ok := s.raw(); !ok || escaped {
 			return false
 		}

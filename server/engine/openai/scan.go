@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"bytes"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -55,15 +54,6 @@ func (s *scanner) literal(word string) bool {
 		return false
 	}
 	s.i += len(word)
-	return true
-}
-
-// literalBytes takes what is exactly so.
-func (s *scanner) literalBytes(b []byte) bool {
-	if !bytes.HasPrefix(s.b[s.i:], b) {
-		return false
-	}
-	s.i += len(b)
 	return true
 }
 
