@@ -29,6 +29,13 @@ func created(sequence int32, c *completionv1.Created) *completionv1.CompletionEv
 	return &completionv1.CompletionEvent{Sequence: sequence, Event: &completionv1.CompletionEvent_Created{Created: c}}
 }
 
+// newer returns e with a field that this version does not know, which has it go the
+// long way.
+func newer(e *completionv1.CompletionEvent) *completionv1.CompletionEvent {
+	e.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 15, protowire.VarintType), 1))
+	return e
+}
+
 func finished(sequence int32, f *completionv1.Finished) *completionv1.CompletionEvent {
 	return &completionv1.CompletionEvent{Sequence: sequence, Event: &completionv1.CompletionEvent_Finished{Finished: f}}
 }
@@ -91,10 +98,10 @@ func TestAppendEvent(t *testing.T) {
 				"\nid: " + testID + "_1\n\n",
 		},
 		{
-			name:  "created by the long way",
-			event: created(1, &completionv1.Created{Model: "a\u2028b\nc\u0085d"}),
-			want: "event: created\n" +
-				`data: {"sequence":1,"created":{"model":"a\u2028b\nc\u0085d"}}` +
+			name:  "the long way",
+			event: newer(delta(1, &completionv1.Delta{Text: "a\u2028b\nc\u0085d"})),
+			want: "event: delta\n" +
+				`data: {"sequence":1,"delta":{"text":"a\u2028b\nc\u0085d"}}` +
 				"\nid: " + testID + "_1\n\n",
 		},
 		{
@@ -174,6 +181,8 @@ func TestAppendEventUnusual(t *testing.T) {
 		{"reason of 0", join(one, field(4, number(1, 0)...)), `{"sequence":1,"finished":{}}`},
 		{"unknown field", join(one, field(3, text("a")...), field(15, 'x')), `{"sequence":1,"delta":{"text":"a"}}`},
 		{"unknown field with a long tag", join(one, field(3, text("a")...), field(17, 'x')), `{"sequence":1,"delta":{"text":"a"}}`},
+		{"unknown field in created", join(one, field(2, number(9, 1)...)), `{"sequence":1,"created":{}}`},
+		{"unknown field in a time", join(one, field(2, field(3, number(9, 1)...)...)), `{"sequence":1,"created":{"createTime":"1970-01-01T00:00:00Z"}}`},
 		{"unknown field in delta", join(one, field(3, number(9, 1)...)), `{"sequence":1,"delta":{}}`},
 		{"unknown field in tool call", join(one, field(3, field(4, number(9, 1)...)...)), `{"sequence":1,"delta":{"toolCalls":[{}]}}`},
 		{"unknown field in finished", join(one, field(4, number(9, 1)...)), `{"sequence":1,"finished":{}}`},
@@ -206,6 +215,8 @@ func TestAppendEventUnusual(t *testing.T) {
 		{"cut after a tag", append(join(one, field(3)), 1<<3|2), ""},
 		{"field number 0", join(one, field(3), []byte{0, 0}), ""},
 		{"wire type 7", join(one, field(3), []byte{1<<3 | 7}), ""},
+		{"created cut inside", join(one, field(2, 1<<3|2, 5)), ""},
+		{"time cut inside", join(one, field(2, field(3, 1<<3)...)), ""},
 		{"time out of range", join(one, field(2, field(3, number(1, 1<<60)...)...)), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -232,16 +243,43 @@ func TestAppendEventUnusual(t *testing.T) {
 	}
 }
 
+// A time comes out as protojson has it, and goes the short way if it is one.
+func TestAppendEventTime(t *testing.T) {
+	for _, test := range []struct {
+		seconds int64
+		nanos   int32
+		short   bool
+	}{
+		{1750000000, 0, true},
+		{1750000000, 120_000_000, true},
+		{1750000000, 120_456_000, true},
+		{1750000000, 1, true},
+		{1750000000, 999_999_999, true},
+		{-1, 500_000_000, true},
+		{-62135596800, 0, true},
+		{253402300799, 999_999_999, true},
+		{-62135596801, 999_999_999, false},
+		{253402300800, 0, false},
+		{0, -1, false},
+		{0, 1_000_000_000, false},
+	} {
+		wire := marshal(t, created(1, &completionv1.Created{CreateTime: &timestamppb.Timestamp{Seconds: test.seconds, Nanos: test.nanos}}))
+		checkEvent(t, wire, 0)
+		if _, _, usual := appendUsual(nil, wire); usual != test.short {
+			t.Errorf("%d.%09d went the short way: %v, want %v", test.seconds, test.nanos, usual, test.short)
+		}
+	}
+}
+
 // Every field of the definition, set alone, comes out as protojson has it, and
-// goes the short way unless it belongs to created. A field that is added to the
-// definition fails here until the short way knows it.
+// goes the short way. A field that is added to the definition fails here until the
+// short way knows it.
 func TestAppendEventFields(t *testing.T) {
 	check := func(path string, e *completionv1.CompletionEvent) {
 		t.Run(path, func(t *testing.T) {
 			checkEvent(t, marshal(t, e), 0)
-			_, _, usual := appendUsual(nil, marshal(t, e))
-			if short := !strings.HasPrefix(path, "created"); usual != short {
-				t.Errorf("went the short way: %v, want %v", usual, short)
+			if _, _, usual := appendUsual(nil, marshal(t, e)); !usual {
+				t.Error("went the long way")
 			}
 		})
 	}
@@ -273,7 +311,11 @@ func TestAppendEventFields(t *testing.T) {
 					check(path+"="+string(value.Name()), e)
 				}
 			case f.Kind() == protoreflect.Int32Kind:
-				m.Set(f, protoreflect.ValueOfInt32(-7))
+				n := int32(-7)
+				if f.Name() == "nanos" { // of which no time has fewer than 0
+					n = 7
+				}
+				m.Set(f, protoreflect.ValueOfInt32(n))
 				check(path, e)
 			case f.Kind() == protoreflect.Int64Kind:
 				m.Set(f, protoreflect.ValueOfInt64(7))

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -13,8 +14,8 @@ import (
 // never be wrong, but it may decline: every function here returns ok false for
 // anything that it does not expect, and AppendEvent then goes the long way. It
 // declines unknown fields, fields that come twice (they would be merged), wrong
-// wire types, invalid UTF-8, enum values without a name and truncated input. It
-// leaves created to the long way too: there is one in a completion.
+// wire types, invalid UTF-8, enum values without a name, times that RFC 3339 does
+// not have, and truncated input.
 
 const (
 	varint = byte(protowire.VarintType)
@@ -25,8 +26,16 @@ const (
 // 15.
 const (
 	eventSequence = 1<<3 | varint
+	eventCreated  = 2<<3 | length
 	eventDelta    = 3<<3 | length
 	eventFinished = 4<<3 | length
+
+	createdID    = 1<<3 | length
+	createdModel = 2<<3 | length
+	createdTime  = 3<<3 | length
+
+	timestampSeconds = 1<<3 | varint
+	timestampNanos   = 2<<3 | varint
 
 	deltaText      = 1<<3 | length
 	deltaReasoning = 2<<3 | length
@@ -48,6 +57,12 @@ const (
 	usageCachedTokens     = 5<<3 | varint
 )
 
+// The first and the last second of RFC 3339: the years 1 and 9999.
+const (
+	minSeconds = -62135596800
+	maxSeconds = 253402300799
+)
+
 // appendUsual appends the event and data lines of an event in the usual encoding.
 func appendUsual(dst, wire []byte) (out []byte, event Event, ok bool) {
 	var kind byte
@@ -57,7 +72,7 @@ func appendUsual(dst, wire []byte) (out []byte, event Event, ok bool) {
 		switch {
 		case s.tag == eventSequence:
 			event.Sequence = int32(s.number)
-		case s.tag == eventDelta && kind == 0, s.tag == eventFinished && kind == 0:
+		case kind == 0 && (s.tag == eventDelta || s.tag == eventFinished || s.tag == eventCreated):
 			kind, body = s.tag, s.bytes
 		default:
 			return dst, event, false
@@ -79,8 +94,66 @@ func appendUsual(dst, wire []byte) (out []byte, event Event, ok bool) {
 		dst = strconv.AppendInt(dst, int64(event.Sequence), 10)
 		dst = append(dst, `,"finished":`...)
 		dst, ok = appendFinished(dst, body)
+	case eventCreated:
+		dst = append(dst, "event: created\ndata: {\"sequence\":"...)
+		dst = strconv.AppendInt(dst, int64(event.Sequence), 10)
+		dst = append(dst, `,"created":`...)
+		dst, ok = appendCreated(dst, body)
 	}
 	return append(dst, "}\n"...), event, ok
+}
+
+func appendCreated(dst, wire []byte) (out []byte, ok bool) {
+	dst = append(dst, '{')
+	s := scanner{rest: wire}
+	for s.next() {
+		switch s.tag {
+		case createdID:
+			dst, ok = appendText(dst, `"id":`, s.bytes)
+		case createdModel:
+			dst, ok = appendText(dst, `"model":`, s.bytes)
+		case createdTime:
+			dst, ok = appendTime(dst, `"createTime":`, s.bytes)
+		default:
+			return dst, false
+		}
+		if !ok {
+			return dst, false
+		}
+	}
+	return closeObject(dst), !s.unusual
+}
+
+// appendTime appends a member that is a Timestamp: RFC 3339, with 0, 3, 6 or 9
+// digits of a second.
+func appendTime(dst []byte, name string, wire []byte) (out []byte, ok bool) {
+	var seconds, nanos int64
+	s := scanner{rest: wire}
+	for s.next() {
+		switch s.tag {
+		case timestampSeconds:
+			seconds = int64(s.number)
+		case timestampNanos:
+			nanos = int64(int32(s.number))
+		default:
+			return dst, false
+		}
+	}
+	if s.unusual || seconds < minSeconds || seconds > maxSeconds || nanos < 0 || nanos > 999_999_999 {
+		return dst, false
+	}
+	layout := "2006-01-02T15:04:05.000000000Z"
+	switch {
+	case nanos == 0:
+		layout = "2006-01-02T15:04:05Z"
+	case nanos%1_000_000 == 0:
+		layout = "2006-01-02T15:04:05.000Z"
+	case nanos%1_000 == 0:
+		layout = "2006-01-02T15:04:05.000000Z"
+	}
+	dst = append(append(dst, name...), '"')
+	dst = time.Unix(seconds, nanos).UTC().AppendFormat(dst, layout)
+	return append(dst, `",`...), true
 }
 
 func appendDelta(dst, wire []byte) (out []byte, ok bool) {
