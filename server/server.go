@@ -127,7 +127,10 @@ func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest)
 	if err := validate(req); err != nil {
 		return nil, err
 	}
-	hash := requestHash(req)
+	var hash [32]byte
+	if req.GetIdempotencyKey() != "" {
+		hash = requestHash(req) // before anything is filled in
+	}
 	eng, err := s.route(req)
 	if err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ type Completion struct {
 	ID         string
 	Principal  string   // whose it is
 	Key        string   // its idempotency key; empty: none
-	Request    [32]byte // a hash of the request that the key was used with
+	Request    [32]byte // a hash of the request that the key was used with, if there is a key
 	Model      string   // the model asked for
 	CreateTime time.Time
 }

@@ -67,10 +67,14 @@ func newTransport(upstream *url.URL, connectTimeout time.Duration) http.RoundTri
 type exchange struct {
 	transport http.RoundTripper
 	body      []byte // is sent instead of go-openai's; nil: go-openai's is
-	limit     int64  // of the answer's bytes; 0: none
+	limit     int64  // of the answer's bytes; 0: the answer is a stream, and none
 
-	response *http.Response // nil until there is one that is no refusal
+	response *http.Response // the stream; nil until there is one
 }
+
+// errTaken tells go-openai that there is no answer for it: it would put a reader
+// around the stream, which is not read through it.
+var errTaken = errors.New("the answer is taken")
 
 // Do implements goopenai.HTTPDoer.
 func (x *exchange) Do(req *http.Request) (*http.Response, error) {
@@ -92,13 +96,14 @@ func (x *exchange) Do(req *http.Request) (*http.Response, error) {
 		said, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
 		return nil, &refusal{status: res.StatusCode, header: res.Header, body: said}
 	}
-	if x.limit > 0 {
-		res.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(res.Body, x.limit), res.Body}
+	if x.limit == 0 {
+		x.response = res
+		return nil, errTaken
 	}
-	x.response = res
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(res.Body, x.limit), res.Body}
 	return res, nil
 }
 
@@ -116,7 +121,7 @@ func (e *Engine) send(ctx context.Context, req *completionv1.CompletionRequest) 
 	} else {
 		_, err = client.CreateChatCompletionStream(ctx, checked(req))
 	}
-	if err != nil {
+	if x.response == nil {
 		return nil, err
 	}
 	return x.response, nil
