@@ -38,8 +38,8 @@ type Stream interface {
 
 // A Chunk is what an engine has next. All of its fields may be zero: such a chunk
 // says only that the upstream has begun to answer. It belongs to the stream
-// again at the next call, but for its Usage: that the caller keeps until the end,
-// and an engine only counts on in it.
+// again at the next call, the bytes of the strings in its Delta included; its Usage
+// the caller keeps until the end, and an engine only counts on in it.
 type Chunk struct {
 	Model        string              // the model that answers, where the upstream says
 	Delta        *completionv1.Delta // more of the answer, or nil

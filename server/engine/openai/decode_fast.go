@@ -63,14 +63,15 @@ type template struct {
 // span is a part of a chunk.
 type span struct{ start, end int }
 
-// decodeLike decodes a chunk that is like the last one that c was given.
+// decodeLike decodes a chunk that is like the last one that c was given. The text
+// may be where it stands in data, and then holds as long as that does.
 func (c *wireChunk) decodeLike(data []byte) bool {
 	t := &c.last
 	if t.text == nil || len(data) < t.at.start || string(data[:t.at.start]) != string(t.data[:t.at.start]) {
 		return false
 	}
 	s := scanner{b: data, i: t.at.start}
-	text, ok := s.text()
+	text, ok := s.fleeting()
 	if !ok {
 		return false
 	}

@@ -2,8 +2,10 @@ package openai
 
 import (
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // A scanner reads one JSON value in place, for decodeFast. It knows all of JSON
@@ -119,6 +121,13 @@ var lower = func() (t [256]bool) {
 
 // text takes a string, or null for the empty one.
 func (s *scanner) text() (string, bool) {
+	text, ok := s.fleeting()
+	return strings.Clone(text), ok
+}
+
+// fleeting is text without an allocation for what has no escapes: that is where it
+// was read, and changes when that does.
+func (s *scanner) fleeting() (string, bool) {
 	if s.literal("null") {
 		return "", true
 	}
@@ -129,7 +138,7 @@ func (s *scanner) text() (string, bool) {
 	if escaped {
 		return unescape(text)
 	}
-	return string(text), true
+	return unsafe.String(unsafe.SliceData(text), len(text)), true
 }
 
 // textLike is text for a value that is most often the one before: then it returns
