@@ -120,9 +120,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	scratch := buffers.Get().(*[]byte)
+	scratch := gathering()
 	defer release(scratch)
-	b := c.appendHead(*scratch)
+	b := c.appendHead((*scratch)[:0])
 	if c.chunked {
 		b = strconv.AppendUint(b, uint64(len(p)), 16)
 		b = append(b, "\r\n"...)
@@ -132,11 +132,31 @@ func (c *conn) Write(p []byte) (int, error) {
 		b = append(b, p...)
 	}
 	*scratch = b
-	if _, err := c.Conn.Write(b); err != nil {
-		c.failed = true
-		return 0, err
+	return len(p), c.send(b)
+}
+
+// writeBlocks is Write for blocks that have room in front. But for the first, with
+// which the head goes, they are made a chunk where they are.
+func (c *conn) writeBlocks(b []byte) error {
+	if !c.chunked {
+		_, err := c.Write(b[room:])
+		return err
 	}
-	return len(p), nil
+	const digits = "0123456789abcdef"
+	at := room - len("\r\n")
+	copy(b[at:], "\r\n")
+	for n := len(b) - room; n > 0; n >>= 4 {
+		at--
+		b[at] = digits[n&0xf]
+	}
+	return c.send(append(b, "\r\n"...)[at:])
+}
+
+// send writes to the client.
+func (c *conn) send(b []byte) error {
+	_, err := c.Conn.Write(b)
+	c.failed = c.failed || err != nil
+	return err
 }
 
 // appendHead appends the status line and the headers, once.

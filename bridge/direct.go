@@ -46,7 +46,7 @@ func (p *pushed) Header(md metadata.MD) {
 // UnmarshalBinary appends the block of an event, in protobuf wire form.
 func (p *pushed) UnmarshalBinary(wire []byte) error {
 	if p.blocks == nil {
-		p.blocks = buffers.Get().(*[]byte)
+		p.blocks = gathering()
 	}
 	var err error
 	if *p.blocks, err = p.encoder.append(*p.blocks, wire); err != nil {
@@ -60,7 +60,7 @@ func (p *pushed) UnmarshalBinary(wire []byte) error {
 
 // Flush writes what has gathered.
 func (p *pushed) Flush() error {
-	if p.blocks == nil || len(*p.blocks) == 0 {
+	if p.blocks == nil {
 		return nil
 	}
 	err := p.response.write(*p.blocks)

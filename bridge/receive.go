@@ -116,7 +116,7 @@ func (f *feed) UnmarshalBinary(wire []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.blocks == nil {
-		f.blocks = buffers.Get().(*[]byte)
+		f.blocks = gathering()
 	}
 	var err error
 	if *f.blocks, err = f.encoder.append(*f.blocks, wire); err != nil {

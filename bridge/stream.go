@@ -40,7 +40,7 @@ var (
 type response struct {
 	bridge  *Bridge
 	http2   bool
-	own     bool // w is a conn, where nothing waits for a flush
+	own     *conn // is w, where that is one
 	control *http.ResponseController
 	ctx     *streamContext
 
@@ -93,7 +93,7 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c *c
 // stream writes the events of a call until their end. It returns errNone, errCut,
 // or nil. It cancels ctx when nobody takes any more.
 func (b *Bridge) stream(ctx *streamContext, w http.ResponseWriter, http2 bool, from cursor, c *call) error {
-	_, own := w.(*conn)
+	own, _ := w.(*conn)
 	s := &response{bridge: b, http2: http2, own: own, w: w, control: http.NewResponseController(w), ctx: ctx}
 	s.wait()
 	defer s.close()
@@ -118,11 +118,12 @@ func (b *Bridge) stream(ctx *streamContext, w http.ResponseWriter, http2 bool, f
 func (s *response) end(c *call, e encoder, blocks *[]byte, err error) error {
 	s.name(e.id)
 	if blocks == nil {
-		blocks = new([]byte)
+		blocks = gathering()
+		defer release(blocks)
 	}
 	info := errorInfo(status.Convert(err))
 	failed := info != nil && !ofReading(info)
-	said := s.said() || len(*blocks) > 0
+	said := s.said() || len(*blocks) > room
 	switch {
 	case e.terminal:
 	case !said && errors.Is(err, io.EOF):
@@ -175,7 +176,10 @@ func (s *response) beat() {
 		s.timer.Reset(heartbeat - silence)
 		return
 	}
-	if s.writeLocked([]byte(sse.Heartbeat)) != nil {
+	blocks := gathering()
+	defer release(blocks)
+	*blocks = append(*blocks, sse.Heartbeat...)
+	if s.writeLocked(*blocks) != nil {
 		s.ctx.cancel()
 		return
 	}
@@ -206,18 +210,19 @@ func (s *response) said() bool {
 	return s.committed
 }
 
-// write writes blocks in one write, after the headers if they are not sent yet. It
-// fails when the client takes nothing for the write timeout, or is gone.
-func (s *response) write(p []byte) error {
-	if len(p) == 0 {
+// write writes blocks, which have room in front, in one write, after the headers if
+// they are not sent yet. It fails when the client takes nothing for the write timeout,
+// or is gone.
+func (s *response) write(blocks []byte) error {
+	if len(blocks) <= room {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.writeLocked(p)
+	return s.writeLocked(blocks)
 }
 
-func (s *response) writeLocked(p []byte) error {
+func (s *response) writeLocked(blocks []byte) error {
 	if s.failed != nil {
 		return s.failed
 	}
@@ -228,7 +233,9 @@ func (s *response) writeLocked(p []byte) error {
 	}
 	s.written = time.Now()
 	s.arm()
-	if _, s.failed = s.w.Write(p); s.failed == nil && !s.own {
+	if s.own != nil {
+		s.failed = s.own.writeBlocks(blocks)
+	} else if _, s.failed = s.w.Write(blocks[room:]); s.failed == nil {
 		s.failed = s.control.Flush()
 	}
 	if s.http2 {
