@@ -132,11 +132,22 @@ type pushStream struct {
 }
 
 func (s *pushStream) SendMsg(m any) error {
-	if err := transfer(s.receiver, m); err != nil {
-		return err
+	encoded, ok := m.(interface {
+		stdencoding.BinaryMarshaler
+		More() bool
+	})
+	if !ok {
+		if err := transfer(s.receiver, m); err != nil {
+			return err
+		}
+		return s.receiver.Flush()
 	}
-	if gathered, ok := m.(interface{ More() bool }); ok && gathered.More() {
-		return nil
+	b, err := encoded.MarshalBinary()
+	if err == nil {
+		err = s.receiver.UnmarshalBinary(b)
+	}
+	if err != nil || encoded.More() {
+		return err
 	}
 	return s.receiver.Flush()
 }

@@ -23,7 +23,7 @@ func (s *Server) StreamCompletion(req *completionv1.CompletionRequest, stream gr
 		return err
 	}
 	defer p.leave()
-	return s.stream(stream, p, 0)
+	return s.follow(stream.Context(), p, 0, &streamReader{stream: bare[completionv1.CompletionRequest](stream), id: p.id})
 }
 
 // ResumeCompletion implements completion.v1.CompletionService.
@@ -36,33 +36,60 @@ func (s *Server) ResumeCompletion(req *completionv1.ResumeCompletionRequest, str
 	}
 	p := s.attach(req.GetId())
 	defer p.leave()
-	return s.stream(stream, p, req.GetAfterSequence())
+	return s.follow(stream.Context(), p, req.GetAfterSequence(), &streamReader{stream: bare[completionv1.ResumeCompletionRequest](stream), id: p.id})
 }
 
-// stream sends a completion's events to one reader.
-func (s *Server) stream(stream grpc.ServerStream, p *seat, after int32) error {
-	var event encodedEvent
-	return s.follow(stream.Context(), p, after, func() error {
-		// At once, not with the first event: the reader may want to come back, or to
-		// cancel, before there is one.
-		return stream.SendHeader(completionID(p.id))
-	}, func(e journal.Entry, more bool) error {
-		event.data, event.more = e.Data, more
-		return stream.SendMsg(&event)
-	})
+// reader is who follows a completion.
+type reader interface {
+	// begin is called before the first event, unless the completion cannot be read.
+	begin(ctx context.Context) error
+
+	// take is called for each event, and told whether more events are there already.
+	take(e journal.Entry, more bool) error
 }
 
-// follow calls begin, unless the completion cannot be read, and then send for each
-// event behind the sequence after, until the completion's end, and says whether
-// more events are there already. It returns the failure in which a completion ended.
-func (s *Server) follow(ctx context.Context, p *seat, after int32, begin func() error, send func(e journal.Entry, more bool) error) error {
+// streamReader sends a completion's events over a stream.
+type streamReader struct {
+	stream grpc.ServerStream
+	id     string
+	event  encodedEvent // used again
+}
+
+// begin sends the header at once, not with the first event: the reader may want to
+// come back, or to cancel, before there is one.
+func (r *streamReader) begin(context.Context) error { return r.stream.SendHeader(completionID(r.id)) }
+
+func (r *streamReader) take(e journal.Entry, more bool) error {
+	r.event = encodedEvent{data: e.Data, more: more}
+	return r.stream.SendMsg(&r.event)
+}
+
+// wholeReader puts a completion together for the answer to a unary call.
+type wholeReader struct{ *assembly }
+
+func (r wholeReader) begin(ctx context.Context) error {
+	return grpc.SetHeader(ctx, completionID(r.completion.GetId()))
+}
+
+func (r wholeReader) take(e journal.Entry, _ bool) error { return r.add(e) }
+
+// bare takes off what generated code wraps a stream in: a call less for each event.
+func bare[Request any](stream grpc.ServerStreamingServer[completionv1.CompletionEvent]) grpc.ServerStream {
+	if wrapped, ok := stream.(*grpc.GenericServerStream[Request, completionv1.CompletionEvent]); ok {
+		return wrapped.ServerStream
+	}
+	return stream
+}
+
+// follow gives a reader the events behind the sequence after, until the completion's
+// end. It returns the failure in which a completion ended.
+func (s *Server) follow(ctx context.Context, p *seat, after int32, to reader) error {
 	if p.leads {
-		if err := begin(); err != nil {
+		if err := to.begin(ctx); err != nil {
 			return err
 		}
-		begin = nil
 		for entries := p.run.lead(nil); len(entries) > 0; entries = p.run.lead(entries) {
-			if ended, err := deliver(entries, send); ended || err != nil {
+			if ended, err := deliver(entries, to); ended || err != nil {
 				return err
 			}
 			after = entries[len(entries)-1].Sequence
@@ -73,8 +100,8 @@ func (s *Server) follow(ctx context.Context, p *seat, after int32, begin func() 
 		return journalFailure(err)
 	}
 	defer r.Close()
-	if begin != nil {
-		if err := begin(); err != nil {
+	if !p.leads {
+		if err := to.begin(ctx); err != nil {
 			return err
 		}
 	}
@@ -86,14 +113,14 @@ func (s *Server) follow(ctx context.Context, p *seat, after int32, begin func() 
 		if err != nil {
 			return journalFailure(err)
 		}
-		if ended, err := deliver(entries, send); ended || err != nil {
+		if ended, err := deliver(entries, to); ended || err != nil {
 			return err
 		}
 	}
 }
 
-// deliver calls send for entries and reports whether the last one is the end.
-func deliver(entries []journal.Entry, send func(e journal.Entry, more bool) error) (ended bool, err error) {
+// deliver gives a reader entries and reports whether the last one is the end.
+func deliver(entries []journal.Entry, to reader) (ended bool, err error) {
 	for i, e := range entries {
 		if e.Kind == journal.Failed {
 			st, err := failedStatus(e)
@@ -102,7 +129,7 @@ func deliver(entries []journal.Entry, send func(e journal.Entry, more bool) erro
 			}
 			return true, status.FromProto(st).Err()
 		}
-		if err := send(e, i < len(entries)-1); err != nil {
+		if err := to.take(e, i < len(entries)-1); err != nil {
 			return false, err
 		}
 	}
@@ -116,13 +143,11 @@ func (s *Server) CreateCompletion(ctx context.Context, req *completionv1.Complet
 		return nil, err
 	}
 	defer p.leave()
-	a := newAssembly(journal.Completion{ID: p.id})
-	err = s.follow(ctx, p, 0, func() error { return grpc.SetHeader(ctx, completionID(p.id)) },
-		func(e journal.Entry, _ bool) error { return a.add(e) })
-	if err != nil {
+	whole := wholeReader{newAssembly(journal.Completion{ID: p.id})}
+	if err := s.follow(ctx, p, 0, whole); err != nil {
 		return nil, err
 	}
-	return a.result(), nil
+	return whole.result(), nil
 }
 
 // GetCompletion implements completion.v1.CompletionService.
