@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,7 +11,8 @@ import (
 	"github.com/sluice-sse/sluice/server/journal"
 )
 
-// stall is how long a run waits for the reader that leads it.
+// stall is how long a run waits, at least, for the reader that leads it; twice as
+// long at most.
 const stall = time.Second
 
 // turn is held by the goroutine that generates a run.
@@ -26,12 +29,8 @@ type turn struct {
 	ended    bool
 	detached atomic.Bool // the run has a goroutine of its own, or has ended
 	left     atomic.Bool // the leader has
-
-	// For the timer that finds out that the leader is stuck.
-	turns   int         // of the leader
-	armed   atomic.Bool // the timer runs
-	timer   *time.Timer
-	checked int // turns, when the timer went off last
+	turns    int         // of the leader
+	checked  int         // turns, at the last check that found the leader elsewhere
 }
 
 // lead generates, on the goroutine of the reader that leads, and returns what it has
@@ -56,7 +55,6 @@ func (r *run) leadOnce(journaled []journal.Entry) ([]journal.Entry, bool) {
 		return journaled, false
 	}
 	r.turns++
-	defer r.arm()
 	return r.advance(journaled)
 }
 
@@ -71,9 +69,6 @@ func (r *run) detach() {
 func (t *turn) retire() {
 	t.ended = true
 	t.detached.Store(true)
-	if t.timer != nil {
-		t.timer.Stop()
-	}
 }
 
 // generate is the run's own goroutine.
@@ -86,33 +81,29 @@ func (r *run) generate() {
 	}
 }
 
-// arm starts the timer for a leader that now sends, if it does not run. It goes
-// off once a second at most, and not at all while there is nothing to send.
-func (r *run) arm() {
-	if r.armed.Load() || r.detached.Load() {
-		return
-	}
-	r.armed.Store(true)
-	if r.timer == nil {
-		r.timer = time.AfterFunc(stall, r.check)
-		return
-	}
-	r.timer.Reset(stall)
-}
-
-// check detaches a run whose leader has not taken its turn for a while.
+// check detaches a run whose leader has not taken a turn since the last check.
 func (r *run) check() {
-	r.armed.Store(false)
-	if !r.turn.TryLock() { // it has its turn: it arms the timer again when it sends
+	if !r.turn.TryLock() { // it has its turn now, or the run is not started
 		return
 	}
 	defer r.turn.Unlock()
-	switch {
-	case r.turns == r.checked:
+	if r.turns == r.checked {
 		r.detach()
-	default:
-		r.checked = r.turns
-		r.arm()
+	}
+	r.checked = r.turns
+}
+
+// checkLeaders checks all runs, and does so again and again while there are any: one
+// timer is enough for all of them.
+func (s *Server) checkLeaders() {
+	s.mu.Lock()
+	runs := slices.Collect(maps.Values(s.runs))
+	if len(runs) > 0 {
+		s.checks.Reset(stall)
+	}
+	s.mu.Unlock()
+	for _, r := range runs {
+		r.check()
 	}
 }
 

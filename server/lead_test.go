@@ -109,6 +109,7 @@ func TestStuckLeader(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t, steady)
+				time.Sleep(3 * stall) // with nothing to look after
 				conn := &InProcess{}
 				completionv1.RegisterCompletionServiceServer(conn, f.server)
 				reader := &stuckReader{letGo: make(chan struct{})}
@@ -133,6 +134,33 @@ func TestStuckLeader(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A leader that takes its time, but is not stuck, goes on leading.
+func TestLeaderStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, script(func(_ context.Context, emit func(*engine.Chunk) error) error {
+			for range 100 {
+				time.Sleep(stall / 20)
+				if err := emit(text("a")); err != nil {
+					return err
+				}
+			}
+			return emit(stopped)
+		}))
+		id, s := f.stream(t, t.Context(), prompt("x"))
+		run := f.server.running(id)
+		for range 99 {
+			event, err := s.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if run.detached.Load() {
+				t.Fatalf("after %d events it no longer leads", event.GetSequence())
+			}
+			time.Sleep(stall / 3)
+		}
+	})
 }
 
 // A leader that leaves while it waits for the upstream leaves at once: the grace

@@ -70,6 +70,7 @@ type Server struct {
 
 	mu       sync.Mutex // guards all below
 	runs     map[string]*run
+	checks   *time.Timer // of their leaders, while there are any
 	draining bool
 }
 
@@ -89,6 +90,7 @@ func New(config Config) *Server {
 	}
 	s := &Server{config: config, runs: map[string]*run{}}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.checks = time.AfterFunc(stall, s.checkLeaders)
 	return s
 }
 
@@ -189,6 +191,9 @@ func (s *Server) admit(r *run) error {
 		return failure.New(failure.Draining, "the server is stopping: try again")
 	}
 	s.runs[r.ID] = r
+	if len(s.runs) == 1 {
+		s.checks.Reset(stall)
+	}
 	s.ended.Add(1)
 	return nil
 }
