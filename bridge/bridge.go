@@ -55,6 +55,7 @@ type Bridge struct {
 	mux      *runtime.ServeMux
 	handler  http.Handler // the mux, with what is around it
 	draining atomic.Bool
+	start    time.Time // from which responses count
 
 	// Of the streams that have a connection of their own.
 	ctx      context.Context
@@ -74,6 +75,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
 	b := &Bridge{
+		start:  time.Now(),
 		config: config,
 		conn:   conn,
 		client: completionv1.NewCompletionServiceClient(conn),

@@ -35,6 +35,9 @@ var (
 	errCut  = errors.New("the response cannot go on: cut the connection")
 )
 
+// unarmed is when the write deadline was set last, if it is not set.
+const unarmed time.Duration = -1
+
 // response is one response that is a stream. One goroutine writes the events; a
 // timer breaks the silence between them.
 type response struct {
@@ -48,8 +51,8 @@ type response struct {
 	w         http.ResponseWriter
 	id        string // the completion's, once known
 	committed bool   // the status line is sent
-	written   time.Time
-	armed     time.Time // when the write deadline was set last
+	written   time.Duration // when the last write was, since the bridge's start: cheaper to tell than the time
+	armed     time.Duration // when the write deadline was set last; or unarmed
 	failed    error     // of a write; then there are no more
 	closed    bool
 	timer     *time.Timer
@@ -94,7 +97,7 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c *c
 // or nil. It cancels ctx when nobody takes any more.
 func (b *Bridge) stream(ctx *streamContext, w http.ResponseWriter, http2 bool, from cursor, c *call) error {
 	own, _ := w.(*conn)
-	s := &response{bridge: b, http2: http2, own: own, w: w, control: http.NewResponseController(w), ctx: ctx}
+	s := &response{bridge: b, http2: http2, own: own, w: w, control: http.NewResponseController(w), ctx: ctx, armed: unarmed}
 	s.wait()
 	defer s.close()
 	e, blocks := encoder{bridge: b, last: from.sequence}, (*[]byte)(nil)
@@ -172,7 +175,7 @@ func (s *response) beat() {
 		return
 	}
 	heartbeat := s.bridge.config.Heartbeat
-	if silence := time.Since(s.written); s.committed && silence < heartbeat {
+	if silence := time.Since(s.bridge.start) - s.written; s.committed && silence < heartbeat {
 		s.timer.Reset(heartbeat - silence)
 		return
 	}
@@ -231,7 +234,7 @@ func (s *response) writeLocked(blocks []byte) error {
 		s.ctx.forget() // there is no second call any more
 		s.header()
 	}
-	s.written = time.Now()
+	s.written = time.Since(s.bridge.start)
 	s.arm()
 	if s.own != nil {
 		s.failed = s.own.writeBlocks(blocks)
@@ -242,7 +245,7 @@ func (s *response) writeLocked(blocks []byte) error {
 		// There the deadline is a timer that resets the stream even when nothing
 		// waits to be written.
 		_ = s.control.SetWriteDeadline(time.Time{})
-		s.armed = time.Time{}
+		s.armed = unarmed
 	}
 	return s.failed
 }
@@ -252,9 +255,9 @@ func (s *response) writeLocked(blocks []byte) error {
 // a quarter more.
 func (s *response) arm() {
 	timeout := s.bridge.config.WriteTimeout
-	if s.written.Sub(s.armed) > timeout/4 {
+	if s.armed == unarmed || s.written-s.armed > timeout/4 {
 		s.armed = s.written
-		_ = s.control.SetWriteDeadline(s.armed.Add(timeout + timeout/4))
+		_ = s.control.SetWriteDeadline(time.Now().Add(timeout + timeout/4))
 	}
 }
 

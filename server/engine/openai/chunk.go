@@ -44,8 +44,11 @@ type stream struct {
 // Next implements engine.Stream. The stream's own end is [DONE], or the end of its
 // events, whatever has come by then.
 func (s *stream) Next(wait bool) (*engine.Chunk, error) {
-	if s.ctx.Err() == nil && s.request != nil {
-		if !wait {
+	if s.request != nil {
+		switch {
+		case s.ctx.Err() != nil:
+			return nil, context.Cause(s.ctx)
+		case !wait:
 			return nil, nil
 		}
 		if err := s.open(); err != nil {
@@ -53,7 +56,9 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 		}
 	}
 	for {
-		if s.ctx.Err() != nil {
+		// The body cannot be read any more when the context is done; what has been
+		// read would still be there.
+		if s.events.buffered() && s.ctx.Err() != nil {
 			return nil, context.Cause(s.ctx)
 		}
 		data, err := s.events.next(wait)

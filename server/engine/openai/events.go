@@ -114,6 +114,9 @@ func (e *events) copyLine() {
 	e.data, e.line = append(e.data, e.buf[e.line.start:e.line.end]...), span{}
 }
 
+// buffered tells whether something has been read that is not yet taken.
+func (e *events) buffered() bool { return e.start < e.end }
+
 // ended tells whether the reader has come to its end already.
 func (e *events) ended() bool { return e.err == io.EOF }
 
