@@ -164,10 +164,12 @@ func TestEarlyAnswer(t *testing.T) {
 }
 
 // TestLargeRequest checks that a large request arrives whole, and its connection is
-// used again.
+// used again: not always, as the answer may be over before the sender has said that
+// all is sent.
 func TestLargeRequest(t *testing.T) {
 	noLeak(t)
-	sizes := make(chan int, 2)
+	const requests = 5
+	sizes := make(chan int, requests)
 	e, connections := rawUpstream(t, func(conn net.Conn, next func() (string, error)) {
 		for {
 			body, err := next()
@@ -180,7 +182,7 @@ func TestLargeRequest(t *testing.T) {
 	})
 	req := chat()
 	req.Messages[0].Content = proto.String(strings.Repeat("x", 4<<20))
-	for range 2 {
+	for range requests {
 		if err := generate(t.Context(), e, req, ignore); err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +190,7 @@ func TestLargeRequest(t *testing.T) {
 			t.Errorf("%d bytes arrived", n)
 		}
 	}
-	if n := len(connections); n != 1 {
-		t.Errorf("%d connections", n)
+	if n := len(connections); n == requests {
+		t.Errorf("%d connections for as many requests", n)
 	}
 }
