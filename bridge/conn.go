@@ -30,15 +30,15 @@ const lingering = 500 * time.Millisecond
 // net/http (Listener), or else is closed.
 type conn struct {
 	net.Conn
-	bridge *Bridge
-	header http.Header   // until the head is written
-	close  bool          // the response is the connection's last
-	idle   time.Duration // how long it may then wait for another request; 0: no limit
-
-	status  int  // 0: not known yet
 	begun   bool // the head is written
 	chunked bool // the body is in chunks
 	failed  bool // a write has: the client cannot tell where the response is
+	close   bool // the response is the connection's last
+
+	bridge *Bridge
+	header http.Header   // until the head is written
+	status int           // 0: not known yet
+	idle   time.Duration // how long the connection may then wait for another request; 0: no limit
 
 	// Of the goroutine that watches, until watched is closed.
 	ahead   []byte // what the client has sent behind its request

@@ -40,22 +40,25 @@ const unarmed time.Duration = -1
 
 // response is one response that is a stream. One goroutine writes the events; a
 // timer breaks the silence between them.
+//
+// What each write needs comes first, and is one line of the processor's cache.
 type response struct {
-	bridge  *Bridge
-	http2   bool
-	own     *conn // is w, where that is one
-	control *http.ResponseController
-	ctx     *streamContext
+	bridge *Bridge
+	own    *conn // is w, where that is one
 
-	mu        sync.Mutex // guards all below; held during a write
-	w         http.ResponseWriter
-	id        string // the completion's, once known
-	committed bool   // the status line is sent
+	mu        sync.Mutex    // guards all up to id; held during a write
 	written   time.Duration // when the last write was, since the bridge's start: cheaper to tell than the time
 	armed     time.Duration // when the write deadline was set last; or unarmed
-	failed    error     // of a write; then there are no more
+	failed    error         // of a write; then there are no more
+	committed bool          // the status line is sent
 	closed    bool
 	timer     *time.Timer
+	w         http.ResponseWriter
+	id        string // the completion's, once known
+
+	http2   bool
+	control *http.ResponseController
+	ctx     *streamContext
 }
 
 // serve answers a request with the events of a call, which are those that follow

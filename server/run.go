@@ -25,31 +25,35 @@ var (
 
 // run is one completion while it is generated. Whoever holds the turn generates
 // (lead.go); readers only join and leave, and anyone may cancel it.
+//
+// What each event needs comes first and together. With thousands of streams, none of
+// it is in the processor's cache when the next event comes, and getting it there is
+// most of what an event costs.
 type run struct {
-	journal.Completion
-	server    *Server
-	requestID string
-	grace     time.Duration
-	writer    journal.Writer
-	ctx       context.Context
-	cancel    context.CancelCauseFunc
-	done      chan struct{} // closed when the end is in the journal
+	turn         // guards all up to usage
+	sequence     int32
+	finishReason completionv1.Finished_FinishReason
+	stream       engine.Stream
+	writer       journal.Writer
+	journaled    []journal.Entry // in this turn
+	buf          []byte          // used again for each event; small, as most are
+	small        [48]byte
+	watchdog     watchdog
+	unhook       func() bool // stops that the end of ctx detaches the run
+	firstToken   time.Time
+	usage        *completionv1.Usage
 
 	mu      sync.Mutex // guards the two below
 	readers int
 	leaving *time.Timer // runs while there is no reader and a grace; else nil
 
-	turn         // guards all below
-	stream       engine.Stream
-	watchdog     watchdog
-	unhook       func() bool // stops that the end of ctx detaches the run
-	sequence     int32
-	firstToken   time.Time
-	finishReason completionv1.Finished_FinishReason
-	usage        *completionv1.Usage
-	buf          []byte // used again for each event; small, as most are
-	small        [48]byte
-	journaled    []journal.Entry // in this turn
+	journal.Completion
+	server    *Server
+	requestID string
+	grace     time.Duration
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	done      chan struct{} // closed when the end is in the journal
 }
 
 // newRun returns a run that has one reader, its caller. The turn is taken until it

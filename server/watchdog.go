@@ -16,10 +16,10 @@ import (
 // Only chunks feed it. Comments with which an upstream keeps its connection open
 // do not (maximhq/bifrost#6784).
 type watchdog struct {
+	last   atomic.Int64 // when the last chunk came, in ns since start, plus 1; 0: none yet
+	start  time.Time
 	cancel context.CancelCauseFunc
 	config *Config // its three timeouts
-	start  time.Time
-	last   atomic.Int64 // when the last chunk came, in ns since start, plus 1; 0: none yet
 	timer  *time.Timer
 }
 

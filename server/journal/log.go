@@ -25,15 +25,15 @@ const (
 //
 // It is also the completion's writer.
 type log struct {
-	memory *Memory
-
-	mu      sync.Mutex // guards all up to readers
-	pages   []page
+	mu      sync.Mutex // guards all up to full
 	last    int32
 	ended   bool
 	gone    bool // the pages have been dropped
 	readers []*reader
+	page    page   // the last one, which is written to; without data, there is none
+	full    []page // those before it
 
+	memory *Memory
 	Completion
 
 	// Guarded by Memory.mu.
@@ -53,14 +53,11 @@ func frameHeader(e Entry) uint64 { return uint64(len(e.Data))<<2 | uint64(e.Kind
 // ask without the lock.
 func (l *log) grow(e Entry) int {
 	need := len(binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64), frameHeader(e))) + len(e.Data)
-	size := firstPage
-	if len(l.pages) > 0 {
-		data := l.pages[len(l.pages)-1].data
-		if cap(data)-len(data) >= need {
-			return 0
-		}
-		size = min(2*cap(data), fullPage)
+	data := l.page.data
+	if cap(data)-len(data) >= need {
+		return 0
 	}
+	size := min(max(2*cap(data), firstPage), fullPage)
 	if e.Kind != Event { // nothing comes after it
 		size = need
 	}
@@ -72,16 +69,27 @@ func (l *log) grow(e Entry) int {
 func (l *log) append(e Entry, newPage int) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	p := &l.page
 	if newPage > 0 {
-		l.pages = append(l.pages, page{first: e.Sequence, data: make([]byte, 0, newPage)})
+		if p.data != nil {
+			l.full = append(l.full, *p)
+		}
+		*p = page{first: e.Sequence, data: make([]byte, 0, newPage)}
 	}
-	p := &l.pages[len(l.pages)-1]
 	p.data = append(binary.AppendUvarint(p.data, frameHeader(e)), e.Data...)
 	l.last = e.Sequence
 	l.ended = e.Kind != Event
 	l.wake()
 	n := len(p.data)
 	return p.data[n-len(e.Data) : n : n]
+}
+
+// at returns a page. The caller holds the lock.
+func (l *log) at(page int) *page {
+	if page < len(l.full) {
+		return &l.full[page]
+	}
+	return &l.page
 }
 
 // wake lets the readers that wait look again. The caller holds the lock.
@@ -100,17 +108,16 @@ func (l *log) wake() {
 func (l *log) trim() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := &l.pages[len(l.pages)-1]
-	slack := cap(p.data) - len(p.data)
-	p.data = append(make([]byte, 0, len(p.data)), p.data...)
-	return slack
+	data := l.page.data
+	l.page.data = append(make([]byte, 0, len(data)), data...)
+	return cap(data) - len(data)
 }
 
 // drop lets the pages go. The completion has ended, so no reader waits.
 func (l *log) drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pages, l.gone = nil, true
+	l.full, l.page, l.gone = nil, page{}, true
 }
 
 // names returns how much its names take, which stay as long as it is known.
@@ -137,14 +144,14 @@ func (l *log) read(after int32) (*reader, error) {
 	}
 	r := &reader{log: l, woken: make(chan struct{}, 1)}
 	// The last page that begins at or before the entry that is wanted.
-	r.page = max(0, len(l.pages)-1)
-	for r.page > 0 && l.pages[r.page].first > after+1 {
+	r.page = len(l.full)
+	for r.page > 0 && l.at(r.page).first > after+1 {
 		r.page--
 	}
-	if len(l.pages) > 0 {
-		r.last = l.pages[r.page].first - 1
+	if l.last > 0 {
+		r.last = l.at(r.page).first - 1
 		for r.last < after {
-			_, n := decodeFrame(l.pages[r.page].data[r.offset:])
+			_, n := decodeFrame(l.at(r.page).data[r.offset:])
 			r.offset += n
 			r.last++
 		}
@@ -194,10 +201,10 @@ func (r *reader) look() ([]byte, error) {
 	case l.gone:
 		return nil, ErrExpired
 	case r.last < l.last:
-		if r.offset == len(l.pages[r.page].data) {
+		if r.offset == len(l.at(r.page).data) {
 			r.page, r.offset = r.page+1, 0
 		}
-		return l.pages[r.page].data[r.offset:], nil
+		return l.at(r.page).data[r.offset:], nil
 	}
 	// A wake that came while ctx was done, and was not taken, is not for later.
 	select {

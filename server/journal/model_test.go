@@ -19,11 +19,11 @@ func audit(t testing.TB, m *Memory) {
 	var total int64
 	for id, l := range m.logs {
 		want := int64(0)
-		for i, p := range l.pages {
-			if own := i == len(l.pages)-1 && l.ended && p.first == l.last; own {
-				continue // the end's own page has its room in logCost
-			}
+		for _, p := range l.full {
 			want += int64(cap(p.data))
+		}
+		if own := l.ended && l.page.first == l.last; !own { // the end's own page has its room in logCost
+			want += int64(cap(l.page.data))
 		}
 		if l.bytes != want {
 			t.Fatalf("completion %s counts %d bytes and has %d", id, l.bytes, want)

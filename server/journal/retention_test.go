@@ -137,7 +137,10 @@ func pages(m *Memory) int {
 	defer m.mu.Unlock()
 	n := 0
 	for _, l := range m.logs {
-		n += len(l.pages)
+		n += len(l.full)
+		if l.page.data != nil {
+			n++
+		}
 	}
 	return n
 }

@@ -18,11 +18,22 @@ import (
 
 // stream makes the chunks of one completion from the events of its upstream. It is
 // an engine.Stream.
+//
+// What each chunk needs comes first and together, for the processor's cache.
 type stream struct {
+	request *completionv1.CompletionRequest // until it is sent
+	again   *string                         // the text in delta, when all else in chunk is as in any like it
+	chunk   engine.Chunk                    // used again for each chunk, as are delta and wire
+	events  events
+	wire    wireChunk
+	delta   completionv1.Delta
+
 	engine   *Engine
 	ctx      context.Context
-	request  *completionv1.CompletionRequest // until it is sent
 	question question
+	complete bool // it came to its own end
+	finished bool // there was a finish reason
+	calls    callIndex
 
 	// The exchange has a context of its own, which ends with ctx only until drain
 	// takes the exchange over.
@@ -30,15 +41,6 @@ type stream struct {
 	cancel      context.CancelFunc
 	body        io.ReadCloser // nil: there is no answer
 	contentType string        // as the upstream gave it
-	events      events
-	complete    bool // it came to its own end
-	finished    bool // there was a finish reason
-	calls       callIndex
-
-	wire  wireChunk // the three are used again for each chunk
-	chunk engine.Chunk
-	delta completionv1.Delta
-	again *string // the text in delta, when all else in chunk is as in any like it
 }
 
 // Next implements engine.Stream. The stream's own end is [DONE], or the end of its

@@ -18,11 +18,11 @@ type chunked struct {
 	r    io.Reader
 	read []byte // of r already, and not yet decoded
 
-	state   chunkState
 	size    uint64 // of the chunk's data, what is left of it
-	digits  int    // that the size had
-	framing int    // bytes since the last data
-	behind  bool   // something came behind the end
+	framing int32  // bytes since the last data
+	digits  int8   // that the size had
+	state   chunkState
+	behind  bool // something came behind the end
 }
 
 // chunkState is what comes next.

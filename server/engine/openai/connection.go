@@ -138,17 +138,17 @@ func (t *plainTransport) CloseIdleConnections() {
 
 // answer is the body of an answer, which holds its connection until it is closed.
 type answer struct {
+	chunked chunked // the body, if it is
+	ended   bool    // the body has come to its end
+	closed  bool
+	keep    bool          // the upstream keeps the connection open
+	body    io.Reader     // the body, if it is not chunked
+	head    *bufio.Reader // and what it reads
+
 	transport *plainTransport
 	conn      *connection
 	attached  func() bool     // lets go of the request's context
 	sending   <-chan struct{} // closed when the request has been written; nil: it has
-
-	chunked chunked       // the body, if it is
-	body    io.Reader     // else: the body
-	head    *bufio.Reader // and what it reads
-	keep    bool          // the upstream keeps the connection open
-	ended   bool          // body has come to its end
-	closed  bool
 }
 
 // Read implements io.Reader.

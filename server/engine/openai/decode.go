@@ -11,14 +11,14 @@ import (
 //
 // https://platform.openai.com/docs/api-reference/chat/streaming
 type wireChunk struct {
+	last  template
+	delta *wireDelta // decodeFast's, of the first choice, used again
+
 	Object  string          `json:"object"` // "error" where some servers put an error
 	Model   string          `json:"model"`
 	Choices []wireChoice    `json:"choices"` // nil: there were none; an empty list is not nil
 	Usage   *wireUsage      `json:"usage"`
 	Error   json.RawMessage `json:"error"`
-
-	delta *wireDelta // decodeFast's, of the first choice, used again
-	last  template
 }
 
 type wireChoice struct {

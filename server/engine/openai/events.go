@@ -39,19 +39,19 @@ type events struct {
 	start, end int
 	seen       int   // there is no line end in buf[start:seen]
 	stop       int   // where the line that peek returned ends
-	filled     bool  // the last read left no space
 	err        error // what r ended with
 
+	filled  bool // the last read left no space
 	begun   bool // the first line has been looked at
 	afterCR bool // a LF at start belongs to the line end before it
 	cut     bool // it was the end of the stream that ended the last event
 
 	// Of the event that is being read.
-	line     span // of buf, which is its data, unless it is empty: then data is
-	data     []byte
 	some     bool // it has data
 	last     byte // of that, what is not white space
 	returned bool // it is complete: the next one is to be begun
+	line     span // of buf, which is its data, unless it is empty: then data is
+	data     []byte
 }
 
 // next returns the data of the next event, which may be empty and holds until the
