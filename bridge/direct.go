@@ -20,31 +20,22 @@ type directConn interface {
 }
 
 // pushed takes the events of a direct stream.
-type pushed struct {
-	response *response
-	encoder  encoder
-	blocks   *[]byte // from the pool, or nil when there is none
-}
+type pushed struct{ *response }
 
-// push writes a stream's events as they come, until its end. It returns why that
-// came, and what has not been written by then.
-func (s *response) push(ctx context.Context, conn directConn, c *call, e encoder) (encoder, *[]byte, error) {
-	p := &pushed{response: s, encoder: e}
-	err := conn.CallStream(ctx, c.method, c.take(), p)
-	if err == nil {
-		err = io.EOF
+// push writes a stream's events as they come, until its end, and returns why that
+// came.
+func (s *response) push(ctx context.Context, conn directConn, c *call) error {
+	if err := conn.CallStream(ctx, c.method, c.take(), pushed{s}); err != nil {
+		return err
 	}
-	return p.encoder, p.blocks, err
+	return io.EOF
 }
 
 // Header takes the completion's name.
-func (p *pushed) Header(md metadata.MD) {
-	p.encoder.header(md)
-	p.response.name(p.encoder.id)
-}
+func (p pushed) Header(md metadata.MD) { p.name(md) }
 
 // UnmarshalBinary appends the block of an event, in protobuf wire form.
-func (p *pushed) UnmarshalBinary(wire []byte) error {
+func (p pushed) UnmarshalBinary(wire []byte) error {
 	if p.blocks == nil {
 		p.blocks = gathering()
 	}
@@ -59,11 +50,11 @@ func (p *pushed) UnmarshalBinary(wire []byte) error {
 }
 
 // Flush writes what has gathered.
-func (p *pushed) Flush() error {
+func (p pushed) Flush() error {
 	if p.blocks == nil {
 		return nil
 	}
-	err := p.response.write(*p.blocks)
+	err := p.write(*p.blocks)
 	release(p.blocks)
 	p.blocks = nil
 	return err

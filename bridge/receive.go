@@ -43,21 +43,19 @@ const waited = 20 * time.Microsecond
 // connection: a received event goes from the connection's buffer into the block,
 // with no message in between.
 type feed struct {
-	response *response
-	since    time.Time // when the waiting for an event began; zero: not known
-	alone    *[]byte   // what holds the event that came last, if it is alone
+	*response
+	since time.Time // when the waiting for an event began; zero: not known
+	alone *[]byte   // what holds the event that came last, if it is alone
 
-	mu      sync.Mutex // guards all below
-	encoder encoder
-	blocks  *[]byte   // from the pool, or nil when there is none
-	writing bool      // there is a goroutine that writes what gathers
-	taken   sync.Cond // it has taken that, or has ended
+	mu      sync.Mutex // guards all below, and of the response encoder and blocks
+	writing bool       // there is a goroutine that writes what gathers
+	taken   sync.Cond  // it has taken that, or has ended
 }
 
-// gather writes a stream's events as they come, until its end. It returns why that
-// came, and what has not been written by then.
-func (s *response) gather(ctx context.Context, conn grpc.ClientConnInterface, c *call, e encoder) (encoder, *[]byte, error) {
-	f := &feed{response: s, encoder: e}
+// gather writes a stream's events as they come, until its end, and returns why that
+// came.
+func (s *response) gather(ctx context.Context, conn grpc.ClientConnInterface, c *call) error {
+	f := &feed{response: s}
 	f.taken.L = &f.mu
 	err := f.receive(ctx, conn, c)
 	f.mu.Lock()
@@ -65,7 +63,7 @@ func (s *response) gather(ctx context.Context, conn grpc.ClientConnInterface, c 
 	for f.writing {
 		f.taken.Wait()
 	}
-	return f.encoder, f.blocks, err
+	return err
 }
 
 // receive receives events until their end, and returns why that came.
@@ -75,8 +73,7 @@ func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c *ca
 		return err
 	}
 	if md, err := stream.Header(); err == nil {
-		f.encoder.header(md)
-		f.response.name(f.encoder.id)
+		f.name(md)
 	}
 	for f.since = time.Now(); !f.encoder.terminal; {
 		if err := stream.RecvMsg(f); err != nil {
@@ -85,7 +82,7 @@ func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c *ca
 		if f.alone == nil {
 			continue
 		}
-		err := f.response.write(*f.alone)
+		err := f.write(*f.alone)
 		release(f.alone)
 		f.alone = nil
 		if err != nil {
@@ -155,11 +152,11 @@ func (f *feed) writeGathered() {
 		f.blocks = nil
 		f.taken.Signal()
 		f.mu.Unlock()
-		err := f.response.write(*blocks)
+		err := f.write(*blocks)
 		release(blocks)
 		f.mu.Lock()
 		if err != nil {
-			f.response.ctx.cancel() // which ends the receiving
+			f.ctx.cancel() // which ends the receiving
 			break
 		}
 	}

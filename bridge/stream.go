@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -56,6 +57,10 @@ type response struct {
 	w         http.ResponseWriter
 	id        string // the completion's, once known
 
+	// Of the goroutine that receives, or guarded by feed.mu.
+	blocks  *[]byte // that gather, from the pool; nil: there are none
+	encoder encoder
+
 	http2   bool
 	control *http.ResponseController
 	ctx     *streamContext
@@ -103,30 +108,30 @@ func (b *Bridge) stream(ctx *streamContext, w http.ResponseWriter, http2 bool, f
 	s := &response{bridge: b, http2: http2, own: own, w: w, control: http.NewResponseController(w), ctx: ctx, armed: unarmed}
 	s.wait()
 	defer s.close()
-	e, blocks := encoder{bridge: b, last: from.sequence}, (*[]byte)(nil)
+	s.encoder = encoder{bridge: b, last: from.sequence}
 	var err error
 	if direct, ok := b.conn.(directConn); ok {
-		e, blocks, err = s.push(ctx, direct, c, e)
+		err = s.push(ctx, direct, c)
 	} else {
-		e, blocks, err = s.gather(ctx, b.conn, c, e)
+		err = s.gather(ctx, b.conn, c)
 	}
-	defer release(blocks)
+	defer func() { release(s.blocks) }()
 	if ctx.Err() != nil || s.lost() { // the client has left, or the drain is over
 		return errCut
 	}
-	return s.end(c, e, blocks, err)
+	return s.end(c, err)
 }
 
 // end writes the end of a stream: what has gathered last, and, if that is not the
 // terminal event, the failure of the completion, which then is. Any other failure
 // is one of this reading alone: then the stream is cut, and whoever resumes it
 // misses nothing.
-func (s *response) end(c *call, e encoder, blocks *[]byte, err error) error {
-	s.name(e.id)
-	if blocks == nil {
-		blocks = gathering()
-		defer release(blocks)
+func (s *response) end(c *call, err error) error {
+	e := &s.encoder
+	if s.blocks == nil {
+		s.blocks = gathering()
 	}
+	blocks := s.blocks
 	info := errorInfo(status.Convert(err))
 	failed := info != nil && !ofReading(info)
 	said := s.said() || len(*blocks) > room
@@ -192,11 +197,12 @@ func (s *response) beat() {
 	s.timer.Reset(heartbeat)
 }
 
-// name notes the completion's id, for the headers.
-func (s *response) name(id string) {
+// name takes the completion's name from the server's header.
+func (s *response) name(md metadata.MD) {
+	s.encoder.header(md)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.id = id
+	s.id = s.encoder.id
 }
 
 // lost tells whether a write has failed: nobody takes any more.

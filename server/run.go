@@ -35,10 +35,10 @@ type run struct {
 	finishReason completionv1.Finished_FinishReason
 	stream       engine.Stream
 	writer       journal.Writer
+	watchdog     watchdog
 	journaled    []journal.Entry // in this turn
 	buf          []byte          // used again for each event; small, as most are
 	small        [48]byte
-	watchdog     watchdog
 	unhook       func() bool // stops that the end of ctx detaches the run
 	firstToken   time.Time
 	usage        *completionv1.Usage
@@ -124,7 +124,7 @@ func (r *run) settle() {
 func (r *run) start(w journal.Writer, eng engine.Engine, req *completionv1.CompletionRequest) {
 	defer r.turn.Unlock()
 	r.writer = w
-	r.watchdog.watch(r.cancel, &r.server.config)
+	r.watchdog.watch(r.cancel, r.server)
 	r.stream = eng.Generate(r.ctx, req)
 	r.unhook = context.AfterFunc(r.ctx, r.detach) // an end does not wait for a reader either
 }

@@ -64,6 +64,7 @@ type Server struct {
 	completionv1.UnimplementedCompletionServiceServer
 
 	config Config
+	start  time.Time
 	ctx    context.Context // of all runs
 	cancel context.CancelCauseFunc
 	ended  sync.WaitGroup // of all runs
@@ -88,7 +89,7 @@ func New(config Config) *Server {
 	if config.DefaultModel == "" && config.OpenAI == nil {
 		config.DefaultModel = echoModel
 	}
-	s := &Server{config: config, runs: map[string]*run{}}
+	s := &Server{config: config, start: time.Now(), runs: map[string]*run{}}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.checks = time.AfterFunc(stall, s.checkLeaders)
 	return s

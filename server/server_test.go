@@ -300,6 +300,7 @@ func TestTimeouts(t *testing.T) {
 				f := newFixture(t, tt.engine, func(c *Config) {
 					c.FirstTokenTimeout, c.IdleTimeout, c.TotalTimeout = 10*time.Second, 3*time.Second, time.Minute
 				})
+				time.Sleep(time.Hour) // the server is older than the run
 				start := time.Now()
 				_, s := f.stream(t, t.Context(), prompt("x"))
 				_, err := read(s)

@@ -15,37 +15,41 @@ import (
 //
 // Only chunks feed it. Comments with which an upstream keeps its connection open
 // do not (maximhq/bifrost#6784).
+//
+// All times are since the server's start.
 type watchdog struct {
-	last   atomic.Int64 // when the last chunk came, in ns since start, plus 1; 0: none yet
-	start  time.Time
+	last   atomic.Int64 // when the last chunk came, plus 1 ns; 0: none yet
+	server *Server      // whose config has the three timeouts
+	began  time.Duration
 	cancel context.CancelCauseFunc
-	config *Config // its three timeouts
 	timer  *time.Timer
 }
 
-func (w *watchdog) watch(cancel context.CancelCauseFunc, config *Config) {
-	w.cancel, w.config, w.start = cancel, config, time.Now()
-	w.timer = time.AfterFunc(min(config.FirstTokenTimeout, config.TotalTimeout), w.bark)
+func (w *watchdog) watch(cancel context.CancelCauseFunc, s *Server) {
+	w.cancel, w.server, w.began = cancel, s, time.Since(s.start)
+	w.timer = time.AfterFunc(min(s.config.FirstTokenTimeout, s.config.TotalTimeout), w.bark)
 }
 
 func (w *watchdog) feed() {
-	now := time.Since(w.start)
+	now := time.Since(w.server.start)
 	if w.last.Swap(int64(now)+1) == 0 {
-		w.timer.Reset(min(w.config.IdleTimeout, w.config.TotalTimeout-now))
+		config := &w.server.config
+		w.timer.Reset(min(config.IdleTimeout, w.began+config.TotalTimeout-now))
 	}
 }
 
 func (w *watchdog) stop() { w.timer.Stop() }
 
 func (w *watchdog) bark() {
-	now, last := time.Since(w.start), time.Duration(w.last.Load()-1)
-	limit, late := last+w.config.IdleTimeout, failure.New(failure.IdleTimeout, "the upstream fell silent for %v", w.config.IdleTimeout)
+	config := &w.server.config
+	now, last := time.Since(w.server.start), time.Duration(w.last.Load()-1)
+	limit, late := last+config.IdleTimeout, failure.New(failure.IdleTimeout, "the upstream fell silent for %v", config.IdleTimeout)
 	if last < 0 {
-		limit, late = w.config.FirstTokenTimeout,
-			failure.New(failure.FirstTokenTimeout, "the upstream did not begin to answer within %v", w.config.FirstTokenTimeout)
+		limit, late = w.began+config.FirstTokenTimeout,
+			failure.New(failure.FirstTokenTimeout, "the upstream did not begin to answer within %v", config.FirstTokenTimeout)
 	}
-	if total := w.config.TotalTimeout; total <= limit {
-		limit, late = total, failure.New(failure.TotalTimeout, "the completion took longer than %v", total)
+	if total := w.began + config.TotalTimeout; total <= limit {
+		limit, late = total, failure.New(failure.TotalTimeout, "the completion took longer than %v", config.TotalTimeout)
 	}
 	if now < limit {
 		w.timer.Reset(limit - now)
