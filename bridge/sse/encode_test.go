@@ -215,6 +215,9 @@ func TestAppendEventUnusual(t *testing.T) {
 		{"cut after a tag", append(join(one, field(3)), 1<<3|2), ""},
 		{"field number 0", join(one, field(3), []byte{0, 0}), ""},
 		{"wire type 7", join(one, field(3), []byte{1<<3 | 7}), ""},
+		{"text with sequence 0", join(number(1, 0), field(3, text("a")...)), ""},
+		{"text longer than its delta", join(one, []byte("\x1a\x02\x0a\x03abc")), ""},
+		{"long lengths like short ones", join(one, []byte("\x1a\x82\x0a\x80"), bytes.Repeat([]byte("a"), 128)), ""},
 		{"created cut inside", join(one, field(2, 1<<3|2, 5)), ""},
 		{"time cut inside", join(one, field(2, field(3, 1<<3)...)), ""},
 		{"time out of range", join(one, field(2, field(3, number(1, 1<<60)...)...)), ""},
@@ -240,6 +243,17 @@ func TestAppendEventUnusual(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", m.Data, test.want)
 			}
 		})
+	}
+}
+
+// What has to be escaped, or is no ASCII, is found wherever it stands.
+func TestAppendEventPlaces(t *testing.T) {
+	for _, c := range []string{`"`, `\`, "\n", "\x00", "\x1f", " ", "!", "~", "\x7f", "\u0080", "\u0085", "é", "\u2028", "\u2029", "😀"} {
+		for i := range 18 {
+			text := strings.Repeat("a", i) + c + strings.Repeat("b", 17)
+			checkEvent(t, marshal(t, delta(1, &completionv1.Delta{Text: text})), 0)
+			checkEvent(t, marshal(t, delta(1, &completionv1.Delta{Text: text, Refusal: c})), 0)
+		}
 	}
 }
 

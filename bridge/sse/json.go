@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"encoding/binary"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -65,6 +66,13 @@ const (
 
 // appendUsual appends the event and data lines of an event in the usual encoding.
 func appendUsual(dst, wire []byte) (out []byte, event Event, ok bool) {
+	if sequence, text, ok := shortText(wire); ok {
+		dst = append(dst, "event: delta\ndata: {\"sequence\":"...)
+		dst = strconv.AppendInt(dst, int64(sequence), 10)
+		dst = append(dst, `,"delta":{"text":`...)
+		dst = appendQuoted(dst, text)
+		return append(dst, "}}\n"...), Event{Sequence: sequence}, true
+	}
 	var kind byte
 	var body []byte
 	s := scanner{rest: wire}
@@ -101,6 +109,25 @@ func appendUsual(dst, wire []byte) (out []byte, event Event, ok bool) {
 		dst, ok = appendCreated(dst, body)
 	}
 	return append(dst, "}\n"...), event, ok
+}
+
+// shortText takes apart what nearly all events are: a delta of nothing but a text,
+// in less than 128 bytes, so that each length is one byte.
+func shortText(wire []byte) (sequence int32, text []byte, ok bool) {
+	if len(wire) == 0 || wire[0] != eventSequence {
+		return 0, nil, false
+	}
+	number, n := protowire.ConsumeVarint(wire[1:])
+	if n < 0 || int32(number) < 1 {
+		return 0, nil, false
+	}
+	delta := wire[1+n:]
+	if len(delta) < 5 || len(delta)-2 > 0x7f || delta[0] != eventDelta || int(delta[1]) != len(delta)-2 ||
+		delta[2] != deltaText || int(delta[3]) != len(delta)-4 {
+		return 0, nil, false
+	}
+	text = delta[4:]
+	return int32(number), text, utf8.Valid(text)
 }
 
 func appendCreated(dst, wire []byte) (out []byte, ok bool) {
@@ -305,7 +332,7 @@ func appendQuoted(dst, text []byte) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	start := 0 // of what is not copied yet
-	for i := 0; i < len(text); i++ {
+	for i := plainPrefix(text); i < len(text); i++ {
 		c := text[i]
 		if !special[c] {
 			continue
@@ -354,6 +381,23 @@ func appendQuoted(dst, text []byte) []byte {
 	}
 	dst = append(dst, text[start:]...)
 	return append(dst, '"')
+}
+
+// plainPrefix returns how much of text, in eights of bytes, is ASCII that stands for
+// itself in a JSON string. Each of the three terms has the high bit set of bytes that
+// are not: below 0x20, or the first of a character of several; "; and \. It may have
+// that of others set, too, and no matter.
+func plainPrefix(text []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; len(text)-i >= 8; i += 8 {
+		w := binary.LittleEndian.Uint64(text[i:])
+		quote, backslash := w^('"'*ones), w^('\\'*ones)
+		if ((w-' '*ones)|(quote-ones)|(backslash-ones))&highs != 0 {
+			break
+		}
+	}
+	return i
 }
 
 // special has the bytes at which appendQuoted must look twice.
