@@ -68,7 +68,16 @@ func (s *response) gather(ctx context.Context, conn grpc.ClientConnInterface, c 
 
 // receive receives events until their end, and returns why that came.
 func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c *call) error {
-	stream, err := open(ctx, conn, c)
+	// In a goroutine of its own, whose deep stack goes when it ends: this one's would
+	// stay as large for as long as the stream lasts.
+	var stream grpc.ClientStream
+	var err error
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		stream, err = open(ctx, conn, c)
+	}()
+	<-opened
 	if err != nil {
 		return err
 	}
