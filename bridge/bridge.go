@@ -84,7 +84,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.mux = b.newMux()
 	var err error
-	if b.handler, err = b.guard(b.mux); err != nil {
+	if b.handler, err = b.guard(http.HandlerFunc(b.route)); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -110,6 +110,17 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
 	r.Body = http.MaxBytesReader(w, r.Body, b.config.MaxBody)
 	b.handler.ServeHTTP(w, r)
+}
+
+// route is the mux, but for the request that most are, which it would have decoded
+// so deep in the goroutine's stack that this has to be moved to a larger one: that
+// takes longer than finding all routes.
+func (b *Bridge) route(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost && r.URL.Path == completionsPath {
+		b.complete(w, r, nil)
+		return
+	}
+	b.mux.ServeHTTP(w, r)
 }
 
 const requestIDHeader = "X-Request-Id"

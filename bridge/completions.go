@@ -11,7 +11,10 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-const lastEventIDHeader = "Last-Event-ID"
+const (
+	completionsPath   = "/v1/completions"
+	lastEventIDHeader = "Last-Event-ID"
+)
 
 // complete serves POST /v1/completions.
 func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]string) {
@@ -90,4 +93,4 @@ func (b *Bridge) whole(w http.ResponseWriter, r *http.Request, req *completionv1
 	runtime.ForwardResponseMessage(ctx, b.mux, marshaler, w, r, c, b.beforeResponse)
 }
 
-func location(id string) string { return "/v1/completions/" + id }
+func location(id string) string { return completionsPath + "/" + id }

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"io"
+	"runtime"
 
 	"google.golang.org/grpc/metadata"
 )
@@ -25,10 +26,20 @@ type pushed struct{ *response }
 // push writes a stream's events as they come, until its end, and returns why that
 // came.
 func (s *response) push(ctx context.Context, conn directConn, c *call) error {
+	growStack()
 	if err := conn.CallStream(ctx, c.method, c.take(), pushed{s}); err != nil {
 		return err
 	}
 	return io.EOF
+}
+
+// growStack has the goroutine's stack grow to what the handler will need, as long as
+// there is little on it: to move it from within the handler would take longer.
+//
+//go:noinline
+func growStack() {
+	var stack [4 << 10]byte
+	runtime.KeepAlive(&stack)
 }
 
 // Header takes the completion's name.
