@@ -44,8 +44,8 @@ const waited = 20 * time.Microsecond
 // with no message in between.
 type feed struct {
 	*response
-	since time.Time // when the waiting for an event began; zero: not known
-	alone *[]byte   // what holds the event that came last, if it is alone
+	since time.Duration // when the waiting for an event began, since the bridge's start; 0: not known
+	alone *[]byte       // what holds the event that came last, if it is alone
 
 	mu      sync.Mutex // guards all below, and of the response encoder and blocks
 	writing bool       // there is a goroutine that writes what gathers
@@ -84,7 +84,7 @@ func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c *ca
 	if md, err := stream.Header(); err == nil {
 		f.name(md)
 	}
-	for f.since = time.Now(); !f.encoder.terminal; {
+	for f.since = time.Since(f.bridge.start); !f.encoder.terminal; {
 		if err := stream.RecvMsg(f); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c *ca
 		if err != nil {
 			return err
 		}
-		f.since = time.Now()
+		f.since = time.Since(f.bridge.start)
 	}
 	return io.EOF
 }
@@ -130,7 +130,7 @@ func (f *feed) UnmarshalBinary(wire []byte) error {
 	}
 	switch {
 	case f.writing, f.encoder.terminal:
-		f.since = time.Time{}
+		f.since = 0
 	case f.waited():
 		f.alone, f.blocks = f.blocks, nil
 	default:
@@ -146,9 +146,9 @@ func (f *feed) UnmarshalBinary(wire []byte) error {
 // waited tells whether the event that has come had to be waited for. The first one
 // behind many does not count: more may follow.
 func (f *feed) waited() bool {
-	since, now := f.since, time.Now()
+	since, now := f.since, time.Since(f.bridge.start)
 	f.since = now
-	return !since.IsZero() && now.Sub(since) >= waited
+	return since != 0 && now-since >= waited
 }
 
 // writeGathered writes what has gathered until there is nothing, or nobody takes
