@@ -298,10 +298,9 @@ func (h *bridgeHalf) cutAll() {
 	h.bridge.Close()
 }
 
-// What may be on its way from the server of one stream, and of all. Sizes that are
-// fixed spare the measuring of others, which costs a third of all that an event costs
-// between its two connections when events come fast, and bound what a slow client has
-// waiting here.
+// What may be on its way from the server of one stream, and of all, in bytes. Fixed
+// sizes bound what a slow client has waiting here, and grpc-go need not look for
+// better ones: that takes a quarter of what an event costs when events come fast.
 const (
 	streamWindow     = 256 << 10
 	connectionWindow = 16 << 20

@@ -1,8 +1,8 @@
 // Package bridge is the HTTP face: it says in JSON and server-sent events what
 // the gRPC face says, and knows that only by a client connection.
 //
-// The routes are those of the generated grpc-gateway, on whose mux the streaming
-// routes live too: POST /v1/completions and GET /v1/completions/{id}/events. Over
+// The routes are those of the generated grpc-gateway, but for those that stream: GET
+// /v1/completions/{id}/events is ours on its mux, POST /v1/completions before it. Over
 // HTTP/1.1 a stream takes the connection from net/http (conn.go) and has a goroutine
 // of its own; over HTTP/2 it has the request's. In one process that runs the
 // server's handler, which pushes events, and writes what has gathered (direct.go).
@@ -112,9 +112,9 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.handler.ServeHTTP(w, r)
 }
 
-// route is the mux, but for the request that most are, which it would have decoded
-// so deep in the goroutine's stack that this has to be moved to a larger one: that
-// takes longer than finding all routes.
+// route is the mux, but for the request that most are. On the mux, that would be
+// decoded so deep in the goroutine's stack that this has to be moved to a larger one,
+// which takes longer than the routing.
 func (b *Bridge) route(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost && r.URL.Path == completionsPath {
 		b.complete(w, r, nil)

@@ -132,7 +132,10 @@ func (c *conn) Write(p []byte) (int, error) {
 		b = append(b, p...)
 	}
 	*scratch = b
-	return len(p), c.send(b)
+	if err := c.send(b); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // writeBlocks is Write for blocks that have room in front. But for the first, with

@@ -384,9 +384,9 @@ func appendQuoted(dst, text []byte) []byte {
 }
 
 // plainPrefix returns how much of text, in eights of bytes, is ASCII that stands for
-// itself in a JSON string. Each of the three terms has the high bit set of bytes that
-// are not: below 0x20, or the first of a character of several; "; and \. It may have
-// that of others set, too, and no matter.
+// itself in a JSON string. What is not has its high bit set in one of the three terms:
+// a byte below 0x20, or the first of a character of several; a quote; a backslash.
+// Others may have it set, too, and are looked at one by one.
 func plainPrefix(text []byte) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	i := 0
