@@ -37,6 +37,9 @@ type Event struct {
 // It is an error when wire is not a valid CompletionEvent, or is one without a
 // kind of event or with a sequence below 1. dst is then returned as it was.
 func AppendEvent(dst []byte, id string, wire []byte, retry time.Duration) ([]byte, Event, error) {
+	if sequence, text, ok := shortText(wire); ok && retry <= 0 {
+		return appendShortText(dst, id, sequence, text), Event{Sequence: sequence}, nil
+	}
 	out, event, ok := appendUsual(dst, wire)
 	if !ok {
 		var err error

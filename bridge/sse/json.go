@@ -66,13 +66,6 @@ const (
 
 // appendUsual appends the event and data lines of an event in the usual encoding.
 func appendUsual(dst, wire []byte) (out []byte, event Event, ok bool) {
-	if sequence, text, ok := shortText(wire); ok {
-		dst = append(dst, "event: delta\ndata: {\"sequence\":"...)
-		dst = strconv.AppendInt(dst, int64(sequence), 10)
-		dst = append(dst, `,"delta":{"text":`...)
-		dst = appendQuoted(dst, text)
-		return append(dst, "}}\n"...), Event{Sequence: sequence}, true
-	}
 	var kind byte
 	var body []byte
 	s := scanner{rest: wire}
@@ -128,6 +121,22 @@ func shortText(wire []byte) (sequence int32, text []byte, ok bool) {
 	}
 	text = delta[4:]
 	return int32(number), text, utf8.Valid(text)
+}
+
+// appendShortText appends the whole block of such an event. The digits of its sequence
+// are made once, for the data and for the id.
+func appendShortText(dst []byte, id string, sequence int32, text []byte) []byte {
+	dst = append(dst, "event: delta\ndata: {\"sequence\":"...)
+	start := len(dst)
+	dst = strconv.AppendInt(dst, int64(sequence), 10)
+	digits := dst[start:]
+	dst = append(dst, `,"delta":{"text":`...)
+	dst = appendQuoted(dst, text)
+	dst = append(dst, "}}\nid: "...)
+	dst = append(dst, id...)
+	dst = append(dst, '_')
+	dst = append(dst, digits...)
+	return append(dst, "\n\n"...)
 }
 
 func appendCreated(dst, wire []byte) (out []byte, ok bool) {
