@@ -28,7 +28,7 @@ var (
 var scenarios = []scenario{
 	{name: "Paced", of: slices.Concat(both, []string{"direct"}), load: load{Streams: 500},
 		pace: pace{tokens: 100, interval: 20 * time.Millisecond, gated: true}},
-	{name: "FlatOut", of: both, load: load{Streams: 50}, pace: pace{tokens: 3000, gated: true}},
+	{name: "FlatOut", of: both, load: load{Streams: 50}, pace: pace{tokens: 2000, gated: true}},
 	{name: "Idle", of: both, load: load{Streams: 1000}, pace: pace{tokens: 1, gated: true}, memory: true},
 
 	// Fifty at a time: one is opened every 5 ms and lasts for 250.
