@@ -37,7 +37,7 @@ func (b *Bridge) newMux() *runtime.ServeMux {
 		}),
 	)
 	must(completionv1.RegisterCompletionServiceHandlerClient(context.Background(), mux, b.client))
-	must(mux.HandlePath("GET", "/v1/completions/{id}/events", b.resume))
+	must(mux.HandlePath("GET", completionsPath+"/{id}/events", b.resume))
 	must(mux.HandlePath("GET", "/healthz", b.alive))
 	must(mux.HandlePath("GET", "/readyz", b.readyz))
 	if b.config.OpenAPI != nil {

@@ -1,7 +1,6 @@
 package sse
 
 import (
-	"encoding/binary"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -83,24 +82,27 @@ func appendUsual(dst, wire []byte) (out []byte, event Event, ok bool) {
 		return dst, event, false
 	}
 
+	var name string
+	var appendBody func(dst, wire []byte) ([]byte, bool)
 	switch kind {
-	case eventDelta:
-		dst = append(dst, "event: delta\ndata: {\"sequence\":"...)
-		dst = strconv.AppendInt(dst, int64(event.Sequence), 10)
-		dst = append(dst, `,"delta":`...)
-		dst, ok = appendDelta(dst, body)
-	case eventFinished:
-		event.Terminal = true
-		dst = append(dst, "event: finished\ndata: {\"sequence\":"...)
-		dst = strconv.AppendInt(dst, int64(event.Sequence), 10)
-		dst = append(dst, `,"finished":`...)
-		dst, ok = appendFinished(dst, body)
 	case eventCreated:
-		dst = append(dst, "event: created\ndata: {\"sequence\":"...)
-		dst = strconv.AppendInt(dst, int64(event.Sequence), 10)
-		dst = append(dst, `,"created":`...)
-		dst, ok = appendCreated(dst, body)
+		name, appendBody = "created", appendCreated
+	case eventDelta:
+		name, appendBody = "delta", appendDelta
+	case eventFinished:
+		name, appendBody = "finished", appendFinished
+		event.Terminal = true
+	default:
+		return dst, event, false
 	}
+	dst = append(dst, "event: "...)
+	dst = append(dst, name...)
+	dst = append(dst, "\ndata: {\"sequence\":"...)
+	dst = strconv.AppendInt(dst, int64(event.Sequence), 10)
+	dst = append(dst, `,"`...)
+	dst = append(dst, name...)
+	dst = append(dst, `":`...)
+	dst, ok = appendBody(dst, body)
 	return append(dst, "}\n"...), event, ok
 }
 
@@ -333,90 +335,6 @@ func appendText(dst []byte, name string, text []byte) (out []byte, ok bool) {
 	dst = appendQuoted(dst, text)
 	return append(dst, ','), true
 }
-
-// appendQuoted appends valid UTF-8 as a JSON string. Beside what JSON needs it
-// escapes U+0085, U+2028 and U+2029: clients that split the stream with Python's
-// splitlines take them for line ends (httpx-sse#34, langgenius/dify#39008).
-func appendQuoted(dst, text []byte) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	start := 0 // of what is not copied yet
-	for i := plainPrefix(text); i < len(text); i++ {
-		c := text[i]
-		if !special[c] {
-			continue
-		}
-		if c == 0xC2 {
-			if text[i+1] != 0x85 {
-				continue
-			}
-			dst = append(dst, text[start:i]...)
-			dst = append(dst, `\u0085`...)
-			i++
-			start = i + 1
-			continue
-		}
-		if c == 0xE2 {
-			// U+2028 is E2 80 A8, U+2029 is E2 80 A9. In valid UTF-8 two bytes follow.
-			if text[i+1] != 0x80 || text[i+2]&^1 != 0xA8 {
-				continue
-			}
-			dst = append(dst, text[start:i]...)
-			dst = append(dst, `\u202`...)
-			dst = append(dst, hex[text[i+2]&0xF])
-			i += 2
-			start = i + 1
-			continue
-		}
-		dst = append(dst, text[start:i]...)
-		start = i + 1
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, `\n`...)
-		case '\r':
-			dst = append(dst, `\r`...)
-		case '\t':
-			dst = append(dst, `\t`...)
-		case '\b':
-			dst = append(dst, `\b`...)
-		case '\f':
-			dst = append(dst, `\f`...)
-		default:
-			dst = append(dst, `\u00`...)
-			dst = append(dst, hex[c>>4], hex[c&0xF])
-		}
-	}
-	dst = append(dst, text[start:]...)
-	return append(dst, '"')
-}
-
-// plainPrefix returns how much of text, in eights of bytes, is ASCII that stands for
-// itself in a JSON string. What is not has its high bit set in one of the three terms:
-// a byte below 0x20, or the first of a character of several; a quote; a backslash.
-// Others may have it set, too, and are looked at one by one.
-func plainPrefix(text []byte) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	i := 0
-	for ; len(text)-i >= 8; i += 8 {
-		w := binary.LittleEndian.Uint64(text[i:])
-		quote, backslash := w^('"'*ones), w^('\\'*ones)
-		if ((w-' '*ones)|(quote-ones)|(backslash-ones))&highs != 0 {
-			break
-		}
-	}
-	return i
-}
-
-// special has the bytes at which appendQuoted must look twice.
-var special = func() (t [256]bool) {
-	for c := range 0x20 {
-		t[c] = true
-	}
-	t['"'], t['\\'], t[0xC2], t[0xE2] = true, true, true, true
-	return t
-}()
 
 // A scanner goes through the fields of one message.
 type scanner struct {
