@@ -107,7 +107,7 @@ func (x Finished_FinishReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finished_FinishReason.Descriptor instead.
 func (Finished_FinishReason) EnumDescriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{12, 0}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{16, 0}
 }
 
 // State is where a completion stands.
@@ -168,7 +168,7 @@ func (x Completion_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Completion_State.Descriptor instead.
 func (Completion_State) EnumDescriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{14, 0}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{18, 0}
 }
 
 // CompletionRequest describes one completion. Exactly one of prompt and messages
@@ -182,7 +182,9 @@ type CompletionRequest struct {
 	Prompt *string `protobuf:"bytes,2,opt,name=prompt,proto3,oneof" json:"prompt,omitempty"`
 	// A conversation to continue: a chat completion upstream.
 	Messages []*Message `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
-	// The most tokens to generate; at least 1.
+	// The most tokens to generate; at least 1. Sent upstream under this name; where
+	// the upstream says that it takes only max_completion_tokens, under that one.
+	// Not together with max_completion_tokens.
 	MaxTokens *int32 `protobuf:"varint,4,opt,name=max_tokens,json=maxTokens,proto3,oneof" json:"max_tokens,omitempty"`
 	// Sampling temperature, 0 to 2.
 	Temperature *float64 `protobuf:"fixed64,5,opt,name=temperature,proto3,oneof" json:"temperature,omitempty"`
@@ -213,8 +215,34 @@ type CompletionRequest struct {
 	// the same request is the same completion, whether it runs or has ended. At
 	// most 255 bytes.
 	IdempotencyKey string `protobuf:"bytes,17,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The most tokens to generate, reasoning included; at least 1. The name that
+	// OpenAI's newer models take. Not together with max_tokens.
+	MaxCompletionTokens *int32 `protobuf:"varint,18,opt,name=max_completion_tokens,json=maxCompletionTokens,proto3,oneof" json:"max_completion_tokens,omitempty"`
+	// Whether the model may make several tool calls in one turn.
+	ParallelToolCalls *bool `protobuf:"varint,19,opt,name=parallel_tool_calls,json=parallelToolCalls,proto3,oneof" json:"parallel_tool_calls,omitempty"`
+	// What to add to the logits of tokens, by their ids in decimal; -100 to 100.
+	LogitBias map[string]float64 `protobuf:"bytes,20,rep,name=logit_bias,json=logitBias,proto3" json:"logit_bias,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// Whether to say how likely the tokens were: in the deltas' logprobs.
+	Logprobs *bool `protobuf:"varint,21,opt,name=logprobs,proto3,oneof" json:"logprobs,omitempty"`
+	// How many of the likeliest tokens to name at each place, 0 to 20; needs
+	// logprobs.
+	TopLogprobs *int32 `protobuf:"varint,22,opt,name=top_logprobs,json=topLogprobs,proto3,oneof" json:"top_logprobs,omitempty"`
+	// Notes of the caller's that the upstream keeps with the completion.
+	Metadata map[string]string `protobuf:"bytes,23,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The upstream's class of service, in its own words ("flex").
+	ServiceTier *string `protobuf:"bytes,24,opt,name=service_tier,json=serviceTier,proto3,oneof" json:"service_tier,omitempty"`
+	// How much to say, in the model's own words ("low").
+	Verbosity *string `protobuf:"bytes,25,opt,name=verbosity,proto3,oneof" json:"verbosity,omitempty"`
+	// Members that go upstream beside the others, as they are: what one server has
+	// and others have not (top_k, chat_template_kwargs). One that has a field of
+	// its own here is refused. Where the order of keys or the digits of large
+	// numbers matter, use extra_json.
+	Extra *structpb.Struct `protobuf:"bytes,26,opt,name=extra,proto3" json:"extra,omitempty"`
+	// The same as extra, as the text of a JSON object, which goes upstream as it is
+	// written. Over HTTP, extra is taken so. Not together with extra.
+	ExtraJson     string `protobuf:"bytes,27,opt,name=extra_json,json=extraJson,proto3" json:"extra_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CompletionRequest) Reset() {
@@ -366,6 +394,76 @@ func (x *CompletionRequest) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *CompletionRequest) GetMaxCompletionTokens() int32 {
+	if x != nil && x.MaxCompletionTokens != nil {
+		return *x.MaxCompletionTokens
+	}
+	return 0
+}
+
+func (x *CompletionRequest) GetParallelToolCalls() bool {
+	if x != nil && x.ParallelToolCalls != nil {
+		return *x.ParallelToolCalls
+	}
+	return false
+}
+
+func (x *CompletionRequest) GetLogitBias() map[string]float64 {
+	if x != nil {
+		return x.LogitBias
+	}
+	return nil
+}
+
+func (x *CompletionRequest) GetLogprobs() bool {
+	if x != nil && x.Logprobs != nil {
+		return *x.Logprobs
+	}
+	return false
+}
+
+func (x *CompletionRequest) GetTopLogprobs() int32 {
+	if x != nil && x.TopLogprobs != nil {
+		return *x.TopLogprobs
+	}
+	return 0
+}
+
+func (x *CompletionRequest) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *CompletionRequest) GetServiceTier() string {
+	if x != nil && x.ServiceTier != nil {
+		return *x.ServiceTier
+	}
+	return ""
+}
+
+func (x *CompletionRequest) GetVerbosity() string {
+	if x != nil && x.Verbosity != nil {
+		return *x.Verbosity
+	}
+	return ""
+}
+
+func (x *CompletionRequest) GetExtra() *structpb.Struct {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+func (x *CompletionRequest) GetExtraJson() string {
+	if x != nil {
+		return x.ExtraJson
+	}
+	return ""
+}
+
 // Message is one turn of a conversation.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -378,7 +476,15 @@ type Message struct {
 	// The calls that an assistant turn made.
 	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// In a tool turn: the id of the call that this answers.
-	ToolCallId    string `protobuf:"bytes,5,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	ToolCallId string `protobuf:"bytes,5,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	// The name of who speaks, where several have the same role.
+	Name string `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
+	// What an assistant turn reasoned, for the models that want it back
+	// (reasoning_content).
+	Reasoning *string `protobuf:"bytes,7,opt,name=reasoning,proto3,oneof" json:"reasoning,omitempty"`
+	// Members that go upstream beside the others, as they are: what the model gave
+	// in a delta's extra and wants back (reasoning_details).
+	Extra         *structpb.Struct `protobuf:"bytes,8,opt,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -448,7 +554,28 @@ func (x *Message) GetToolCallId() string {
 	return ""
 }
 
-// Part is a piece of a message.
+func (x *Message) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Message) GetReasoning() string {
+	if x != nil && x.Reasoning != nil {
+		return *x.Reasoning
+	}
+	return ""
+}
+
+func (x *Message) GetExtra() *structpb.Struct {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+// Part is a piece of a message, or of an answer that is not text alone.
 type Part struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the piece is.
@@ -457,7 +584,11 @@ type Part struct {
 	//
 	//	*Part_Text
 	//	*Part_ImageUrl
-	Kind          isPart_Kind `protobuf_oneof:"kind"`
+	//	*Part_InputAudio
+	//	*Part_File
+	Kind isPart_Kind `protobuf_oneof:"kind"`
+	// Members that go upstream beside the others, as they are (cache_control).
+	Extra         *structpb.Struct `protobuf:"bytes,5,opt,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -517,6 +648,31 @@ func (x *Part) GetImageUrl() *ImageURL {
 	return nil
 }
 
+func (x *Part) GetInputAudio() *InputAudio {
+	if x != nil {
+		if x, ok := x.Kind.(*Part_InputAudio); ok {
+			return x.InputAudio
+		}
+	}
+	return nil
+}
+
+func (x *Part) GetFile() *File {
+	if x != nil {
+		if x, ok := x.Kind.(*Part_File); ok {
+			return x.File
+		}
+	}
+	return nil
+}
+
+func (x *Part) GetExtra() *structpb.Struct {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
 type isPart_Kind interface {
 	isPart_Kind()
 }
@@ -531,9 +687,23 @@ type Part_ImageUrl struct {
 	ImageUrl *ImageURL `protobuf:"bytes,2,opt,name=image_url,json=imageUrl,proto3,oneof"`
 }
 
+type Part_InputAudio struct {
+	// Speech.
+	InputAudio *InputAudio `protobuf:"bytes,3,opt,name=input_audio,json=inputAudio,proto3,oneof"`
+}
+
+type Part_File struct {
+	// A file.
+	File *File `protobuf:"bytes,4,opt,name=file,proto3,oneof"`
+}
+
 func (*Part_Text) isPart_Kind() {}
 
 func (*Part_ImageUrl) isPart_Kind() {}
+
+func (*Part_InputAudio) isPart_Kind() {}
+
+func (*Part_File) isPart_Kind() {}
 
 // ImageURL points at an image.
 type ImageURL struct {
@@ -590,6 +760,125 @@ func (x *ImageURL) GetDetail() string {
 	return ""
 }
 
+// InputAudio is recorded speech.
+type InputAudio struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The recording, in base64.
+	Data string `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// Its format: wav, mp3 or what else the model takes.
+	Format        string `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputAudio) Reset() {
+	*x = InputAudio{}
+	mi := &file_completion_v1_completion_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputAudio) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputAudio) ProtoMessage() {}
+
+func (x *InputAudio) ProtoReflect() protoreflect.Message {
+	mi := &file_completion_v1_completion_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputAudio.ProtoReflect.Descriptor instead.
+func (*InputAudio) Descriptor() ([]byte, []int) {
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *InputAudio) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *InputAudio) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+// File is a file, by what it holds or by the id that the upstream gave it.
+type File struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it holds, as a data: URL or in base64, as the upstream has it.
+	FileData string `protobuf:"bytes,1,opt,name=file_data,json=fileData,proto3" json:"file_data,omitempty"`
+	// The id of a file that the upstream has.
+	FileId string `protobuf:"bytes,2,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
+	// Its name.
+	Filename      string `protobuf:"bytes,3,opt,name=filename,proto3" json:"filename,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *File) Reset() {
+	*x = File{}
+	mi := &file_completion_v1_completion_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *File) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*File) ProtoMessage() {}
+
+func (x *File) ProtoReflect() protoreflect.Message {
+	mi := &file_completion_v1_completion_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use File.ProtoReflect.Descriptor instead.
+func (*File) Descriptor() ([]byte, []int) {
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *File) GetFileData() string {
+	if x != nil {
+		return x.FileData
+	}
+	return ""
+}
+
+func (x *File) GetFileId() string {
+	if x != nil {
+		return x.FileId
+	}
+	return ""
+}
+
+func (x *File) GetFilename() string {
+	if x != nil {
+		return x.Filename
+	}
+	return ""
+}
+
 // Tool is something that the model may call.
 type Tool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -603,7 +892,7 @@ type Tool struct {
 
 func (x *Tool) Reset() {
 	*x = Tool{}
-	mi := &file_completion_v1_completion_proto_msgTypes[4]
+	mi := &file_completion_v1_completion_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +904,7 @@ func (x *Tool) String() string {
 func (*Tool) ProtoMessage() {}
 
 func (x *Tool) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[4]
+	mi := &file_completion_v1_completion_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +917,7 @@ func (x *Tool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tool.ProtoReflect.Descriptor instead.
 func (*Tool) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{4}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Tool) GetType() string {
@@ -652,17 +941,22 @@ type Function struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What it does and when to call it.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	// Its parameters, as a JSON Schema.
+	// Its parameters, as a JSON Schema. A Struct keeps neither the order of keys, in
+	// which models write arguments, nor integers above 2^53: see parameters_json.
 	Parameters *structpb.Struct `protobuf:"bytes,3,opt,name=parameters,proto3" json:"parameters,omitempty"`
 	// Whether the arguments must follow the schema exactly.
-	Strict        *bool `protobuf:"varint,4,opt,name=strict,proto3,oneof" json:"strict,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Strict *bool `protobuf:"varint,4,opt,name=strict,proto3,oneof" json:"strict,omitempty"`
+	// The same as parameters, as the text of a JSON object, which goes upstream as
+	// it is written. Over HTTP, parameters are taken so. Not together with
+	// parameters.
+	ParametersJson string `protobuf:"bytes,5,opt,name=parameters_json,json=parametersJson,proto3" json:"parameters_json,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Function) Reset() {
 	*x = Function{}
-	mi := &file_completion_v1_completion_proto_msgTypes[5]
+	mi := &file_completion_v1_completion_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +968,7 @@ func (x *Function) String() string {
 func (*Function) ProtoMessage() {}
 
 func (x *Function) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[5]
+	mi := &file_completion_v1_completion_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +981,7 @@ func (x *Function) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Function.ProtoReflect.Descriptor instead.
 func (*Function) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{5}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Function) GetName() string {
@@ -718,6 +1012,13 @@ func (x *Function) GetStrict() bool {
 	return false
 }
 
+func (x *Function) GetParametersJson() string {
+	if x != nil {
+		return x.ParametersJson
+	}
+	return ""
+}
+
 // ResponseFormat is the form that an answer must have.
 type ResponseFormat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -731,7 +1032,7 @@ type ResponseFormat struct {
 
 func (x *ResponseFormat) Reset() {
 	*x = ResponseFormat{}
-	mi := &file_completion_v1_completion_proto_msgTypes[6]
+	mi := &file_completion_v1_completion_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +1044,7 @@ func (x *ResponseFormat) String() string {
 func (*ResponseFormat) ProtoMessage() {}
 
 func (x *ResponseFormat) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[6]
+	mi := &file_completion_v1_completion_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +1057,7 @@ func (x *ResponseFormat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseFormat.ProtoReflect.Descriptor instead.
 func (*ResponseFormat) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{6}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ResponseFormat) GetType() string {
@@ -780,17 +1081,21 @@ type JSONSchema struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What the answer is for.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	// The schema.
+	// The schema. A Struct keeps neither the order of keys, in which models write
+	// their answers, nor integers above 2^53: see schema_json.
 	Schema *structpb.Struct `protobuf:"bytes,3,opt,name=schema,proto3" json:"schema,omitempty"`
 	// Whether the answer must follow the schema exactly.
-	Strict        *bool `protobuf:"varint,4,opt,name=strict,proto3,oneof" json:"strict,omitempty"`
+	Strict *bool `protobuf:"varint,4,opt,name=strict,proto3,oneof" json:"strict,omitempty"`
+	// The same as schema, as the text of a JSON object, which goes upstream as it is
+	// written. Over HTTP, the schema is taken so. Not together with schema.
+	SchemaJson    string `protobuf:"bytes,5,opt,name=schema_json,json=schemaJson,proto3" json:"schema_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JSONSchema) Reset() {
 	*x = JSONSchema{}
-	mi := &file_completion_v1_completion_proto_msgTypes[7]
+	mi := &file_completion_v1_completion_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1107,7 @@ func (x *JSONSchema) String() string {
 func (*JSONSchema) ProtoMessage() {}
 
 func (x *JSONSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[7]
+	mi := &file_completion_v1_completion_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1120,7 @@ func (x *JSONSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JSONSchema.ProtoReflect.Descriptor instead.
 func (*JSONSchema) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{7}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JSONSchema) GetName() string {
@@ -846,6 +1151,13 @@ func (x *JSONSchema) GetStrict() bool {
 	return false
 }
 
+func (x *JSONSchema) GetSchemaJson() string {
+	if x != nil {
+		return x.SchemaJson
+	}
+	return ""
+}
+
 // ToolCall is a call that a model makes, or in a delta a piece of one: pieces
 // with the same index belong together, and their arguments are concatenated.
 type ToolCall struct {
@@ -854,17 +1166,22 @@ type ToolCall struct {
 	Index *int32 `protobuf:"varint,1,opt,name=index,proto3,oneof" json:"index,omitempty"`
 	// The id to answer it by. In a delta: set in the first piece of a call.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// The name of the function. In a delta: set in the first piece of a call.
+	// The name of the function. In a delta: set in the first piece of a call, and
+	// the next piece of it where an upstream sends it in several.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// The arguments, JSON as the model wrote it. In a delta: the next piece.
-	Arguments     string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	Arguments string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	// What else the upstream says of the call and wants back with it
+	// (extra_content.google.thought_signature): it goes upstream beside the others,
+	// as it is.
+	Extra         *structpb.Struct `protobuf:"bytes,5,opt,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ToolCall) Reset() {
 	*x = ToolCall{}
-	mi := &file_completion_v1_completion_proto_msgTypes[8]
+	mi := &file_completion_v1_completion_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +1193,7 @@ func (x *ToolCall) String() string {
 func (*ToolCall) ProtoMessage() {}
 
 func (x *ToolCall) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[8]
+	mi := &file_completion_v1_completion_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +1206,7 @@ func (x *ToolCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCall.ProtoReflect.Descriptor instead.
 func (*ToolCall) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{8}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ToolCall) GetIndex() int32 {
@@ -920,6 +1237,13 @@ func (x *ToolCall) GetArguments() string {
 	return ""
 }
 
+func (x *ToolCall) GetExtra() *structpb.Struct {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
 // CompletionEvent is one numbered step of a completion.
 type CompletionEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -939,7 +1263,7 @@ type CompletionEvent struct {
 
 func (x *CompletionEvent) Reset() {
 	*x = CompletionEvent{}
-	mi := &file_completion_v1_completion_proto_msgTypes[9]
+	mi := &file_completion_v1_completion_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1275,7 @@ func (x *CompletionEvent) String() string {
 func (*CompletionEvent) ProtoMessage() {}
 
 func (x *CompletionEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[9]
+	mi := &file_completion_v1_completion_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1288,7 @@ func (x *CompletionEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompletionEvent.ProtoReflect.Descriptor instead.
 func (*CompletionEvent) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{9}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CompletionEvent) GetSequence() int32 {
@@ -1048,7 +1372,7 @@ type Created struct {
 
 func (x *Created) Reset() {
 	*x = Created{}
-	mi := &file_completion_v1_completion_proto_msgTypes[10]
+	mi := &file_completion_v1_completion_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1384,7 @@ func (x *Created) String() string {
 func (*Created) ProtoMessage() {}
 
 func (x *Created) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[10]
+	mi := &file_completion_v1_completion_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1397,7 @@ func (x *Created) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Created.ProtoReflect.Descriptor instead.
 func (*Created) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{10}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Created) GetId() string {
@@ -1107,14 +1431,23 @@ type Delta struct {
 	// More of a refusal.
 	Refusal string `protobuf:"bytes,3,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	// Pieces of tool calls.
-	ToolCalls     []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	// More of the answer that is not text: images.
+	Parts []*Part `protobuf:"bytes,5,rep,name=parts,proto3" json:"parts,omitempty"`
+	// How likely the tokens were, if that was asked for.
+	Logprobs *Logprobs `protobuf:"bytes,6,opt,name=logprobs,proto3" json:"logprobs,omitempty"`
+	// What else the upstream says of the answer: what it wants back in the message's
+	// extra (reasoning_details), sources (annotations). The extras of deltas put
+	// together are: their objects merged, their lists one behind the other, where
+	// elements of the same type and index are one and their texts are joined.
+	Extra         *structpb.Struct `protobuf:"bytes,7,opt,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Delta) Reset() {
 	*x = Delta{}
-	mi := &file_completion_v1_completion_proto_msgTypes[11]
+	mi := &file_completion_v1_completion_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1459,7 @@ func (x *Delta) String() string {
 func (*Delta) ProtoMessage() {}
 
 func (x *Delta) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[11]
+	mi := &file_completion_v1_completion_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1472,7 @@ func (x *Delta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delta.ProtoReflect.Descriptor instead.
 func (*Delta) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{11}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Delta) GetText() string {
@@ -1170,6 +1503,155 @@ func (x *Delta) GetToolCalls() []*ToolCall {
 	return nil
 }
 
+func (x *Delta) GetParts() []*Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *Delta) GetLogprobs() *Logprobs {
+	if x != nil {
+		return x.Logprobs
+	}
+	return nil
+}
+
+func (x *Delta) GetExtra() *structpb.Struct {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+// Logprobs says how likely tokens were.
+type Logprobs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of the text.
+	Content []*TokenLogprob `protobuf:"bytes,1,rep,name=content,proto3" json:"content,omitempty"`
+	// Those of a refusal.
+	Refusal       []*TokenLogprob `protobuf:"bytes,2,rep,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Logprobs) Reset() {
+	*x = Logprobs{}
+	mi := &file_completion_v1_completion_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Logprobs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Logprobs) ProtoMessage() {}
+
+func (x *Logprobs) ProtoReflect() protoreflect.Message {
+	mi := &file_completion_v1_completion_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Logprobs.ProtoReflect.Descriptor instead.
+func (*Logprobs) Descriptor() ([]byte, []int) {
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Logprobs) GetContent() []*TokenLogprob {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *Logprobs) GetRefusal() []*TokenLogprob {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+// TokenLogprob says how likely a token was.
+type TokenLogprob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// The logarithm of its probability.
+	Logprob float64 `protobuf:"fixed64,2,opt,name=logprob,proto3" json:"logprob,omitempty"`
+	// Its bytes, where the upstream says them: a token may be part of a character.
+	Bytes []byte `protobuf:"bytes,3,opt,name=bytes,proto3,oneof" json:"bytes,omitempty"`
+	// The likeliest tokens at its place; they have none of their own.
+	TopLogprobs   []*TokenLogprob `protobuf:"bytes,4,rep,name=top_logprobs,json=topLogprobs,proto3" json:"top_logprobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenLogprob) Reset() {
+	*x = TokenLogprob{}
+	mi := &file_completion_v1_completion_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenLogprob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenLogprob) ProtoMessage() {}
+
+func (x *TokenLogprob) ProtoReflect() protoreflect.Message {
+	mi := &file_completion_v1_completion_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenLogprob.ProtoReflect.Descriptor instead.
+func (*TokenLogprob) Descriptor() ([]byte, []int) {
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TokenLogprob) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *TokenLogprob) GetLogprob() float64 {
+	if x != nil {
+		return x.Logprob
+	}
+	return 0
+}
+
+func (x *TokenLogprob) GetBytes() []byte {
+	if x != nil {
+		return x.Bytes
+	}
+	return nil
+}
+
+func (x *TokenLogprob) GetTopLogprobs() []*TokenLogprob {
+	if x != nil {
+		return x.TopLogprobs
+	}
+	return nil
+}
+
 // Finished says why and at what cost a completion ended.
 type Finished struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1183,7 +1665,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_completion_v1_completion_proto_msgTypes[12]
+	mi := &file_completion_v1_completion_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1677,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[12]
+	mi := &file_completion_v1_completion_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1690,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{12}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Finished) GetFinishReason() Finished_FinishReason {
@@ -1244,7 +1726,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_completion_v1_completion_proto_msgTypes[13]
+	mi := &file_completion_v1_completion_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1738,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[13]
+	mi := &file_completion_v1_completion_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1751,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{13}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Usage) GetPromptTokens() int32 {
@@ -1333,14 +1815,20 @@ type Completion struct {
 	// What it cost, as far as the upstream said.
 	Usage *Usage `protobuf:"bytes,11,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Why it failed, when it did.
-	Error         *status.Status `protobuf:"bytes,12,opt,name=error,proto3" json:"error,omitempty"`
+	Error *status.Status `protobuf:"bytes,12,opt,name=error,proto3" json:"error,omitempty"`
+	// What of the answer so far is not text: images.
+	Parts []*Part `protobuf:"bytes,13,rep,name=parts,proto3" json:"parts,omitempty"`
+	// How likely the tokens so far were, if that was asked for.
+	Logprobs *Logprobs `protobuf:"bytes,14,opt,name=logprobs,proto3" json:"logprobs,omitempty"`
+	// What else the upstream said so far, the deltas' extras put together.
+	Extra         *structpb.Struct `protobuf:"bytes,15,opt,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Completion) Reset() {
 	*x = Completion{}
-	mi := &file_completion_v1_completion_proto_msgTypes[14]
+	mi := &file_completion_v1_completion_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1840,7 @@ func (x *Completion) String() string {
 func (*Completion) ProtoMessage() {}
 
 func (x *Completion) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[14]
+	mi := &file_completion_v1_completion_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1853,7 @@ func (x *Completion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Completion.ProtoReflect.Descriptor instead.
 func (*Completion) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{14}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Completion) GetId() string {
@@ -1452,6 +1940,27 @@ func (x *Completion) GetError() *status.Status {
 	return nil
 }
 
+func (x *Completion) GetParts() []*Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *Completion) GetLogprobs() *Logprobs {
+	if x != nil {
+		return x.Logprobs
+	}
+	return nil
+}
+
+func (x *Completion) GetExtra() *structpb.Struct {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
 // ResumeCompletionRequest names a completion and a place in it.
 type ResumeCompletionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1465,7 +1974,7 @@ type ResumeCompletionRequest struct {
 
 func (x *ResumeCompletionRequest) Reset() {
 	*x = ResumeCompletionRequest{}
-	mi := &file_completion_v1_completion_proto_msgTypes[15]
+	mi := &file_completion_v1_completion_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1986,7 @@ func (x *ResumeCompletionRequest) String() string {
 func (*ResumeCompletionRequest) ProtoMessage() {}
 
 func (x *ResumeCompletionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[15]
+	mi := &file_completion_v1_completion_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1999,7 @@ func (x *ResumeCompletionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeCompletionRequest.ProtoReflect.Descriptor instead.
 func (*ResumeCompletionRequest) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{15}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResumeCompletionRequest) GetId() string {
@@ -1518,7 +2027,7 @@ type GetCompletionRequest struct {
 
 func (x *GetCompletionRequest) Reset() {
 	*x = GetCompletionRequest{}
-	mi := &file_completion_v1_completion_proto_msgTypes[16]
+	mi := &file_completion_v1_completion_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +2039,7 @@ func (x *GetCompletionRequest) String() string {
 func (*GetCompletionRequest) ProtoMessage() {}
 
 func (x *GetCompletionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[16]
+	mi := &file_completion_v1_completion_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +2052,7 @@ func (x *GetCompletionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCompletionRequest.ProtoReflect.Descriptor instead.
 func (*GetCompletionRequest) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{16}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetCompletionRequest) GetId() string {
@@ -1553,18 +2062,22 @@ func (x *GetCompletionRequest) GetId() string {
 	return ""
 }
 
-// CancelCompletionRequest names a completion.
+// CancelCompletionRequest names a completion, by exactly one of the two.
 type CancelCompletionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The completion's id.
-	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The idempotency_key of the request that began it: so a caller can stop what
+	// has not told it its id yet. A key that stands for nothing, or for another
+	// caller's completion, is COMPLETION_NOT_FOUND.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CancelCompletionRequest) Reset() {
 	*x = CancelCompletionRequest{}
-	mi := &file_completion_v1_completion_proto_msgTypes[17]
+	mi := &file_completion_v1_completion_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +2089,7 @@ func (x *CancelCompletionRequest) String() string {
 func (*CancelCompletionRequest) ProtoMessage() {}
 
 func (x *CancelCompletionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[17]
+	mi := &file_completion_v1_completion_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,12 +2102,19 @@ func (x *CancelCompletionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCompletionRequest.ProtoReflect.Descriptor instead.
 func (*CancelCompletionRequest) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{17}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CancelCompletionRequest) GetId() string {
 	if x != nil {
 		return x.Id
+	}
+	return ""
+}
+
+func (x *CancelCompletionRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -1608,7 +2128,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_completion_v1_completion_proto_msgTypes[18]
+	mi := &file_completion_v1_completion_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +2140,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[18]
+	mi := &file_completion_v1_completion_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +2153,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{18}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{22}
 }
 
 // ListModelsResponse lists the models.
@@ -1647,7 +2167,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_completion_v1_completion_proto_msgTypes[19]
+	mi := &file_completion_v1_completion_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +2179,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[19]
+	mi := &file_completion_v1_completion_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +2192,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{19}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -1695,7 +2215,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_completion_v1_completion_proto_msgTypes[20]
+	mi := &file_completion_v1_completion_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +2227,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_completion_v1_completion_proto_msgTypes[20]
+	mi := &file_completion_v1_completion_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +2240,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_completion_v1_completion_proto_rawDescGZIP(), []int{20}
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Model) GetId() string {
@@ -1741,7 +2261,7 @@ var File_completion_v1_completion_proto protoreflect.FileDescriptor
 
 const file_completion_v1_completion_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecompletion/v1/completion.proto\x12\rcompletion.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd8\x06\n" +
+	"\x1ecompletion/v1/completion.proto\x12\rcompletion.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xae\f\n" +
 	"\x11CompletionRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x1b\n" +
 	"\x06prompt\x18\x02 \x01(\tH\x00R\x06prompt\x88\x01\x01\x122\n" +
@@ -1762,7 +2282,26 @@ const file_completion_v1_completion_proto_rawDesc = "" +
 	"\x10reasoning_effort\x18\x0e \x01(\tH\aR\x0freasoningEffort\x88\x01\x01\x12\x17\n" +
 	"\x04user\x18\x0f \x01(\tH\bR\x04user\x88\x01\x01\x12D\n" +
 	"\x10disconnect_grace\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x0fdisconnectGrace\x12'\n" +
-	"\x0fidempotency_key\x18\x11 \x01(\tR\x0eidempotencyKeyB\t\n" +
+	"\x0fidempotency_key\x18\x11 \x01(\tR\x0eidempotencyKey\x127\n" +
+	"\x15max_completion_tokens\x18\x12 \x01(\x05H\tR\x13maxCompletionTokens\x88\x01\x01\x123\n" +
+	"\x13parallel_tool_calls\x18\x13 \x01(\bH\n" +
+	"R\x11parallelToolCalls\x88\x01\x01\x12N\n" +
+	"\n" +
+	"logit_bias\x18\x14 \x03(\v2/.completion.v1.CompletionRequest.LogitBiasEntryR\tlogitBias\x12\x1f\n" +
+	"\blogprobs\x18\x15 \x01(\bH\vR\blogprobs\x88\x01\x01\x12&\n" +
+	"\ftop_logprobs\x18\x16 \x01(\x05H\fR\vtopLogprobs\x88\x01\x01\x12J\n" +
+	"\bmetadata\x18\x17 \x03(\v2..completion.v1.CompletionRequest.MetadataEntryR\bmetadata\x12&\n" +
+	"\fservice_tier\x18\x18 \x01(\tH\rR\vserviceTier\x88\x01\x01\x12!\n" +
+	"\tverbosity\x18\x19 \x01(\tH\x0eR\tverbosity\x88\x01\x01\x12-\n" +
+	"\x05extra\x18\x1a \x01(\v2\x17.google.protobuf.StructR\x05extra\x12\x1d\n" +
+	"\n" +
+	"extra_json\x18\x1b \x01(\tR\textraJson\x1a<\n" +
+	"\x0eLogitBiasEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
 	"\a_promptB\r\n" +
 	"\v_max_tokensB\x0e\n" +
 	"\f_temperatureB\b\n" +
@@ -1771,7 +2310,14 @@ const file_completion_v1_completion_proto_rawDesc = "" +
 	"\x11_presence_penaltyB\x14\n" +
 	"\x12_frequency_penaltyB\x13\n" +
 	"\x11_reasoning_effortB\a\n" +
-	"\x05_user\"\xcd\x01\n" +
+	"\x05_userB\x18\n" +
+	"\x16_max_completion_tokensB\x16\n" +
+	"\x14_parallel_tool_callsB\v\n" +
+	"\t_logprobsB\x0f\n" +
+	"\r_top_logprobsB\x0f\n" +
+	"\r_service_tierB\f\n" +
+	"\n" +
+	"_verbosity\"\xc1\x02\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1d\n" +
 	"\acontent\x18\x02 \x01(\tH\x00R\acontent\x88\x01\x01\x12)\n" +
@@ -1779,43 +2325,64 @@ const file_completion_v1_completion_proto_rawDesc = "" +
 	"\n" +
 	"tool_calls\x18\x04 \x03(\v2\x17.completion.v1.ToolCallR\ttoolCalls\x12 \n" +
 	"\ftool_call_id\x18\x05 \x01(\tR\n" +
-	"toolCallIdB\n" +
+	"toolCallId\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12!\n" +
+	"\treasoning\x18\a \x01(\tH\x01R\treasoning\x88\x01\x01\x12-\n" +
+	"\x05extra\x18\b \x01(\v2\x17.google.protobuf.StructR\x05extraB\n" +
 	"\n" +
-	"\b_content\"\\\n" +
+	"\b_contentB\f\n" +
+	"\n" +
+	"_reasoning\"\xf4\x01\n" +
 	"\x04Part\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x126\n" +
-	"\timage_url\x18\x02 \x01(\v2\x17.completion.v1.ImageURLH\x00R\bimageUrlB\x06\n" +
+	"\timage_url\x18\x02 \x01(\v2\x17.completion.v1.ImageURLH\x00R\bimageUrl\x12<\n" +
+	"\vinput_audio\x18\x03 \x01(\v2\x19.completion.v1.InputAudioH\x00R\n" +
+	"inputAudio\x12)\n" +
+	"\x04file\x18\x04 \x01(\v2\x13.completion.v1.FileH\x00R\x04file\x12-\n" +
+	"\x05extra\x18\x05 \x01(\v2\x17.google.protobuf.StructR\x05extraB\x06\n" +
 	"\x04kind\"4\n" +
 	"\bImageURL\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
-	"\x06detail\x18\x02 \x01(\tR\x06detail\"O\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\"8\n" +
+	"\n" +
+	"InputAudio\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\tR\x04data\x12\x16\n" +
+	"\x06format\x18\x02 \x01(\tR\x06format\"X\n" +
+	"\x04File\x12\x1b\n" +
+	"\tfile_data\x18\x01 \x01(\tR\bfileData\x12\x17\n" +
+	"\afile_id\x18\x02 \x01(\tR\x06fileId\x12\x1a\n" +
+	"\bfilename\x18\x03 \x01(\tR\bfilename\"O\n" +
 	"\x04Tool\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x123\n" +
-	"\bfunction\x18\x02 \x01(\v2\x17.completion.v1.FunctionR\bfunction\"\xa1\x01\n" +
+	"\bfunction\x18\x02 \x01(\v2\x17.completion.v1.FunctionR\bfunction\"\xca\x01\n" +
 	"\bFunction\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x127\n" +
 	"\n" +
 	"parameters\x18\x03 \x01(\v2\x17.google.protobuf.StructR\n" +
 	"parameters\x12\x1b\n" +
-	"\x06strict\x18\x04 \x01(\bH\x00R\x06strict\x88\x01\x01B\t\n" +
+	"\x06strict\x18\x04 \x01(\bH\x00R\x06strict\x88\x01\x01\x12'\n" +
+	"\x0fparameters_json\x18\x05 \x01(\tR\x0eparametersJsonB\t\n" +
 	"\a_strict\"`\n" +
 	"\x0eResponseFormat\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12:\n" +
 	"\vjson_schema\x18\x02 \x01(\v2\x19.completion.v1.JSONSchemaR\n" +
-	"jsonSchema\"\x9b\x01\n" +
+	"jsonSchema\"\xbc\x01\n" +
 	"\n" +
 	"JSONSchema\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12/\n" +
 	"\x06schema\x18\x03 \x01(\v2\x17.google.protobuf.StructR\x06schema\x12\x1b\n" +
-	"\x06strict\x18\x04 \x01(\bH\x00R\x06strict\x88\x01\x01B\t\n" +
-	"\a_strict\"q\n" +
+	"\x06strict\x18\x04 \x01(\bH\x00R\x06strict\x88\x01\x01\x12\x1f\n" +
+	"\vschema_json\x18\x05 \x01(\tR\n" +
+	"schemaJsonB\t\n" +
+	"\a_strict\"\xa0\x01\n" +
 	"\bToolCall\x12\x19\n" +
 	"\x05index\x18\x01 \x01(\x05H\x00R\x05index\x88\x01\x01\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
-	"\targuments\x18\x04 \x01(\tR\targumentsB\b\n" +
+	"\targuments\x18\x04 \x01(\tR\targuments\x12-\n" +
+	"\x05extra\x18\x05 \x01(\v2\x17.google.protobuf.StructR\x05extraB\b\n" +
 	"\x06_index\"\xcf\x01\n" +
 	"\x0fCompletionEvent\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x05R\bsequence\x122\n" +
@@ -1827,13 +2394,25 @@ const file_completion_v1_completion_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x8b\x01\n" +
+	"createTime\"\x9a\x02\n" +
 	"\x05Delta\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1c\n" +
 	"\treasoning\x18\x02 \x01(\tR\treasoning\x12\x18\n" +
 	"\arefusal\x18\x03 \x01(\tR\arefusal\x126\n" +
 	"\n" +
-	"tool_calls\x18\x04 \x03(\v2\x17.completion.v1.ToolCallR\ttoolCalls\"\x85\x02\n" +
+	"tool_calls\x18\x04 \x03(\v2\x17.completion.v1.ToolCallR\ttoolCalls\x12)\n" +
+	"\x05parts\x18\x05 \x03(\v2\x13.completion.v1.PartR\x05parts\x123\n" +
+	"\blogprobs\x18\x06 \x01(\v2\x17.completion.v1.LogprobsR\blogprobs\x12-\n" +
+	"\x05extra\x18\a \x01(\v2\x17.google.protobuf.StructR\x05extra\"x\n" +
+	"\bLogprobs\x125\n" +
+	"\acontent\x18\x01 \x03(\v2\x1b.completion.v1.TokenLogprobR\acontent\x125\n" +
+	"\arefusal\x18\x02 \x03(\v2\x1b.completion.v1.TokenLogprobR\arefusal\"\xa3\x01\n" +
+	"\fTokenLogprob\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
+	"\alogprob\x18\x02 \x01(\x01R\alogprob\x12\x19\n" +
+	"\x05bytes\x18\x03 \x01(\fH\x00R\x05bytes\x88\x01\x01\x12>\n" +
+	"\ftop_logprobs\x18\x04 \x03(\v2\x1b.completion.v1.TokenLogprobR\vtopLogprobsB\b\n" +
+	"\x06_bytes\"\x85\x02\n" +
 	"\bFinished\x12I\n" +
 	"\rfinish_reason\x18\x01 \x01(\x0e2$.completion.v1.Finished.FinishReasonR\ffinishReason\x12*\n" +
 	"\x05usage\x18\x02 \x01(\v2\x14.completion.v1.UsageR\x05usage\"\x81\x01\n" +
@@ -1852,7 +2431,7 @@ const file_completion_v1_completion_proto_rawDesc = "" +
 	"\x11completion_tokens\x18\x02 \x01(\x05R\x10completionTokens\x12!\n" +
 	"\ftotal_tokens\x18\x03 \x01(\x05R\vtotalTokens\x12)\n" +
 	"\x10reasoning_tokens\x18\x04 \x01(\x05R\x0freasoningTokens\x12#\n" +
-	"\rcached_tokens\x18\x05 \x01(\x05R\fcachedTokens\"\xc6\x04\n" +
+	"\rcached_tokens\x18\x05 \x01(\x05R\fcachedTokens\"\xd5\x05\n" +
 	"\n" +
 	"Completion\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -1869,7 +2448,10 @@ const file_completion_v1_completion_proto_rawDesc = "" +
 	"\rfinish_reason\x18\n" +
 	" \x01(\x0e2$.completion.v1.Finished.FinishReasonR\ffinishReason\x12*\n" +
 	"\x05usage\x18\v \x01(\v2\x14.completion.v1.UsageR\x05usage\x12(\n" +
-	"\x05error\x18\f \x01(\v2\x12.google.rpc.StatusR\x05error\"T\n" +
+	"\x05error\x18\f \x01(\v2\x12.google.rpc.StatusR\x05error\x12)\n" +
+	"\x05parts\x18\r \x03(\v2\x13.completion.v1.PartR\x05parts\x123\n" +
+	"\blogprobs\x18\x0e \x01(\v2\x17.completion.v1.LogprobsR\blogprobs\x12-\n" +
+	"\x05extra\x18\x0f \x01(\v2\x17.google.protobuf.StructR\x05extra\"T\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aRUNNING\x10\x01\x12\f\n" +
@@ -1881,9 +2463,10 @@ const file_completion_v1_completion_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x0eafter_sequence\x18\x02 \x01(\x05R\rafterSequence\"&\n" +
 	"\x14GetCompletionRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\")\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"R\n" +
 	"\x17CancelCompletionRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x13\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"\x13\n" +
 	"\x11ListModelsRequest\"B\n" +
 	"\x12ListModelsResponse\x12,\n" +
 	"\x06models\x18\x01 \x03(\v2\x14.completion.v1.ModelR\x06models\"/\n" +
@@ -1912,7 +2495,7 @@ func file_completion_v1_completion_proto_rawDescGZIP() []byte {
 }
 
 var file_completion_v1_completion_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_completion_v1_completion_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_completion_v1_completion_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_completion_v1_completion_proto_goTypes = []any{
 	(Finished_FinishReason)(0),      // 0: completion.v1.Finished.FinishReason
 	(Completion_State)(0),           // 1: completion.v1.Completion.State
@@ -1920,73 +2503,96 @@ var file_completion_v1_completion_proto_goTypes = []any{
 	(*Message)(nil),                 // 3: completion.v1.Message
 	(*Part)(nil),                    // 4: completion.v1.Part
 	(*ImageURL)(nil),                // 5: completion.v1.ImageURL
-	(*Tool)(nil),                    // 6: completion.v1.Tool
-	(*Function)(nil),                // 7: completion.v1.Function
-	(*ResponseFormat)(nil),          // 8: completion.v1.ResponseFormat
-	(*JSONSchema)(nil),              // 9: completion.v1.JSONSchema
-	(*ToolCall)(nil),                // 10: completion.v1.ToolCall
-	(*CompletionEvent)(nil),         // 11: completion.v1.CompletionEvent
-	(*Created)(nil),                 // 12: completion.v1.Created
-	(*Delta)(nil),                   // 13: completion.v1.Delta
-	(*Finished)(nil),                // 14: completion.v1.Finished
-	(*Usage)(nil),                   // 15: completion.v1.Usage
-	(*Completion)(nil),              // 16: completion.v1.Completion
-	(*ResumeCompletionRequest)(nil), // 17: completion.v1.ResumeCompletionRequest
-	(*GetCompletionRequest)(nil),    // 18: completion.v1.GetCompletionRequest
-	(*CancelCompletionRequest)(nil), // 19: completion.v1.CancelCompletionRequest
-	(*ListModelsRequest)(nil),       // 20: completion.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),      // 21: completion.v1.ListModelsResponse
-	(*Model)(nil),                   // 22: completion.v1.Model
-	(*structpb.Value)(nil),          // 23: google.protobuf.Value
-	(*durationpb.Duration)(nil),     // 24: google.protobuf.Duration
-	(*structpb.Struct)(nil),         // 25: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
-	(*status.Status)(nil),           // 27: google.rpc.Status
+	(*InputAudio)(nil),              // 6: completion.v1.InputAudio
+	(*File)(nil),                    // 7: completion.v1.File
+	(*Tool)(nil),                    // 8: completion.v1.Tool
+	(*Function)(nil),                // 9: completion.v1.Function
+	(*ResponseFormat)(nil),          // 10: completion.v1.ResponseFormat
+	(*JSONSchema)(nil),              // 11: completion.v1.JSONSchema
+	(*ToolCall)(nil),                // 12: completion.v1.ToolCall
+	(*CompletionEvent)(nil),         // 13: completion.v1.CompletionEvent
+	(*Created)(nil),                 // 14: completion.v1.Created
+	(*Delta)(nil),                   // 15: completion.v1.Delta
+	(*Logprobs)(nil),                // 16: completion.v1.Logprobs
+	(*TokenLogprob)(nil),            // 17: completion.v1.TokenLogprob
+	(*Finished)(nil),                // 18: completion.v1.Finished
+	(*Usage)(nil),                   // 19: completion.v1.Usage
+	(*Completion)(nil),              // 20: completion.v1.Completion
+	(*ResumeCompletionRequest)(nil), // 21: completion.v1.ResumeCompletionRequest
+	(*GetCompletionRequest)(nil),    // 22: completion.v1.GetCompletionRequest
+	(*CancelCompletionRequest)(nil), // 23: completion.v1.CancelCompletionRequest
+	(*ListModelsRequest)(nil),       // 24: completion.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),      // 25: completion.v1.ListModelsResponse
+	(*Model)(nil),                   // 26: completion.v1.Model
+	nil,                             // 27: completion.v1.CompletionRequest.LogitBiasEntry
+	nil,                             // 28: completion.v1.CompletionRequest.MetadataEntry
+	(*structpb.Value)(nil),          // 29: google.protobuf.Value
+	(*durationpb.Duration)(nil),     // 30: google.protobuf.Duration
+	(*structpb.Struct)(nil),         // 31: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),   // 32: google.protobuf.Timestamp
+	(*status.Status)(nil),           // 33: google.rpc.Status
 }
 var file_completion_v1_completion_proto_depIdxs = []int32{
 	3,  // 0: completion.v1.CompletionRequest.messages:type_name -> completion.v1.Message
-	6,  // 1: completion.v1.CompletionRequest.tools:type_name -> completion.v1.Tool
-	23, // 2: completion.v1.CompletionRequest.tool_choice:type_name -> google.protobuf.Value
-	8,  // 3: completion.v1.CompletionRequest.response_format:type_name -> completion.v1.ResponseFormat
-	24, // 4: completion.v1.CompletionRequest.disconnect_grace:type_name -> google.protobuf.Duration
-	4,  // 5: completion.v1.Message.parts:type_name -> completion.v1.Part
-	10, // 6: completion.v1.Message.tool_calls:type_name -> completion.v1.ToolCall
-	5,  // 7: completion.v1.Part.image_url:type_name -> completion.v1.ImageURL
-	7,  // 8: completion.v1.Tool.function:type_name -> completion.v1.Function
-	25, // 9: completion.v1.Function.parameters:type_name -> google.protobuf.Struct
-	9,  // 10: completion.v1.ResponseFormat.json_schema:type_name -> completion.v1.JSONSchema
-	25, // 11: completion.v1.JSONSchema.schema:type_name -> google.protobuf.Struct
-	12, // 12: completion.v1.CompletionEvent.created:type_name -> completion.v1.Created
-	13, // 13: completion.v1.CompletionEvent.delta:type_name -> completion.v1.Delta
-	14, // 14: completion.v1.CompletionEvent.finished:type_name -> completion.v1.Finished
-	26, // 15: completion.v1.Created.create_time:type_name -> google.protobuf.Timestamp
-	10, // 16: completion.v1.Delta.tool_calls:type_name -> completion.v1.ToolCall
-	0,  // 17: completion.v1.Finished.finish_reason:type_name -> completion.v1.Finished.FinishReason
-	15, // 18: completion.v1.Finished.usage:type_name -> completion.v1.Usage
-	1,  // 19: completion.v1.Completion.state:type_name -> completion.v1.Completion.State
-	26, // 20: completion.v1.Completion.create_time:type_name -> google.protobuf.Timestamp
-	10, // 21: completion.v1.Completion.tool_calls:type_name -> completion.v1.ToolCall
-	0,  // 22: completion.v1.Completion.finish_reason:type_name -> completion.v1.Finished.FinishReason
-	15, // 23: completion.v1.Completion.usage:type_name -> completion.v1.Usage
-	27, // 24: completion.v1.Completion.error:type_name -> google.rpc.Status
-	22, // 25: completion.v1.ListModelsResponse.models:type_name -> completion.v1.Model
-	2,  // 26: completion.v1.CompletionService.StreamCompletion:input_type -> completion.v1.CompletionRequest
-	17, // 27: completion.v1.CompletionService.ResumeCompletion:input_type -> completion.v1.ResumeCompletionRequest
-	2,  // 28: completion.v1.CompletionService.CreateCompletion:input_type -> completion.v1.CompletionRequest
-	18, // 29: completion.v1.CompletionService.GetCompletion:input_type -> completion.v1.GetCompletionRequest
-	19, // 30: completion.v1.CompletionService.CancelCompletion:input_type -> completion.v1.CancelCompletionRequest
-	20, // 31: completion.v1.CompletionService.ListModels:input_type -> completion.v1.ListModelsRequest
-	11, // 32: completion.v1.CompletionService.StreamCompletion:output_type -> completion.v1.CompletionEvent
-	11, // 33: completion.v1.CompletionService.ResumeCompletion:output_type -> completion.v1.CompletionEvent
-	16, // 34: completion.v1.CompletionService.CreateCompletion:output_type -> completion.v1.Completion
-	16, // 35: completion.v1.CompletionService.GetCompletion:output_type -> completion.v1.Completion
-	16, // 36: completion.v1.CompletionService.CancelCompletion:output_type -> completion.v1.Completion
-	21, // 37: completion.v1.CompletionService.ListModels:output_type -> completion.v1.ListModelsResponse
-	32, // [32:38] is the sub-list for method output_type
-	26, // [26:32] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	8,  // 1: completion.v1.CompletionRequest.tools:type_name -> completion.v1.Tool
+	29, // 2: completion.v1.CompletionRequest.tool_choice:type_name -> google.protobuf.Value
+	10, // 3: completion.v1.CompletionRequest.response_format:type_name -> completion.v1.ResponseFormat
+	30, // 4: completion.v1.CompletionRequest.disconnect_grace:type_name -> google.protobuf.Duration
+	27, // 5: completion.v1.CompletionRequest.logit_bias:type_name -> completion.v1.CompletionRequest.LogitBiasEntry
+	28, // 6: completion.v1.CompletionRequest.metadata:type_name -> completion.v1.CompletionRequest.MetadataEntry
+	31, // 7: completion.v1.CompletionRequest.extra:type_name -> google.protobuf.Struct
+	4,  // 8: completion.v1.Message.parts:type_name -> completion.v1.Part
+	12, // 9: completion.v1.Message.tool_calls:type_name -> completion.v1.ToolCall
+	31, // 10: completion.v1.Message.extra:type_name -> google.protobuf.Struct
+	5,  // 11: completion.v1.Part.image_url:type_name -> completion.v1.ImageURL
+	6,  // 12: completion.v1.Part.input_audio:type_name -> completion.v1.InputAudio
+	7,  // 13: completion.v1.Part.file:type_name -> completion.v1.File
+	31, // 14: completion.v1.Part.extra:type_name -> google.protobuf.Struct
+	9,  // 15: completion.v1.Tool.function:type_name -> completion.v1.Function
+	31, // 16: completion.v1.Function.parameters:type_name -> google.protobuf.Struct
+	11, // 17: completion.v1.ResponseFormat.json_schema:type_name -> completion.v1.JSONSchema
+	31, // 18: completion.v1.JSONSchema.schema:type_name -> google.protobuf.Struct
+	31, // 19: completion.v1.ToolCall.extra:type_name -> google.protobuf.Struct
+	14, // 20: completion.v1.CompletionEvent.created:type_name -> completion.v1.Created
+	15, // 21: completion.v1.CompletionEvent.delta:type_name -> completion.v1.Delta
+	18, // 22: completion.v1.CompletionEvent.finished:type_name -> completion.v1.Finished
+	32, // 23: completion.v1.Created.create_time:type_name -> google.protobuf.Timestamp
+	12, // 24: completion.v1.Delta.tool_calls:type_name -> completion.v1.ToolCall
+	4,  // 25: completion.v1.Delta.parts:type_name -> completion.v1.Part
+	16, // 26: completion.v1.Delta.logprobs:type_name -> completion.v1.Logprobs
+	31, // 27: completion.v1.Delta.extra:type_name -> google.protobuf.Struct
+	17, // 28: completion.v1.Logprobs.content:type_name -> completion.v1.TokenLogprob
+	17, // 29: completion.v1.Logprobs.refusal:type_name -> completion.v1.TokenLogprob
+	17, // 30: completion.v1.TokenLogprob.top_logprobs:type_name -> completion.v1.TokenLogprob
+	0,  // 31: completion.v1.Finished.finish_reason:type_name -> completion.v1.Finished.FinishReason
+	19, // 32: completion.v1.Finished.usage:type_name -> completion.v1.Usage
+	1,  // 33: completion.v1.Completion.state:type_name -> completion.v1.Completion.State
+	32, // 34: completion.v1.Completion.create_time:type_name -> google.protobuf.Timestamp
+	12, // 35: completion.v1.Completion.tool_calls:type_name -> completion.v1.ToolCall
+	0,  // 36: completion.v1.Completion.finish_reason:type_name -> completion.v1.Finished.FinishReason
+	19, // 37: completion.v1.Completion.usage:type_name -> completion.v1.Usage
+	33, // 38: completion.v1.Completion.error:type_name -> google.rpc.Status
+	4,  // 39: completion.v1.Completion.parts:type_name -> completion.v1.Part
+	16, // 40: completion.v1.Completion.logprobs:type_name -> completion.v1.Logprobs
+	31, // 41: completion.v1.Completion.extra:type_name -> google.protobuf.Struct
+	26, // 42: completion.v1.ListModelsResponse.models:type_name -> completion.v1.Model
+	2,  // 43: completion.v1.CompletionService.StreamCompletion:input_type -> completion.v1.CompletionRequest
+	21, // 44: completion.v1.CompletionService.ResumeCompletion:input_type -> completion.v1.ResumeCompletionRequest
+	2,  // 45: completion.v1.CompletionService.CreateCompletion:input_type -> completion.v1.CompletionRequest
+	22, // 46: completion.v1.CompletionService.GetCompletion:input_type -> completion.v1.GetCompletionRequest
+	23, // 47: completion.v1.CompletionService.CancelCompletion:input_type -> completion.v1.CancelCompletionRequest
+	24, // 48: completion.v1.CompletionService.ListModels:input_type -> completion.v1.ListModelsRequest
+	13, // 49: completion.v1.CompletionService.StreamCompletion:output_type -> completion.v1.CompletionEvent
+	13, // 50: completion.v1.CompletionService.ResumeCompletion:output_type -> completion.v1.CompletionEvent
+	20, // 51: completion.v1.CompletionService.CreateCompletion:output_type -> completion.v1.Completion
+	20, // 52: completion.v1.CompletionService.GetCompletion:output_type -> completion.v1.Completion
+	20, // 53: completion.v1.CompletionService.CancelCompletion:output_type -> completion.v1.Completion
+	25, // 54: completion.v1.CompletionService.ListModels:output_type -> completion.v1.ListModelsResponse
+	49, // [49:55] is the sub-list for method output_type
+	43, // [43:49] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_completion_v1_completion_proto_init() }
@@ -1999,22 +2605,25 @@ func file_completion_v1_completion_proto_init() {
 	file_completion_v1_completion_proto_msgTypes[2].OneofWrappers = []any{
 		(*Part_Text)(nil),
 		(*Part_ImageUrl)(nil),
+		(*Part_InputAudio)(nil),
+		(*Part_File)(nil),
 	}
-	file_completion_v1_completion_proto_msgTypes[5].OneofWrappers = []any{}
 	file_completion_v1_completion_proto_msgTypes[7].OneofWrappers = []any{}
-	file_completion_v1_completion_proto_msgTypes[8].OneofWrappers = []any{}
-	file_completion_v1_completion_proto_msgTypes[9].OneofWrappers = []any{
+	file_completion_v1_completion_proto_msgTypes[9].OneofWrappers = []any{}
+	file_completion_v1_completion_proto_msgTypes[10].OneofWrappers = []any{}
+	file_completion_v1_completion_proto_msgTypes[11].OneofWrappers = []any{
 		(*CompletionEvent_Created)(nil),
 		(*CompletionEvent_Delta)(nil),
 		(*CompletionEvent_Finished)(nil),
 	}
+	file_completion_v1_completion_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_completion_v1_completion_proto_rawDesc), len(file_completion_v1_completion_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
