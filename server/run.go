@@ -137,15 +137,15 @@ const maxAdvance = 64
 // journaled too. What it journals it appends to a slice. The caller has the turn.
 func (r *run) advance(journaled []journal.Entry) ([]journal.Entry, bool) {
 	r.journaled = journaled
-	c, err := r.stream.Next(true)
-	for range maxAdvance {
-		if c != nil {
-			err = r.take(c)
-		}
-		if c == nil || err != nil {
+	var err error
+	for taken := 0; taken < maxAdvance && err == nil; taken++ {
+		// Whatever Next returns is lost unless it is taken: it is asked for nothing
+		// beyond what this turn takes.
+		var c *engine.Chunk
+		if c, err = r.stream.Next(taken == 0); c == nil {
 			break
 		}
-		c, err = r.stream.Next(false)
+		err = r.take(c)
 	}
 	if err == nil {
 		return r.journaled, true
