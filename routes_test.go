@@ -223,6 +223,8 @@ func TestWrongPath(t *testing.T) {
 	}{
 		{"GET", "/v1/completions", 405, "POST"},
 		{"DELETE", "/v1/completions", 405, "POST"},
+		{"GET", "/v1/completions:cancel", 405, "POST"},
+		{"PUT", "/v1/completions:cancel", 405, "POST"},
 		{"GET", "/v1/completions/cmpl_x:cancel", 404, ""}, // it asks for a completion of this name
 		{"POST", "/v1/completions/cmpl_x", 405, "GET"},
 		{"DELETE", "/v1/completions/cmpl_x", 405, "GET"},

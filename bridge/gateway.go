@@ -17,7 +17,7 @@ import (
 )
 
 // newMux returns the gateway's mux with the generated routes, and ours in place
-// of one of them: the mux asks the handler first that was registered last.
+// of some of them: the mux asks the handler first that was registered last.
 func (b *Bridge) newMux() *runtime.ServeMux {
 	mux := runtime.NewServeMux(
 		// Plain proto3 JSON. The gateway's default shows unpopulated fields too.
@@ -38,6 +38,7 @@ func (b *Bridge) newMux() *runtime.ServeMux {
 	)
 	must(completionv1.RegisterCompletionServiceHandlerClient(context.Background(), mux, b.client))
 	must(mux.HandlePath("GET", completionsPath+"/{id}/events", b.resume))
+	must(mux.HandlePath("POST", completionsPath+":cancel", b.cancelByKey))
 	must(mux.HandlePath("GET", "/healthz", b.alive))
 	must(mux.HandlePath("GET", "/readyz", b.readyz))
 	if b.config.OpenAPI != nil {

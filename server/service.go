@@ -157,10 +157,11 @@ func (s *Server) GetCompletion(ctx context.Context, req *completionv1.GetComplet
 
 // CancelCompletion implements completion.v1.CompletionService.
 func (s *Server) CancelCompletion(ctx context.Context, req *completionv1.CancelCompletionRequest) (*completionv1.Completion, error) {
-	if _, err := s.owned(ctx, req.GetId()); err != nil {
+	id, err := s.identify(ctx, req)
+	if err != nil {
 		return nil, err
 	}
-	if r := s.running(req.GetId()); r != nil {
+	if r := s.running(id); r != nil {
 		r.cancel(errCancelled)
 		select {
 		case <-r.done:
@@ -168,7 +169,26 @@ func (s *Server) CancelCompletion(ctx context.Context, req *completionv1.CancelC
 			return nil, context.Cause(ctx)
 		}
 	}
-	return s.assemble(ctx, req.GetId())
+	return s.assemble(ctx, id)
+}
+
+// identify returns the id of the caller's completion that is to be cancelled.
+func (s *Server) identify(ctx context.Context, req *completionv1.CancelCompletionRequest) (string, error) {
+	id, key := req.GetId(), req.GetIdempotencyKey()
+	switch {
+	case id == "" && key == "":
+		return "", failure.Invalid("id", "name the completion by its id or by its idempotency_key")
+	case id != "" && key != "":
+		return "", failure.Invalid("idempotency_key", "name the completion by its id or by this, not by both")
+	case id != "":
+		_, err := s.owned(ctx, id)
+		return id, err
+	}
+	info, err := s.config.Journal.Find(ctx, s.config.Principal(ctx), key)
+	if err != nil {
+		return "", journalFailure(err)
+	}
+	return info.ID, nil
 }
 
 // ListModels implements completion.v1.CompletionService.

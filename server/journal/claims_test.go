@@ -105,3 +105,34 @@ func TestOneOfManyGetsTheKey(t *testing.T) {
 		t.Errorf("%d of 50 created one, %d are known; want 1", created.Load(), m.Len())
 	}
 }
+
+// TestFind looks a key up in all states that its completion can be in.
+func TestFind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t, MemoryConfig{Retention: time.Minute})
+		c := Completion{ID: "a", Principal: "p", Key: "k", Model: "m"}
+		create(t, m, Completion{ID: "no key", Principal: "p"})
+		find := func(when string, want Info, wantErr error) {
+			t.Helper()
+			if got, err := m.Find(t.Context(), "p", "k"); got != want || err != wantErr {
+				t.Errorf("%s: got %+v, %v; want %+v, %v", when, got, err, want, wantErr)
+			}
+			for _, other := range [][2]string{{"q", "k"}, {"", "k"}, {"p", "l"}, {"p", ""}, {"k", "p"}, {"pk", ""}} {
+				if got, err := m.Find(t.Context(), other[0], other[1]); got != (Info{}) || err != ErrNotFound {
+					t.Errorf("%s: %q has %+v, %v", when, other, got, err)
+				}
+			}
+		}
+		find("before", Info{}, ErrNotFound)
+		w := create(t, m, c)
+		find("begun", Info{Completion: c}, nil)
+		add(t, w, Entry{Sequence: 1})
+		find("running", Info{Completion: c, Last: 1}, nil)
+		add(t, w, Entry{2, Finished, nil})
+		find("ended", Info{Completion: c, Last: 2, Ended: true}, nil)
+		time.Sleep(time.Minute)
+		find("expired", Info{Completion: c, Last: 2, Ended: true}, ErrExpired)
+		time.Sleep(time.Minute)
+		find("forgotten", Info{}, ErrNotFound)
+	})
+}

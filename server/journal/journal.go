@@ -41,6 +41,10 @@ type Journal interface {
 	// completion itself, with ErrNotFound nothing.
 	Get(ctx context.Context, id string) (Info, error)
 
+	// Find does what Get does for the completion that a principal's key stands for.
+	// An empty key stands for none.
+	Find(ctx context.Context, principal, key string) (Info, error)
+
 	// Read returns a reader of what follows the sequence after. It returns
 	// ErrNotFound, ErrExpired, or ErrAhead.
 	Read(ctx context.Context, id string, after int32) (Reader, error)

@@ -85,7 +85,20 @@ func (m *Memory) Create(_ context.Context, c Completion) (Writer, Completion, er
 
 // Get implements Journal.
 func (m *Memory) Get(_ context.Context, id string) (Info, error) {
-	l := m.find(id)
+	return known(m.find(id))
+}
+
+// Find implements Journal.
+func (m *Memory) Find(_ context.Context, principal, key string) (Info, error) {
+	m.mu.Lock()
+	m.expireLocked()
+	l := m.keys[claim{principal, key}] // never with an empty key: Create sets none
+	m.mu.Unlock()
+	return known(l)
+}
+
+// known returns what is known of a log's completion; the log may be nil.
+func known(l *log) (Info, error) {
 	if l == nil {
 		return Info{}, ErrNotFound
 	}
