@@ -83,8 +83,8 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 		}
 		like, err := decode(data, &s.wire)
 		switch {
-		case like && s.again != nil && *s.wire.last.text != "":
-			*s.again = *s.wire.last.text
+		case like && s.again != nil && *s.wire.text(s.wire.last.field) != "":
+			*s.again = *s.wire.text(s.wire.last.field)
 			return &s.chunk, nil
 		case err != nil && s.events.cut:
 			return nil, s.broken(err)
@@ -215,18 +215,17 @@ func (s *stream) translate(wire *wireChunk) *engine.Chunk {
 // onlyText returns where in delta the text of a chunk has gone, if a chunk that
 // differs in that text alone makes the same of all the rest.
 func (s *stream) onlyText(wire *wireChunk) *string {
-	text := wire.last.text
-	if text == nil || len(wire.Choices) != 1 || s.chunk.Delta == nil {
+	field := wire.last.field
+	if field == noText || s.chunk.Delta == nil {
 		return nil
 	}
 	choice, d := &wire.Choices[0], wire.Choices[0].Delta
 	switch {
-	case text == &choice.Text && (d == nil || d.Content == ""),
-		d != nil && text == &d.Content && choice.Text == "":
+	case field == legacyText && (d == nil || d.Content == ""), field == content && choice.Text == "":
 		return &s.delta.Text
-	case d != nil && (text == &d.ReasoningContent || text == &d.Reasoning && d.ReasoningContent == ""):
+	case field == reasoningContent, field == reasoning && d.ReasoningContent == "":
 		return &s.delta.Reasoning
-	case d != nil && text == &d.Refusal:
+	case field == refusalText:
 		return &s.delta.Refusal
 	}
 	return nil

@@ -43,7 +43,7 @@ func decodeFast(data []byte, c *wireChunk) bool {
 	if ok {
 		c.last.data = append(c.last.data[:0], data...)
 	} else {
-		c.last.text = nil
+		c.last.field = noText
 	}
 	return ok
 }
@@ -55,9 +55,40 @@ func decodeFast(data []byte, c *wireChunk) bool {
 // place of another changes the value of that string alone.
 type template struct {
 	data    []byte
-	text    *string // where the text went; nil: there is no template
-	at      span    // of the text's token, its quotes included
-	padding span    // of a string behind that which means nothing; zero: there is none
+	field   textField // where the text went; noText: there is no template
+	at      span      // of the text's token, its quotes included
+	padding span      // of a string behind that which means nothing; zero: there is none
+}
+
+// textField names a text of a chunk's first choice. A pointer to the text would hold
+// only until Choices grows.
+type textField uint8
+
+const (
+	noText textField = iota
+	legacyText
+	content
+	reasoningContent
+	reasoning
+	refusalText
+)
+
+// text returns the text that a field names, of a chunk that decodeFast has decoded;
+// nil for noText.
+func (c *wireChunk) text(f textField) *string {
+	switch f {
+	case legacyText:
+		return &c.Choices[0].Text
+	case content:
+		return &c.Choices[0].Delta.Content
+	case reasoningContent:
+		return &c.Choices[0].Delta.ReasoningContent
+	case reasoning:
+		return &c.Choices[0].Delta.Reasoning
+	case refusalText:
+		return &c.Choices[0].Delta.Refusal
+	}
+	return nil
 }
 
 // span is a part of a chunk.
@@ -67,7 +98,7 @@ type span struct{ start, end int }
 // may be where it stands in data, and then holds as long as that does.
 func (c *wireChunk) decodeLike(data []byte) bool {
 	t := &c.last
-	if t.text == nil || len(data) < t.at.start || string(data[:t.at.start]) != string(t.data[:t.at.start]) {
+	if t.field == noText || len(data) < t.at.start || string(data[:t.at.start]) != string(t.data[:t.at.start]) {
 		return false
 	}
 	s := scanner{b: data, i: t.at.start}
@@ -92,14 +123,17 @@ func (c *wireChunk) decodeLike(data []byte) bool {
 	if !bytes.Equal(data[s.i:], rest) {
 		return false
 	}
-	*t.text = text
+	*c.text(t.field) = text
 	return true
 }
 
-// choice takes an element of choices.
+// choice takes the only element of choices: more were not asked for.
 func (s *scanner) choice(c *wireChunk) bool {
+	if len(c.Choices) > 0 {
+		return false
+	}
 	c.Choices = append(c.Choices, wireChoice{})
-	choice := &c.Choices[len(c.Choices)-1]
+	choice := &c.Choices[0]
 	var seen keys
 	return s.object(func(key []byte) bool {
 		var ok bool
@@ -111,9 +145,6 @@ func (s *scanner) choice(c *wireChunk) bool {
 			choice.Index = int(n)
 			return ok && small && seen.first(0)
 		case "delta":
-			if len(c.Choices) > 1 { // which was not asked for
-				return false
-			}
 			if c.delta == nil {
 				c.delta = new(wireDelta)
 			}
@@ -121,7 +152,7 @@ func (s *scanner) choice(c *wireChunk) bool {
 			choice.Delta = c.delta
 			return seen.first(1) && s.delta(c)
 		case "text":
-			return s.templateText(c, &choice.Text) && seen.first(2)
+			return s.templateText(c, legacyText) && seen.first(2)
 		case "finish_reason":
 			choice.FinishReason, ok = s.text()
 			return ok && seen.first(3)
@@ -134,18 +165,17 @@ func (s *scanner) choice(c *wireChunk) bool {
 
 // delta takes the delta of a choice.
 func (s *scanner) delta(c *wireChunk) bool {
-	d := c.delta
 	var seen keys
 	return s.object(func(key []byte) bool {
 		switch string(key) {
 		case "content":
-			return s.templateText(c, &d.Content) && seen.first(0)
+			return s.templateText(c, content) && seen.first(0)
 		case "reasoning_content":
-			return s.templateText(c, &d.ReasoningContent) && seen.first(1)
+			return s.templateText(c, reasoningContent) && seen.first(1)
 		case "reasoning":
-			return s.templateText(c, &d.Reasoning) && seen.first(2)
+			return s.templateText(c, reasoning) && seen.first(2)
 		case "refusal":
-			return s.templateText(c, &d.Refusal) && seen.first(3)
+			return s.templateText(c, refusalText) && seen.first(3)
 		case "tool_calls", "function_call":
 			return s.literal("null")
 		}
@@ -154,11 +184,11 @@ func (s *scanner) delta(c *wireChunk) bool {
 }
 
 // templateText takes a text and notes for the chunk's template where it stood.
-func (s *scanner) templateText(c *wireChunk, text *string) (ok bool) {
+func (s *scanner) templateText(c *wireChunk, field textField) (ok bool) {
 	start := s.i
-	*text, ok = s.text()
+	*c.text(field), ok = s.text()
 	if ok && s.b[s.i-1] == '"' {
-		c.last.text, c.last.at = text, span{start, s.i}
+		c.last.field, c.last.at = field, span{start, s.i}
 	}
 	return ok
 }

@@ -209,6 +209,8 @@ func TestStreamLike(t *testing.T) {
 		`{"model":"m","choices":[{"index":0,"delta":{"content":%q,"tool_calls":[{"index":0,"id":"a"}]}}]}`,
 		`{"model":"m","choices":[{"index":0,"delta":{"content":%q}}],"usage":{"total_tokens":1}}`,
 		`{"model":"m","choices":[],"x":%q}`,
+		`{"model":"m","choices":[{"index":0,"text":%q},{"index":1}]}`,
+		`{"model":"m","choices":[{"index":0,"delta":{"content":%q}},{"index":1},{"index":2}]}`,
 	}
 	show := func(c *engine.Chunk) string {
 		if d := c.Delta; d != nil && d.Text == "" && d.Reasoning == "" && d.Refusal == "" && len(d.ToolCalls) == 0 {
