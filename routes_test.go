@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"slices"
@@ -185,30 +184,6 @@ func TestHealth(t *testing.T) {
 			if resp, body := p.request(t, "GET", path); resp.StatusCode != 200 || body != "ok\n" {
 				t.Errorf("%s: %s: got %d %q", layout, path, resp.StatusCode, body)
 			}
-		}
-	}
-}
-
-func TestDescription(t *testing.T) {
-	p := start(t, "one process", nil)
-	resp, body := p.request(t, "GET", "/openapi.json")
-	var description struct {
-		Paths map[string]map[string]struct {
-			Produces  []string
-			Responses map[string]struct{ Examples map[string]any }
-		}
-	}
-	if err := json.Unmarshal([]byte(body), &description); err != nil || resp.Header.Get("Content-Type") != "application/json" {
-		t.Fatalf("got %s, %v", resp.Header.Get("Content-Type"), err)
-	}
-	for method, path := range map[string]string{"post": "/v1/completions", "get": "/v1/completions/{id}/events"} {
-		operation := description.Paths[path][method]
-		example, _ := operation.Responses["200"].Examples["text/event-stream"].(string)
-		if !slices.Contains(operation.Produces, "text/event-stream") || path == "/v1/completions" && example == "" {
-			t.Errorf("%s %s produces %q, such as %q", method, path, operation.Produces, example)
-		}
-		if all, err := messages(strings.NewReader(example)); example != "" && (err != nil || len(all) != 3) {
-			t.Errorf("the example has %d events, %v", len(all), err)
 		}
 	}
 }
