@@ -41,6 +41,7 @@ type bridgeFlags struct {
 	CommitWindow period   `default:"5s" help:"How long to hold the status line back for the first event, so that a refusal is a true status."`
 	Heartbeat    period   `default:"15s" help:"How much silence a comment breaks."`
 	CORSOrigin   []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://example.com; may be repeated."`
+	AllowHost    []string `name:"allow-host" placeholder:"NAME" help:"A name or address under which clients may call, beside localhost, loopback addresses and that of --http; may be repeated. On a loopback address no others may, so that no web page gets in by a name that resolves to it. Elsewhere, and with \"*\", any may, unless some are named."`
 	MaxBody      byteSize `default:"4MiB" help:"The largest request body."`
 }
 

@@ -235,19 +235,21 @@ type bridgeHalf struct {
 func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *commonFlags, log *slog.Logger) (*bridgeHalf, error) {
 	h := &bridgeHalf{}
 	var err error
+	if h.listener, err = net.Listen("tcp", f.HTTP); err != nil {
+		return nil, err
+	}
 	h.bridge, err = bridge.New(conn, bridge.Config{
 		CommitWindow: time.Duration(f.CommitWindow),
 		Heartbeat:    time.Duration(f.Heartbeat),
 		WriteTimeout: time.Duration(common.WriteTimeout),
 		MaxBody:      int64(f.MaxBody),
 		CORSOrigins:  f.CORSOrigin,
+		Hosts:        f.hosts(h.listener.Addr()),
 		OpenAPI:      openAPI,
 		Log:          log,
 	})
 	if err != nil {
-		return nil, err
-	}
-	if h.listener, err = net.Listen("tcp", f.HTTP); err != nil {
+		h.listener.Close()
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -266,6 +268,22 @@ func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *common
 	h.http.Protocols.SetHTTP1(true)
 	h.http.Protocols.SetUnencryptedHTTP2(true) // browsers want TLS for it, proxies do not
 	return h, nil
+}
+
+// hosts returns what a request may have as Host. On loopback, nobody but this machine
+// can call, and what its browsers may bring in by another name is kept out. A server
+// elsewhere is called by the names of its services and proxies, which it does not know,
+// and what anybody can reach is not guarded by its name.
+func (f *bridgeFlags) hosts(listener net.Addr) []string {
+	tcp, ok := listener.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsLoopback() {
+		return f.AllowHost
+	}
+	hosts := append([]string{tcp.IP.String()}, f.AllowHost...)
+	if name, _, err := net.SplitHostPort(f.HTTP); err == nil && name != "" {
+		hosts = append(hosts, name)
+	}
+	return hosts
 }
 
 func (h *bridgeHalf) addr() string { return h.listener.Addr().String() }

@@ -42,6 +42,7 @@ type Config struct {
 	WriteTimeout time.Duration // how long a client may take nothing before it is let go; default 30 s
 	MaxBody      int64         // the largest request body in bytes; default 4 MiB
 	CORSOrigins  []string      // the other origins whose pages may call, as "https://example.com"; "*": all; default: none
+	Hosts        []string      // the names that a request may have as Host, besides localhost, loopback addresses and the one that it came to; none or "*": any
 	OpenAPI      []byte        // the API's description, for /openapi.json; default: none
 	Log          *slog.Logger  // what goes wrong between the bridge and its server; default: none
 }
@@ -54,6 +55,7 @@ type Bridge struct {
 	health   healthpb.HealthClient
 	mux      *runtime.ServeMux
 	handler  http.Handler // the mux, with what is around it
+	hosts    hosts
 	draining atomic.Bool
 	start    time.Time // from which responses count
 
@@ -65,7 +67,8 @@ type Bridge struct {
 }
 
 // New returns a bridge to the server behind a connection, which stays the
-// caller's. It returns an error for an origin that is none. Close it after use.
+// caller's. It returns an error for an origin or a host that is none. Close it after
+// use.
 func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 	def(&config.CommitWindow, 5*time.Second)
 	def(&config.Heartbeat, 15*time.Second)
@@ -84,6 +87,9 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.mux = b.newMux()
 	var err error
+	if b.hosts, err = newHosts(config.Hosts); err != nil {
+		return nil, err
+	}
 	if b.handler, err = b.guard(http.HandlerFunc(b.route)); err != nil {
 		return nil, err
 	}
@@ -107,6 +113,10 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(requestIDHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if err := b.hosts.check(r); err != nil { // before CORS, which may answer by itself
+		b.writeError(w, err)
+		return
+	}
 	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
 	r.Body = http.MaxBytesReader(w, r.Body, b.config.MaxBody)
 	b.handler.ServeHTTP(w, r)

@@ -1,0 +1,92 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+)
+
+// hosts are the names that a server answers to, whatever the port.
+//
+// A page whose own name resolves to 127.0.0.1 is of the same origin as a server there,
+// to the browser and to all that looks at Origin; only Host has the page's name (DNS
+// rebinding: modelcontextprotocol/go-sdk#760). The addresses that stand in a URL as
+// such cannot be had that way.
+type hosts struct {
+	names []string // in lower case; an address as netip has it
+	any   bool     // no name is refused
+}
+
+// newHosts returns the names; "*" is any. Without a name, any is answered to. It returns
+// an error for what is not a name or an address, with or without a port.
+func newHosts(names []string) (hosts, error) {
+	h := hosts{any: len(names) == 0}
+	for _, name := range names {
+		if name == "*" {
+			h.any = true
+			continue
+		}
+		canonical := hostName(name)
+		if canonical == "" || strings.ContainsFunc(name, notOfHost) {
+			return h, fmt.Errorf("allow the host %q: it is not a name such as sluice.example.com, or an address", name)
+		}
+		h.names = append(h.names, canonical)
+	}
+	return h, nil
+}
+
+// notOfHost tells what a Host never has: browsers send names of other scripts in
+// their ASCII form (xn--…).
+func notOfHost(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`/\@?#*,"`, r)
+}
+
+// check refuses a request for another host. A request that names none is from no
+// browser: HTTP/1.0 probes send such ones (haproxy's httpchk).
+func (h hosts) check(r *http.Request) error {
+	if h.any || r.Host == "" {
+		return nil
+	}
+	name := hostName(r.Host)
+	if name == "localhost" || slices.Contains(h.names, name) {
+		return nil
+	}
+	if addr, err := netip.ParseAddr(name); err == nil && (addr.IsLoopback() || addr == localAddr(r)) {
+		return nil
+	}
+	return invalid(http.StatusForbidden, codes.PermissionDenied, "Host",
+		"this server does not answer to the name %q: it can be allowed with --allow-host", clip(r.Host))
+}
+
+// localAddr is the address that a request came to, by which probes may call a server
+// that they cannot name.
+func localAddr(r *http.Request) netip.Addr {
+	if tcp, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// hostName is a Host without its port, in the one form of the many that it can have,
+// or "" if it has none.
+func hostName(host string) string {
+	name, _, err := net.SplitHostPort(host)
+	var addrErr *net.AddrError
+	if errors.As(err, &addrErr) { // there is no port
+		name = host
+		if strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") {
+			name = name[1 : len(name)-1]
+		}
+	}
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	if addr, err := netip.ParseAddr(name); err == nil {
+		return addr.Unmap().String()
+	}
+	return name
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestForeignHost checks that a page cannot spend the key from a browser on this
+// machine, by a name of its own that resolves to 127.0.0.1 (DNS rebinding).
+func TestForeignHost(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) { chunk(w, `{"content":"Hello"}`, "stop") })
+			p := start(t, layout, u.env(), "--allow-host=sluice.test")
+			for host, code := range map[string]int{
+				"evil.example": 403, "evil.example:8080": 403,
+				strings.TrimPrefix(p.http, "http://"): 200, "localhost:1": 200, "sluice.test:1": 200,
+			} {
+				before := u.calls.Load()
+				req, err := http.NewRequestWithContext(t.Context(), "POST", p.http+"/v1/completions",
+					strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"Hi"}]}`))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Host = host
+				req.Header.Set("Origin", "http://"+host)
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if called := u.calls.Load() > before; resp.StatusCode != code || called != (code == 200) {
+					t.Errorf("%s: got %s, the upstream called: %v", host, resp.Status, called)
+				}
+			}
+		})
+	}
+}
+
+// Which names are looked at depends on where the server listens.
+func TestHostsOfListener(t *testing.T) {
+	for _, tt := range []struct {
+		flag, listens string
+		allow, want   []string
+	}{
+		{"127.0.0.1:8080", "127.0.0.1", nil, []string{"127.0.0.1", "127.0.0.1"}},
+		{"localhost:0", "::1", nil, []string{"::1", "localhost"}},
+		{"debian:8080", "127.0.1.1", []string{"a.test"}, []string{"127.0.1.1", "a.test", "debian"}}, // as Debian's /etc/hosts has it
+		{":8080", "::", nil, nil},
+		{"0.0.0.0:8080", "0.0.0.0", []string{"a.test"}, []string{"a.test"}},
+		{"10.0.0.1:8080", "10.0.0.1", nil, nil},
+	} {
+		f := &bridgeFlags{HTTP: tt.flag, AllowHost: tt.allow}
+		if got := f.hosts(&net.TCPAddr{IP: net.ParseIP(tt.listens), Port: 8080}); !slices.Equal(got, tt.want) {
+			t.Errorf("--http %s on %s: got %q, want %q", tt.flag, tt.listens, got, tt.want)
+		}
+	}
+}
