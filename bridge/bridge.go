@@ -20,6 +20,7 @@ package bridge
 import (
 	"context"
 	"crypto/rand"
+	"io"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
@@ -118,14 +119,21 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
-	r.Body = http.MaxBytesReader(w, r.Body, b.config.MaxBody)
+	answer := b.boundBody(w, r)
 	b.handler.ServeHTTP(w, r)
+	answer()
 }
 
 // route is the mux, but for the request that most are. On the mux, that would be
 // decoded so deep in the goroutine's stack that this has to be moved to a larger one,
 // which takes longer than the routing.
 func (b *Bridge) route(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost { // a body means nothing then
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			b.writeError(w, unread(w, r, err))
+			return
+		}
+	}
 	if r.Method == http.MethodPost && r.URL.Path == completionsPath {
 		b.complete(w, r, nil)
 		return

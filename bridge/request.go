@@ -1,16 +1,12 @@
 package bridge
 
 import (
-	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -18,9 +14,6 @@ import (
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
-
-// readTimeout bounds how long a body may take to arrive.
-const readTimeout = 30 * time.Second
 
 // maxDepth bounds how deep a body may be nested: twice or thrice what the server
 // takes, since one JSON object may be several messages.
@@ -32,8 +25,6 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*completionv1.Completi
 	if err := checkContentType(r.Header); err != nil {
 		return nil, err
 	}
-	// Not only for the JSON's sake: net/http notices that a client has left only
-	// when the body has been read to its end (golang/go#23262).
 	body, err := readBody(w, r)
 	if err != nil {
 		return nil, err
@@ -67,24 +58,6 @@ func checkContentType(h http.Header) error {
 	}
 	return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Type",
 		"send JSON with the header Content-Type: application/json, not %q", contentType)
-}
-
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(readTimeout))
-	body, err := io.ReadAll(r.Body)
-	// No deadline from here on: it would be taken for the client's departure.
-	_ = rc.SetReadDeadline(time.Time{})
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, invalid(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "body", "the body must have at most %d bytes", tooLarge.Limit)
-	case err != nil:
-		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body did not arrive whole")
-	case len(bytes.TrimSpace(body)) == 0:
-		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is empty: send a completion request in JSON")
-	}
-	return body, nil
 }
 
 // plain is a protojson error in words that say what to mend, and without its

@@ -1,0 +1,90 @@
+package bridge
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// readTimeout bounds how long a body may take to arrive.
+const readTimeout = 30 * time.Second
+
+// maxLeft is how much of a body that was refused unread is read, so that the
+// connection can be used again: what net/http reads.
+const maxLeft = 256 << 10
+
+// boundedBody is a request's body, bounded in size and in time.
+//
+// The deadline is lifted only when the body has been read to its end. Before the
+// answer to a request that was refused unread, net/http reads what is left of its
+// body, so that the connection can be used again; without a deadline it would do so
+// for ever.
+type boundedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+	read    bool // to its end
+}
+
+// boundBody bounds a request's body. It returns what is to be called before the
+// answer goes out.
+func (b *Bridge) boundBody(w http.ResponseWriter, r *http.Request) (answer func()) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return func() {}
+	}
+	body := &boundedBody{ReadCloser: http.MaxBytesReader(w, r.Body, b.config.MaxBody), control: http.NewResponseController(w)}
+	// Not every ResponseWriter of a test can; a connection's can.
+	_ = body.control.SetReadDeadline(time.Now().Add(readTimeout))
+	r.Body = body
+	return func() {
+		if body.read || r.ProtoMajor > 1 { // over HTTP/2, an unread body holds up nothing
+			return
+		}
+		// Here, not in net/http, which would count it as time for the writing.
+		_, _ = io.CopyN(io.Discard, body, maxLeft)
+		b.setWriteDeadline(w)
+	}
+}
+
+// Read implements io.Reader.
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF && !b.read {
+		b.read = true
+		// From here on it would be taken for the client's departure.
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// readBody reads a body to its end. Not only for its sake: net/http notices that a
+// client has left only then (golang/go#23262).
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, unread(w, r, err)
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is empty: send a completion request in JSON")
+	}
+	return body, nil
+}
+
+// unread says why a body cannot be read.
+func unread(w http.ResponseWriter, r *http.Request, err error) error {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return invalid(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "body", "the body must have at most %d bytes", tooLarge.Limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if r.ProtoMajor == 1 { // over HTTP/2, only the request's stream ends
+			w.Header().Set("Connection", "close")
+		}
+		return invalid(http.StatusRequestTimeout, codes.InvalidArgument, "body", "the body did not arrive within %v", readTimeout)
+	}
+	return invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body did not arrive whole")
+}
