@@ -2,8 +2,8 @@ package server
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/structpb"
@@ -15,27 +15,28 @@ import (
 // Bounds of a request besides its size.
 const (
 	maxViolations = 16
-	maxName       = 255 // bytes of a model, a user, an idempotency key
+	maxName       = 255 // bytes of a model, a user, an idempotency key, a word of the upstream's
 	maxStops      = 16
 	maxDepth      = 100 // of a JSON value within a request
-)
-
-var (
-	roles        = []string{"system", "developer", "user", "assistant", "tool"}
-	functionName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+	maxExtra      = 128 // members of an extra
+	maxBias       = 1024
+	maxMetadata   = 64
+	maxNote       = 4 << 10 // bytes of one value of the metadata
 )
 
 // validate says everything that is wrong with a request, or nil. What only the
-// model can know, such as which efforts it has, is left to the upstream.
+// model can know, such as which efforts it has and which names its tools may have,
+// is left to the upstream.
 func validate(req *completionv1.CompletionRequest) error {
 	var v violations
 	v.input(req)
 	v.parameters(req)
 	v.tools(req)
 	v.format(req.GetResponseFormat())
-	v.check(len(req.GetModel()) <= maxName, "model", "must have at most %d bytes", maxName)
-	v.check(len(req.GetUser()) <= maxName, "user", "must have at most %d bytes", maxName)
-	v.check(len(req.GetIdempotencyKey()) <= maxName, "idempotency_key", "must have at most %d bytes", maxName)
+	v.requestExtra(req)
+	v.word("model", req.GetModel())
+	v.word("user", req.GetUser())
+	v.word("idempotency_key", req.GetIdempotencyKey())
 	if grace := req.GetDisconnectGrace(); grace != nil {
 		v.check(grace.IsValid() && grace.AsDuration() >= 0, "disconnect_grace", "must be a duration that is not negative")
 	}
@@ -68,33 +69,49 @@ func (v *violations) input(req *completionv1.CompletionRequest) {
 
 func (v *violations) message(field string, m *completionv1.Message) {
 	role := m.GetRole()
+	roles := []string{"system", "developer", "user", "assistant", "tool"}
 	v.check(slices.Contains(roles, role), field+".role", "must be one of %s", strings.Join(roles, ", "))
 	v.check(m.Content == nil || len(m.GetParts()) == 0, field+".parts", "set either content or parts, not both")
-	v.check(m.Content != nil || len(m.GetParts()) > 0 || len(m.GetToolCalls()) > 0, field+".content", "set content or parts")
+	v.check(m.Content != nil || len(m.GetParts()) > 0 || role == "assistant", field+".content", "set content or parts")
 	v.check(len(m.GetToolCalls()) == 0 || role == "assistant", field+".tool_calls", "only an assistant's message has tool calls")
+	v.check(m.Reasoning == nil || role == "assistant", field+".reasoning", "only an assistant's message has reasoning")
 	v.check((m.GetToolCallId() != "") == (role == "tool"), field+".tool_call_id", "set it in a tool's message, and only there")
+	v.word(field+".name", m.GetName())
 	for i, p := range m.GetParts() {
-		part := fmt.Sprintf("%s.parts[%d]", field, i)
-		switch kind := p.GetKind().(type) {
-		case *completionv1.Part_Text:
-		case *completionv1.Part_ImageUrl:
-			url := kind.ImageUrl.GetUrl()
-			v.check(strings.HasPrefix(url, "https://") || strings.HasPrefix(url, "http://") || strings.HasPrefix(url, "data:"),
-				part+".image_url.url", "must be an https: or data: URL")
-			v.check(slices.Contains([]string{"", "auto", "low", "high"}, kind.ImageUrl.GetDetail()),
-				part+".image_url.detail", "must be auto, low or high")
-		default:
-			v.check(false, part, "set text or image_url")
-		}
+		v.part(fmt.Sprintf("%s.parts[%d]", field, i), p)
 	}
 	for i, call := range m.GetToolCalls() {
-		v.check(call.GetId() != "", fmt.Sprintf("%s.tool_calls[%d].id", field, i), "must not be empty")
-		v.check(functionName.MatchString(call.GetName()), fmt.Sprintf("%s.tool_calls[%d].name", field, i), "must match %s", functionName)
+		callField := fmt.Sprintf("%s.tool_calls[%d]", field, i)
+		v.check(call.GetId() != "", callField+".id", "must not be empty")
+		v.extra(callField+".extra", call, call.GetExtra(), "type", "function")
 	}
+	v.extra(field+".extra", m, m.GetExtra(), "reasoning_content")
+}
+
+func (v *violations) part(field string, p *completionv1.Part) {
+	switch kind := p.GetKind().(type) {
+	case *completionv1.Part_Text:
+	case *completionv1.Part_ImageUrl:
+		url := kind.ImageUrl.GetUrl()
+		v.check(strings.HasPrefix(url, "https://") || strings.HasPrefix(url, "http://") || strings.HasPrefix(url, "data:"),
+			field+".image_url.url", "must be an https: or data: URL")
+		v.word(field+".image_url.detail", kind.ImageUrl.GetDetail())
+	case *completionv1.Part_InputAudio:
+		v.check(kind.InputAudio.GetData() != "", field+".input_audio.data", "must not be empty")
+		v.word(field+".input_audio.format", kind.InputAudio.GetFormat())
+	case *completionv1.Part_File:
+		v.check(kind.File.GetFileData() != "" || kind.File.GetFileId() != "", field+".file", "set file_data or file_id")
+	default: // a kind that has no field here: its type is in the extra (video_url)
+		v.check(p.GetExtra().GetFields()["type"].GetStringValue() != "", field, "set text, image_url, input_audio or file")
+		v.extra(field+".extra", p, p.GetExtra())
+		return
+	}
+	v.extra(field+".extra", p, p.GetExtra(), "type")
 }
 
 func (v *violations) parameters(req *completionv1.CompletionRequest) {
 	v.check(req.MaxTokens == nil || req.GetMaxTokens() >= 1, "max_tokens", "must be at least 1")
+	v.maxCompletionTokens(req)
 	v.within("temperature", req.Temperature, 0, 2)
 	v.within("top_p", req.TopP, 0, 1)
 	v.within("presence_penalty", req.PresencePenalty, -2, 2)
@@ -103,6 +120,44 @@ func (v *violations) parameters(req *completionv1.CompletionRequest) {
 	for i, stop := range req.GetStop() {
 		v.check(stop != "", fmt.Sprintf("stop[%d]", i), "must not be empty")
 	}
+	v.check(req.TopLogprobs == nil || req.GetLogprobs(), "top_logprobs", "needs logprobs")
+	v.check(req.GetTopLogprobs() >= 0 && req.GetTopLogprobs() <= 20, "top_logprobs", "must be between 0 and 20")
+	v.check(len(req.GetLogitBias()) <= maxBias, "logit_bias", "must have at most %d tokens", maxBias)
+	v.check(len(req.GetLogitBias()) <= maxBias && all(req.GetLogitBias(), func(token string, bias float64) bool {
+		_, err := strconv.ParseUint(token, 10, 64)
+		return err == nil && bias >= -100 && bias <= 100
+	}), "logit_bias", "must be at most %d numbers between -100 and 100, by the ids of tokens", maxBias)
+	v.check(len(req.GetMetadata()) <= maxMetadata && all(req.GetMetadata(), func(name, note string) bool {
+		return name != "" && len(name) <= maxName && len(note) <= maxNote
+	}), "metadata", "must be at most %d texts of at most %d bytes, by names of 1 to %d", maxMetadata, maxNote, maxName)
+	v.word("service_tier", req.GetServiceTier())
+	v.word("verbosity", req.GetVerbosity())
+	v.word("reasoning_effort", req.GetReasoningEffort())
+}
+
+func all[V any](m map[string]V, ok func(string, V) bool) bool {
+	for key, value := range m {
+		if !ok(key, value) {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *violations) maxCompletionTokens(req *completionv1.CompletionRequest) {
+	const field = "max_completion_tokens"
+	if req.MaxCompletionTokens == nil {
+		return
+	}
+	v.check(req.GetMaxCompletionTokens() >= 1, field, "must be at least 1")
+	v.check(req.MaxTokens == nil, field, "set either max_tokens or max_completion_tokens, not both")
+	// Legacy completions never had it: a server that ignores it sets no limit.
+	v.check(req.Prompt == nil, field, "with a prompt, set max_tokens")
+}
+
+// word checks a short text that the upstream knows what to do with.
+func (v *violations) word(field, s string) {
+	v.check(len(s) <= maxName, field, "must have at most %d bytes", maxName)
 }
 
 // within checks a number; NaN is within nothing.
@@ -115,13 +170,17 @@ func (v *violations) tools(req *completionv1.CompletionRequest) {
 		v.check(len(req.GetTools()) == 0, "tools", "need messages, not a prompt")
 	}
 	for i, tool := range req.GetTools() {
-		field := fmt.Sprintf("tools[%d]", i)
-		v.check(tool.GetType() == "" || tool.GetType() == "function", field+".type", `must be "function"`)
-		v.check(functionName.MatchString(tool.GetFunction().GetName()), field+".function.name", "must match %s", functionName)
-		v.check(depth(structpb.NewStructValue(tool.GetFunction().GetParameters())) <= maxDepth,
-			field+".function.parameters", "must be nested at most %d deep", maxDepth)
+		field, f := fmt.Sprintf("tools[%d]", i), tool.GetFunction()
+		v.word(field+".type", tool.GetType())
+		v.title(field+".function.name", f.GetName())
+		v.object(field+".function.parameters", f.GetParameters(), f.GetParametersJson())
 	}
 	v.toolChoice(req)
+}
+
+// title checks the name of a function or a schema.
+func (v *violations) title(field, name string) {
+	v.check(name != "" && len(name) <= maxName, field, "must have 1 to %d bytes", maxName)
 }
 
 func (v *violations) toolChoice(req *completionv1.CompletionRequest) {
@@ -131,11 +190,11 @@ func (v *violations) toolChoice(req *completionv1.CompletionRequest) {
 	}
 	v.check(len(req.GetTools()) > 0, "tool_choice", "needs tools")
 	switch kind := choice.GetKind().(type) {
-	case *structpb.Value_StringValue:
-		v.check(slices.Contains([]string{"none", "auto", "required"}, kind.StringValue), "tool_choice", "must be none, auto, required or an object")
-	case *structpb.Value_StructValue:
-		name := kind.StructValue.GetFields()["function"].GetStructValue().GetFields()["name"].GetStringValue()
-		v.check(name != "" && depth(choice) <= 3, "tool_choice", `must be {"type":"function","function":{"name":…}}`)
+	case *structpb.Value_StringValue: // Mistral has "any", too
+		v.check(kind.StringValue != "" && len(kind.StringValue) <= maxName, "tool_choice", "must be none, auto, required or an object")
+	case *structpb.Value_StructValue: // OpenAI has {"type":"allowed_tools",…}, too
+		v.check(len(kind.StructValue.GetFields()) > 0, "tool_choice", `must be {"type":"function","function":{"name":…}}`)
+		v.object("tool_choice", kind.StructValue, "")
 	default:
 		v.check(false, "tool_choice", "must be a string or an object")
 	}
@@ -148,24 +207,7 @@ func (v *violations) format(f *completionv1.ResponseFormat) {
 	v.check(slices.Contains([]string{"text", "json_object", "json_schema"}, f.GetType()), "response_format.type", "must be text, json_object or json_schema")
 	v.check((f.GetType() == "json_schema") == (f.GetJsonSchema() != nil), "response_format.json_schema", "set it with type json_schema, and only then")
 	if schema := f.GetJsonSchema(); schema != nil {
-		v.check(functionName.MatchString(schema.GetName()), "response_format.json_schema.name", "must match %s", functionName)
-		v.check(depth(structpb.NewStructValue(schema.GetSchema())) <= maxDepth, "response_format.json_schema.schema", "must be nested at most %d deep", maxDepth)
+		v.title("response_format.json_schema.name", schema.GetName())
+		v.object("response_format.json_schema.schema", schema.GetSchema(), schema.GetSchemaJson())
 	}
-}
-
-// depth is how deep a JSON value is nested, counted no further than maxDepth+1.
-func depth(value *structpb.Value) int { return depthFrom(value, 0) }
-
-func depthFrom(value *structpb.Value, above int) int {
-	if above > maxDepth {
-		return above
-	}
-	deepest := above
-	for _, field := range value.GetStructValue().GetFields() {
-		deepest = max(deepest, depthFrom(field, above+1))
-	}
-	for _, element := range value.GetListValue().GetValues() {
-		deepest = max(deepest, depthFrom(element, above+1))
-	}
-	return deepest
 }

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	goopenai "github.com/sashabaranov/go-openai"
-
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/failure"
 )
@@ -59,30 +57,7 @@ func (e *Engine) failed(ctx context.Context, err error, q question) error {
 	case q == (question{}):
 		return failure.New(failure.UpstreamUnavailable, "the upstream's list of models cannot be read").WithCause(e.cause(err.Error()))
 	}
-	if known := unsupported(err); known != nil {
-		return known
-	}
 	return failure.New(failure.UpstreamRejected, "the request cannot be sent upstream").WithCause(e.cause(err.Error()))
-}
-
-// unsupported names what go-openai refuses to send, because it knows that the
-// model would not take it, or returns nil.
-func unsupported(err error) error {
-	switch {
-	case errors.Is(err, goopenai.ErrChatCompletionInvalidModel):
-		return failure.Invalid("messages", "the model takes a prompt, not messages")
-	case errors.Is(err, goopenai.ErrCompletionUnsupportedModel):
-		return failure.Invalid("prompt", "the model takes messages, not a prompt")
-	case errors.Is(err, goopenai.ErrReasoningModelLimitationsOther):
-		return failure.New(failure.InvalidRequest, "the model reasons: leave temperature, top_p and the penalties unset")
-	case errors.Is(err, goopenai.ErrReasoningSamplingUnsupported):
-		return failure.New(failure.InvalidRequest, "the model reasons: leave temperature and top_p unset, or set reasoning_effort to none where it can be")
-	case errors.Is(err, goopenai.ErrReasoningToolsRequireResponses):
-		return failure.Invalid("tools", "the model calls no tools while it reasons: set reasoning_effort to none where it can be")
-	case errors.Is(err, goopenai.ErrReasoningEffortUnsupported):
-		return failure.Invalid("reasoning_effort", "the model does not have this effort")
-	}
-	return nil
 }
 
 // refusal is an error in an upstream's own words: an answer with a status that is

@@ -110,16 +110,19 @@ func (x *exchange) Do(req *http.Request) (*http.Response, error) {
 // send has go-openai send a request and returns the answer, whose body the caller
 // closes. The error may be any of those that failed understands.
 func (e *Engine) send(ctx context.Context, req *completionv1.CompletionRequest) (*http.Response, error) {
-	body, err := newRequest(req).encode()
+	body, err := encode(req)
 	if err != nil {
 		return nil, err
 	}
 	x := &exchange{transport: e.transport, body: body}
-	client := e.client(x)
+	client := e.client(x, req.GetModel())
+	// go-openai is shown a request that names no model: it would refuse, by lists of
+	// its own, what the models that it knows do not take, and models are called
+	// like them that do. That is the upstream's to say.
 	if req.Prompt != nil {
-		_, err = client.CreateCompletionStream(ctx, goopenai.CompletionRequest{Model: req.GetModel(), Prompt: ""})
+		_, err = client.CreateCompletionStream(ctx, goopenai.CompletionRequest{Prompt: ""})
 	} else {
-		_, err = client.CreateChatCompletionStream(ctx, checked(req))
+		_, err = client.CreateChatCompletionStream(ctx, goopenai.ChatCompletionRequest{})
 	}
 	if x.response == nil {
 		return nil, err

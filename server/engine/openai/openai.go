@@ -1,10 +1,12 @@
 // Package openai is the engine in front of any OpenAI-compatible server.
 //
 // github.com/sashabaranov/go-openai opens each stream: it knows the paths, the
-// headers, Azure's ways, and which models take which parameters. Two things on
-// the wire are our own, because there it loses what callers rely on:
+// headers and Azure's ways. Which parameters a model takes is the upstream's to
+// say, not go-openai's lists'. Two things on the wire are our own, because there
+// it loses what callers rely on:
 //
-//   - the body of a request (request.go): go-openai drops a parameter that is zero;
+//   - the body of a request (request.go, writer.go): go-openai drops a parameter
+//     that is zero, and sorts the keys of a schema;
 //   - the stream of an answer (events.go, decode.go, chunk.go): go-openai gives up
 //     after 300 comments, loses errors that come in a stream, and knows neither
 //     data in several lines nor a lone CR.
@@ -107,15 +109,16 @@ func (e *Engine) Close() {
 	}
 }
 
-// client returns go-openai's client for one exchange. It costs next to nothing.
-func (e *Engine) client(x *exchange) *goopenai.Client {
+// client returns go-openai's client for one exchange about a model, which stands in
+// Azure's paths. It costs next to nothing.
+func (e *Engine) client(x *exchange, model string) *goopenai.Client {
 	cfg := goopenai.DefaultConfig(e.config.Key)
 	if e.config.APIType == "azure" {
 		cfg = goopenai.DefaultAzureConfig(e.config.Key, "")
 		deployment := cfg.AzureModelMapperFunc
 		// go-openai puts the deployment into the path as it is: a caller could
 		// name a path of its own.
-		cfg.AzureModelMapperFunc = func(model string) string { return url.PathEscape(deployment(model)) }
+		cfg.AzureModelMapperFunc = func(string) string { return url.PathEscape(deployment(model)) }
 	}
 	cfg.BaseURL = e.config.BaseURL
 	cfg.APIVersion = e.config.APIVersion
@@ -125,7 +128,7 @@ func (e *Engine) client(x *exchange) *goopenai.Client {
 
 // Models implements engine.Engine. What Azure lists are models, not deployments.
 func (e *Engine) Models(ctx context.Context) ([]string, error) {
-	list, err := e.client(&exchange{transport: e.transport, limit: maxModelsBody}).ListModels(ctx)
+	list, err := e.client(&exchange{transport: e.transport, limit: maxModelsBody}, "").ListModels(ctx)
 	// Some servers have a string or null where go-openai wants a number: the rest
 	// of the list is there all the same.
 	var odd *json.UnmarshalTypeError

@@ -1,0 +1,139 @@
+package server
+
+import (
+	"encoding/json"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// object checks a JSON object of the caller's, which comes as a Struct or as text.
+func (v *violations) object(field string, s *structpb.Struct, text string) {
+	v.check(s == nil || text == "", field, "set it either as a Struct or as text, not both")
+	v.check(text == "" || textDepth(text) > maxDepth || isObject(text), field, "must be a JSON object")
+	v.check(depth(structpb.NewStructValue(s)) <= maxDepth && textDepth(text) <= maxDepth, field, "must be nested at most %d deep", maxDepth)
+	v.check(finite(structpb.NewStructValue(s), 0), field, "must have no NaN and no infinite number")
+}
+
+// extra checks members that go upstream beside those that are made of the fields
+// of m, and beside set, which are made besides.
+func (v *violations) extra(field string, m proto.Message, s *structpb.Struct, set ...string) {
+	if len(s.GetFields()) > 0 {
+		v.object(field, s, "")
+		v.names(field, m, slices.Sorted(maps.Keys(s.GetFields())), set)
+	}
+}
+
+// requestExtra checks the extra of a request.
+func (v *violations) requestExtra(req *completionv1.CompletionRequest) {
+	// A completion is one choice, and always streamed.
+	set := []string{"stream", "stream_options", "n", "best_of"}
+	v.extra("extra", req, req.GetExtra(), set...)
+	if text := req.GetExtraJson(); text != "" {
+		before := len(*v)
+		if v.object("extra", req.GetExtra(), text); len(*v) == before {
+			v.names("extra", req, memberNames(text), set)
+		}
+	}
+}
+
+// names checks the names of an extra. A server may take a name in letters of
+// another case for its own, as Go's encoding/json does, or the last of two.
+func (v *violations) names(field string, m proto.Message, names, set []string) {
+	v.check(len(names) <= maxExtra, field, "must have at most %d members", maxExtra)
+	seen := make(map[string]bool, len(names))
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for _, name := range names[:min(len(names), maxExtra)] {
+		v.title(field, name)
+		v.check(!seen[name], field+"."+name, "must be there once")
+		seen[name] = true
+		for i := range fields.Len() {
+			f := fields.Get(i)
+			own := strings.EqualFold(name, string(f.Name())) || strings.EqualFold(name, f.JSONName())
+			v.check(!own, field+"."+name, "has a field of its own: %s", f.Name())
+		}
+		own := slices.ContainsFunc(set, func(s string) bool { return strings.EqualFold(name, s) })
+		v.check(!own, field+"."+name, "is set here and cannot be changed")
+	}
+}
+
+// memberNames returns the names of the members of a JSON object that is valid.
+func memberNames(text string) []string {
+	var names []string
+	d := json.NewDecoder(strings.NewReader(text))
+	_, _ = d.Token() // the brace
+	for d.More() {
+		name, _ := d.Token()
+		names = append(names, name.(string))
+		var skipped json.RawMessage
+		_ = d.Decode(&skipped)
+	}
+	return names
+}
+
+func isObject(text string) bool {
+	return strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "{") && json.Valid([]byte(text))
+}
+
+// textDepth is how deep a JSON text is nested; it need not be valid.
+func textDepth(text string) int {
+	deepest, at, inString := 0, 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			at++
+			deepest = max(deepest, at)
+		case c == '}' || c == ']':
+			at--
+		}
+	}
+	return deepest
+}
+
+// depth is how deep a JSON value is nested, counted no further than maxDepth+1.
+func depth(value *structpb.Value) int { return depthFrom(value, 0) }
+
+func depthFrom(value *structpb.Value, above int) int {
+	if above > maxDepth {
+		return above
+	}
+	deepest := above
+	for _, field := range value.GetStructValue().GetFields() {
+		deepest = max(deepest, depthFrom(field, above+1))
+	}
+	for _, element := range value.GetListValue().GetValues() {
+		deepest = max(deepest, depthFrom(element, above+1))
+	}
+	return deepest
+}
+
+// finite tells whether all numbers of a JSON value are, looking no deeper than
+// maxDepth.
+func finite(value *structpb.Value, above int) bool {
+	if above > maxDepth {
+		return true
+	}
+	for _, field := range value.GetStructValue().GetFields() {
+		if !finite(field, above+1) {
+			return false
+		}
+	}
+	for _, element := range value.GetListValue().GetValues() {
+		if !finite(element, above+1) {
+			return false
+		}
+	}
+	number := value.GetNumberValue()
+	return !math.IsNaN(number) && !math.IsInf(number, 0)
+}
