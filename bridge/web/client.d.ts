@@ -12,6 +12,18 @@ export function streamCompletion(
   options?: CompletionOptions,
 ): CompletionRun;
 
+/**
+ * Prepares the reading of a completion that was begun elsewhere: by another page, or by
+ * this one before it was loaded again. It never asks for the completion anew.
+ *
+ * @param from the completion's id, and of the last event that is known, if one is
+ */
+export function resumeCompletion(
+  url: string | URL,
+  from: { id: string; lastEventId?: string },
+  options?: CompletionOptions,
+): CompletionRun;
+
 export interface CompletionOptions {
   /** Sent with every request, such as Authorization. */
   headers?: Record<string, string>;
@@ -60,6 +72,11 @@ export interface CompletionRun extends AsyncIterable<CompletionEvent> {
   readonly id: string | undefined;
   /** The id of the last event that was given to the loop; "" before there is one. */
   readonly lastEventId: string;
+  /**
+   * What makes the request safe to repeat: the request's own key, or a new one. Of a
+   * run that resumes: undefined.
+   */
+  readonly idempotencyKey: string | undefined;
   /** Set with the finished event: why it ended, and what it cost. */
   readonly finished: Finished | undefined;
   /**
@@ -71,8 +88,8 @@ export interface CompletionRun extends AsyncIterable<CompletionEvent> {
    * Ends the run and asks the server to end the completion. The loop throws an
    * AbortError at once, without another event. The promise is never rejected: it is
    * of the completion as it ended, or undefined if there was none, it had ended, or
-   * the server could not be asked; then the end of the grace ends it. Before the id
-   * is known, the server is asked when it tells the id.
+   * the server could not be asked; then the end of the grace ends it. Until the server
+   * has told the id, it is asked by the key.
    */
   cancel(): Promise<Completion | undefined>;
 }
@@ -145,7 +162,9 @@ export interface CompletionRequest {
   prompt?: string;
   /** A conversation to continue. */
   messages?: Message[];
+  /** Not together with maxCompletionTokens. */
   maxTokens?: number;
+  maxCompletionTokens?: number;
   temperature?: number;
   topP?: number;
   stop?: string[];
@@ -160,6 +179,16 @@ export interface CompletionRequest {
     jsonSchema?: { name: string; description?: string; schema?: object; strict?: boolean };
   };
   reasoningEffort?: string;
+  verbosity?: string;
+  parallelToolCalls?: boolean;
+  /** By the tokens' ids. */
+  logitBias?: Record<string, number>;
+  logprobs?: boolean;
+  topLogprobs?: number;
+  metadata?: Record<string, string>;
+  serviceTier?: string;
+  /** Goes upstream beside the others as it is, such as top_k. */
+  extra?: object;
   /** The end user on whose behalf this is asked. */
   user?: string;
   /** How long to go on without a reader, such as "30s", which is the client's default. */
@@ -173,10 +202,23 @@ export interface Message {
   role: string;
   content?: string;
   /** Instead of content, for text with images. */
-  parts?: ({ text: string } | { imageUrl: { url: string; detail?: string } })[];
+  parts?: Part[];
   toolCalls?: ToolCall[];
   toolCallId?: string;
+  name?: string;
+  /** What an assistant's turn reasoned, for the models that want it back. */
+  reasoning?: string;
+  /** Goes upstream beside the others as it is: what a delta's extra said. */
+  extra?: object;
 }
+
+/** A piece of a message, or of an answer that is not text alone. */
+export type Part = { extra?: object } & (
+  | { text: string }
+  | { imageUrl: { url: string; detail?: string } }
+  | { inputAudio: { data: string; format: string } }
+  | { file: { fileData?: string; fileId?: string; filename?: string } }
+);
 
 export interface Tool {
   type?: "function";
@@ -190,6 +232,8 @@ export interface ToolCall {
   name?: string;
   /** JSON as the model wrote it. In a delta: the next piece. */
   arguments?: string;
+  /** What the upstream wants back with the call. */
+  extra?: object;
 }
 
 /** One of created, delta and finished is set. */
@@ -207,6 +251,20 @@ export interface Delta {
   reasoning?: string;
   refusal?: string;
   toolCalls?: ToolCall[];
+  /** Images. */
+  parts?: Part[];
+  /** How likely the tokens were, if that was asked for. */
+  logprobs?: { content?: TokenLogprob[]; refusal?: TokenLogprob[] };
+  /** What else the upstream says of the answer, or wants back with it. */
+  extra?: object;
+}
+
+export interface TokenLogprob {
+  token?: string;
+  logprob?: number;
+  /** In base64. */
+  bytes?: string;
+  topLogprobs?: TokenLogprob[];
 }
 
 export interface Finished {

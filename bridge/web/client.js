@@ -21,12 +21,11 @@
 // pay anew, so that is for the caller to decide.
 //
 // Left: by cancel, break or an AbortSignal. Nobody will read the rest, so the server is
-// asked to end it. It would else go on, and cost, until the end of the grace, which is
-// there for connections that are lost.
+// asked to end it, by its key while it has not told its id. It would else go on, and
+// cost, until the end of the grace, which is there for connections that are lost.
 
-export function streamCompletion(url, request, options) {
-  return new CompletionRun(url, request, options);
-}
+export const streamCompletion = (url, request, options) => new CompletionRun(url, request, {}, options);
+export const resumeCompletion = (url, from, options) => new CompletionRun(url, {}, from, options);
 
 export class CompletionError extends Error {
   constructor(message, { status, body, retryAfter, retryable, cause } = {}) {
@@ -48,19 +47,13 @@ class Lost extends CompletionError {
 }
 
 class CompletionRun {
-  id;
-  lastEventId = "";
-  finished;
+  id; lastEventId; idempotencyKey; finished; // see client.d.ts
 
-  #url;
-  #headers;
-  #key;
-  #body;
-  #options;
-  #fetch;
-  #sequence = 0; // of the last event that the reader was given
+  #url; #headers; #body; #options; #fetch;
+  #sequence; // of the last event that the reader was given
+  #resumes; // there is something to come back to: it is never asked for anew
   #retry = 1000; // the reconnection time in milliseconds; the stream may set it
-  #connection; // the AbortController of the connection under way
+  #connection; // the AbortController of an answer that has not ended
   #next; // the promise of the next event
   #ended = false; // nothing more can come
   #left; // why the reader left, if he did
@@ -68,13 +61,18 @@ class CompletionRun {
   #wake; // ends the reader's wait for the next event
   #hurry; // ends the wait for the next try
 
-  constructor(url, request, options = {}) {
+  constructor(url, request, { id, lastEventId = "" }, options = {}) {
     const { signal, onState = () => {}, heartbeat = 15, maxTries = 6, maxDelay = 30_000 } = options;
     this.#options = { signal, onState, heartbeat, maxTries, maxDelay };
     this.#fetch = (...args) => (options.fetch ?? fetch)(...args);
     this.#url = String(url);
     this.#headers = new Headers(options.headers);
-    this.#key = request.idempotencyKey ?? request.idempotency_key ?? newKey();
+    this.id = id;
+    this.lastEventId = lastEventId;
+    this.#sequence = Number(/_(\d+)$/.exec(lastEventId)?.[1] ?? 0);
+    this.#resumes = id !== undefined;
+    if (this.#resumes) return;
+    this.idempotencyKey = request.idempotencyKey ?? request.idempotency_key ?? newKey();
     const grace = request.disconnectGrace ?? (request.disconnect_grace ? undefined : "30s");
     this.#body = JSON.stringify({ ...request, disconnectGrace: grace });
   }
@@ -90,14 +88,13 @@ class CompletionRun {
       for (;;) {
         if (this.#left) throw this.#left.reason;
         this.#next = events.next();
-        // Not Promise.race with a promise of the whole run, which would keep something
-        // of every event.
+        // Promise.race with a promise of the whole run would keep some of every event.
         const { value, done } = await new Promise((resolve, reject) => {
           this.#wake = reject;
           this.#next.then(resolve, reject);
         });
-        if (done) return;
         if (value) yield value;
+        if (done && !this.#left) return;
       }
     } finally {
       signal?.removeEventListener("abort", abort);
@@ -128,16 +125,40 @@ class CompletionRun {
   }
 
   async #stop() {
+    this.#drop(); // before asking: HTTP/1.1 may have no other connection left
+    if (!this.id && !this.#next) return undefined; // nothing was sent
+    const [path, body] = this.id ? [`/${this.id}`] : ["", JSON.stringify({ idempotencyKey: this.idempotencyKey })];
+    const headers = new Headers(this.#headers);
+    if (body) headers.set("Content-Type", "application/json");
+    const init = { method: "POST", headers, body, keepalive: true }; // the page may be closing
     try {
-      if (!this.id) await this.#next; // with an answer comes the id: not to be aborted before
-      this.#connection?.abort(); // before asking: HTTP/1.1 may have no other connection left
-      if (!this.id) return undefined;
-      const init = { method: "POST", headers: this.#headers, keepalive: true }; // the page may be closing
-      const response = await this.#fetch(`${this.#url}/${this.id}:cancel`, init);
-      return response.ok ? await response.json() : undefined;
-    } catch {
-      return undefined; // it cannot be told: the end of the grace will end it
-    }
+      // What cannot be found by its key may be on its way, on another connection.
+      for (const pause of [100, 400, 1600, 0]) {
+        const response = await this.#fetch(`${this.#url}${path}:cancel`, init);
+        if (response.ok) return await response.json();
+        await response.text();
+        if (!body || response.status !== 404 || !pause) break;
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
+    } catch {} // it cannot be told: the end of the grace will end it
+    return undefined;
+  }
+
+  // #drop aborts the connection under way, if its answer has not ended. One that has
+  // may be used by another request by now.
+  #drop() {
+    this.#connection?.abort();
+    this.#connection = undefined;
+  }
+
+  // #drain reads what has nothing more to say to its end: only then can its connection
+  // be used again. What does not end is aborted after a heartbeat.
+  async #drain(reader, connection = this.#connection) {
+    this.#connection = undefined;
+    const timer = setTimeout(() => connection.abort(), this.#options.heartbeat * 1000);
+    timer.unref?.(); // Node need not wait for it
+    while (!(await reader.read().catch(() => ({ done: true }))).done);
+    clearTimeout(timer);
   }
 
   // #follow yields the events, over as many connections as it takes.
@@ -147,6 +168,7 @@ class CompletionRun {
     try {
       for (let tries = 1; ; tries++) {
         const before = this.#sequence;
+        if (this.#left) return; // in onState
         try {
           return yield* this.#connect();
         } catch (lost) {
@@ -163,14 +185,13 @@ class CompletionRun {
           const delay = asked * (1 + Math.random() / 2);
           onState("reconnecting", { error: lost, delay });
           await new Promise((resolve) => {
-            const timer = setTimeout(resolve, delay);
+            const timer = setTimeout(resolve, this.#left ? 0 : delay);
             this.#hurry = () => resolve(clearTimeout(timer));
           });
-          if (this.#left) return;
         }
       }
     } finally {
-      if (!this.#ended) this.#connection.abort();
+      this.#drop();
       this.#ended = true;
     }
   }
@@ -181,22 +202,25 @@ class CompletionRun {
     const response = await this.#watch(this.#fetch(...this.#request()));
     this.id ??= response.headers.get("Location")?.match(/[^/]+$/)?.[0];
     if (!response.ok || !/^text\/event-stream\b/i.test(response.headers.get("Content-Type"))) {
-      throw refusal(response, await this.#watch(response.text()), this.lastEventId !== "");
+      const text = await this.#watch(response.text());
+      this.#connection = undefined;
+      throw refusal(response, text, this.#resumes);
     }
-    if (this.#left) return; // this was for the id alone
     this.#options.onState("streaming");
     yield;
     const reader = response.body.getReader();
     const parser = new EventStreamParser();
     for (;;) {
       const { value, done } = await this.#watch(reader.read());
+      if (done) this.#connection = undefined;
       if (done) throw new Lost("the stream ended before the completion did");
-      const messages = parser.feed(value);
+      const messages = parser.feed(value).map(({ data, id }) => ({ event: parseJSON(data), data, id }));
       this.#retry = parser.retry ?? this.#retry;
+      // The stream has ended, though the reader may not be so far, or never get there.
+      const last = messages.at(-1)?.event;
+      if (last?.finished || last?.error) this.#drain(reader);
       for (const message of messages) {
         const event = this.#accept(message);
-        // On to the stream's end: only then can the connection be used again.
-        if (this.#ended) reader.read().catch(() => {});
         if (event?.error) throw new CompletionError(event.error.message, { status: event.error.code, body: event });
         if (event) yield event;
         if (this.#ended) return;
@@ -209,12 +233,10 @@ class CompletionRun {
     const { signal } = this.#connection;
     const headers = new Headers(this.#headers);
     headers.set("Accept", "text/event-stream");
-    if (this.lastEventId) {
-      headers.set("Last-Event-ID", this.lastEventId);
-      return [`${this.#url}/${this.id}/events`, { headers, signal }];
-    }
+    if (this.lastEventId) headers.set("Last-Event-ID", this.lastEventId);
+    if (this.#resumes) return [`${this.#url}/${this.id}/events`, { headers, signal }];
     headers.set("Content-Type", "application/json");
-    headers.set("Idempotency-Key", this.#key);
+    headers.set("Idempotency-Key", this.idempotencyKey);
     return [this.#url, { method: "POST", headers, body: this.#body, signal }];
   }
 
@@ -239,8 +261,7 @@ class CompletionRun {
 
   // #accept returns the event of a message, or undefined if the reader has it. From
   // here on it is the reader's, so the place to come back to moves here, not before.
-  #accept({ data, id }) {
-    const event = parseJSON(data);
+  #accept({ event, data, id }) {
     if (!event?.error) {
       if (event?.sequence <= this.#sequence) return undefined;
       if (event?.sequence !== this.#sequence + 1) {
@@ -248,6 +269,7 @@ class CompletionRun {
       }
       this.#sequence = event.sequence;
       this.lastEventId = id;
+      this.#resumes = true;
       this.id ??= event.created?.id;
       this.finished = event.finished;
     }
@@ -270,11 +292,7 @@ function refusal({ ok, status, headers }, text, resuming) {
 }
 
 function parseJSON(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+  try { return JSON.parse(text); } catch { return undefined; }
 }
 
 // newKey is for pages without https too, which have no randomUUID.

@@ -17,6 +17,9 @@ func TestClient(t *testing.T) {
 	}{
 		{"parser", []string{"node", "--test", "--test-reporter=spec", limit, "parser.test.js"}},
 		{"transport", []string{"node", "--test", "--test-reporter=spec", limit, "transport.test.js"}},
+		{"leave", []string{"node", "--test", "--test-reporter=spec", limit, "leave.test.js"}},
+		{"resume", []string{"node", "--test", "--test-reporter=spec", limit, "resume.test.js"}},
+		{"time", []string{"node", "--test", "--test-reporter=spec", limit, "time.test.js"}},
 		{"types", []string{"node", filepath.Join("node_modules", "typescript", "bin", "tsc"), "--project", "."}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -3,6 +3,7 @@
 import {
   CompletionError,
   EventStreamParser,
+  resumeCompletion,
   streamCompletion,
   type Completion,
   type CompletionEvent,
@@ -16,6 +17,8 @@ import {
   type Finished,
   type FinishReason,
   type Message,
+  type Part,
+  type TokenLogprob,
   type Tool,
   type ToolCall,
   type Usage,
@@ -28,8 +31,9 @@ const tool: Tool = {
 
 const messages: Message[] = [
   { role: "system", content: "Be brief." },
-  { role: "user", parts: [{ text: "What is this?" }, { imageUrl: { url: "https://example.com/a.png", detail: "low" } }] },
-  { role: "assistant", toolCalls: [{ index: 0, id: "call_1", name: "weather", arguments: "{}" }] },
+  { role: "user", name: "Ada", parts: [{ text: "What is this?" }, { imageUrl: { url: "https://example.com/a.png", detail: "low" } }] },
+  { role: "user", parts: [{ inputAudio: { data: "AA==", format: "wav" } }, { file: { fileId: "f" }, extra: { cache_control: {} } }] },
+  { role: "assistant", reasoning: "r", extra: { reasoning_details: [] }, toolCalls: [{ index: 0, id: "call_1", name: "weather", arguments: "{}", extra: {} }] },
   { role: "tool", toolCallId: "call_1", content: "rain" },
 ];
 
@@ -37,6 +41,15 @@ const request: CompletionRequest = {
   model: "m",
   messages,
   maxTokens: 100,
+  maxCompletionTokens: 100,
+  verbosity: "low",
+  parallelToolCalls: false,
+  logitBias: { 50256: -100 },
+  logprobs: true,
+  topLogprobs: 2,
+  metadata: { a: "b" },
+  serviceTier: "flex",
+  extra: { top_k: 40 },
   temperature: 0.5,
   topP: 0.9,
   stop: ["\n"],
@@ -86,7 +99,7 @@ export async function read(): Promise<string> {
   }
   const completion: Completion | undefined = await run.cancel();
   console.log(completion?.id, completion?.state === "CANCELLED", completion?.text, completion?.usage, completion?.error?.code);
-  console.log(run.id?.length, run.lastEventId.length, run.finished?.finishReason);
+  console.log(run.idempotencyKey?.length, run.id?.length, run.lastEventId.length, run.finished?.finishReason);
   return text;
 }
 
@@ -99,8 +112,13 @@ function apply({ sequence, created, delta, finished }: CompletionEvent): string 
 function piece(delta: Delta): string {
   const calls: ToolCall[] = delta.toolCalls ?? [];
   console.log(calls.map(({ index, id, name, arguments: json }) => [index, id, name, json]), delta.reasoning, delta.refusal);
+  for (const part of delta.parts ?? []) console.log(image(part));
+  const tokens: TokenLogprob[] = delta.logprobs?.content ?? [];
+  console.log(tokens.map(({ token, logprob, bytes, topLogprobs }) => [token, logprob, bytes, topLogprobs]), delta.extra, calls[0]?.extra);
   return delta.text ?? "";
 }
+
+const image = (part: Part): string => ("imageUrl" in part ? part.imageUrl.url : "");
 
 function end(finished: Finished): void {
   const reason: FinishReason | undefined = finished.finishReason;
@@ -109,6 +127,8 @@ function end(finished: Finished): void {
 }
 
 export const whole: Promise<string> = streamCompletion("/v1/completions", { prompt: "Hello" }).text();
+
+export const rest: CompletionRun = resumeCompletion("/v1/completions", { id: "cmpl_1", lastEventId: "cmpl_1_7" }, options);
 
 const parser = new EventStreamParser();
 const parsed: EventStreamMessage[] = [...parser.feed("data: x\n"), ...parser.feed(new Uint8Array([10]))];
@@ -120,6 +140,8 @@ throw new CompletionError("the caller's own", { status: 503, retryable: true, re
 
 // @ts-expect-error: there is no such parameter
 streamCompletion("/v1/completions", { max_tokens: 1 });
+// @ts-expect-error: what is resumed has an id
+resumeCompletion("/v1/completions", { lastEventId: "cmpl_1_7" });
 // @ts-expect-error: nor such an option
 streamCompletion("/v1/completions", {}, { retries: 1 });
 // @ts-expect-error: a run has no constructor to call
