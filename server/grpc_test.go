@@ -55,7 +55,7 @@ func TestSlowReader(t *testing.T) {
 	const events = 2000
 	kilobyte := strings.Repeat("x", 1024)
 	var closed chan struct{}
-	f := newFixture(t, script(func(_ context.Context, emit func(*engine.Chunk) error) error {
+	f := newFixture(t, script(func(_ context.Context, emit func(...*engine.Chunk) error) error {
 		for range events {
 			if err := emit(text(kilobyte)); err != nil {
 				return err

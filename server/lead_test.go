@@ -44,7 +44,7 @@ func completionIDOf(md metadata.MD) string { return md.Get("completion-id")[0] }
 // all for whoever else wants something of it.
 func TestStuckLeader(t *testing.T) {
 	// One chunk each ten milliseconds, for ever.
-	steady := script(func(ctx context.Context, emit func(*engine.Chunk) error) error {
+	steady := script(func(ctx context.Context, emit func(...*engine.Chunk) error) error {
 		for {
 			select {
 			case <-time.After(10 * time.Millisecond):
@@ -139,7 +139,7 @@ func TestStuckLeader(t *testing.T) {
 // A leader that takes its time, but is not stuck, goes on leading.
 func TestLeaderStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, script(func(_ context.Context, emit func(*engine.Chunk) error) error {
+		f := newFixture(t, script(func(_ context.Context, emit func(...*engine.Chunk) error) error {
 			for range 100 {
 				time.Sleep(stall / 20)
 				if err := emit(text("a")); err != nil {
@@ -168,7 +168,7 @@ func TestLeaderStays(t *testing.T) {
 func TestLeaderLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		more := make(chan struct{})
-		f := newFixture(t, script(func(ctx context.Context, emit func(*engine.Chunk) error) error {
+		f := newFixture(t, script(func(ctx context.Context, emit func(...*engine.Chunk) error) error {
 			err := emit(text("a"))
 			select {
 			case <-more:
@@ -269,7 +269,7 @@ func (h *hesitant) Create(ctx context.Context, c journal.Completion) (journal.Wr
 // A reader may find a run by its idempotency key before it has started.
 func TestJoinBeforeStart(t *testing.T) {
 	h := &hesitant{created: make(chan struct{}), goOn: make(chan struct{})}
-	f := newFixture(t, script(func(_ context.Context, emit func(*engine.Chunk) error) error {
+	f := newFixture(t, script(func(_ context.Context, emit func(...*engine.Chunk) error) error {
 		return errors.Join(emit(text("a")), emit(stopped))
 	}), func(c *Config) {
 		h.Journal = c.Journal

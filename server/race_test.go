@@ -26,7 +26,7 @@ import (
 func TestResumeRaces(t *testing.T) {
 	const completions, readers, readings = 60, 4, 15
 	word := strings.Repeat("x", 100)
-	f := newFixture(t, script(func(ctx context.Context, emit func(*engine.Chunk) error) error {
+	f := newFixture(t, script(func(ctx context.Context, emit func(...*engine.Chunk) error) error {
 		for range rand.IntN(300) {
 			if err := emit(text(word)); err != nil {
 				return err

@@ -169,18 +169,32 @@ func (r *run) take(c *engine.Chunk) error {
 			return err
 		}
 	}
-	if c.FinishReason != completionv1.Finished_FINISH_REASON_UNSPECIFIED {
+	answers, says := contents(c.Delta)
+	// A finish reason that more of the answer follows was none: some servers give one
+	// on each chunk, and an answer that is cut behind an early one is not complete.
+	if answers || c.FinishReason != completionv1.Finished_FINISH_REASON_UNSPECIFIED {
 		r.finishReason = c.FinishReason
 	}
 	if c.Usage != nil {
 		r.usage = c.Usage
 	}
-	if d := c.Delta; d == nil || d.Text == "" && d.Reasoning == "" && d.Refusal == "" && len(d.ToolCalls) == 0 {
+	if !answers && !says {
 		return nil
 	}
 	var err error
 	r.buf, err = appendDelta(r.buf[:0], r.sequence+1, c.Delta)
 	return r.append(journal.Event, err)
+}
+
+// contents tells whether a delta holds more of the answer, and whether it says
+// something of the answer. Only the former shows that the model had not finished:
+// sources, say, come when it has.
+func contents(d *completionv1.Delta) (answers, says bool) {
+	if d == nil {
+		return false, false
+	}
+	return d.Text != "" || d.Reasoning != "" || d.Refusal != "" || len(d.ToolCalls) > 0 || len(d.Parts) > 0,
+		len(d.Extra.GetFields()) > 0 || len(d.Logprobs.GetContent()) > 0 || len(d.Logprobs.GetRefusal()) > 0
 }
 
 // created journals the first event.

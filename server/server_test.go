@@ -3,12 +3,9 @@ package server
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -25,44 +22,13 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/engine/echo"
+	"github.com/sluice-sse/sluice/server/engine/enginetest"
 	"github.com/sluice-sse/sluice/server/failure"
 	"github.com/sluice-sse/sluice/server/journal"
 )
 
-// script is an engine that plays a function, the fake of package engine.
-type script func(ctx context.Context, emit func(*engine.Chunk) error) error
-
-func (s script) Models(context.Context) ([]string, error) { return []string{"m"}, nil }
-
-func (s script) Generate(ctx context.Context, _ *completionv1.CompletionRequest) engine.Stream {
-	played := &played{}
-	played.next, played.stop = iter.Pull2(func(yield func(*engine.Chunk, error) bool) {
-		err := s(ctx, func(c *engine.Chunk) error {
-			if !yield(c, nil) {
-				return errors.New("closed")
-			}
-			return nil
-		})
-		yield(nil, cmp.Or(err, io.EOF))
-	})
-	return played
-}
-
-// played is the stream of a script, which never has a chunk without waiting.
-type played struct {
-	next func() (*engine.Chunk, error, bool)
-	stop func()
-}
-
-func (p *played) Next(wait bool) (*engine.Chunk, error) {
-	if !wait {
-		return nil, nil
-	}
-	c, err, _ := p.next()
-	return c, err
-}
-
-func (p *played) Close() { p.stop() }
+// script is the fake of package engine.
+type script = enginetest.Script
 
 // text is a chunk of text.
 func text(s string) *engine.Chunk { return &engine.Chunk{Delta: &completionv1.Delta{Text: s}} }
@@ -72,9 +38,9 @@ var (
 	stopped = &engine.Chunk{FinishReason: completionv1.Finished_STOP, Usage: &completionv1.Usage{TotalTokens: 3}}
 )
 
-// silent emits chunks and then nothing until it is told to end.
+// silent emits chunks, one after the other, and then nothing until it is told to end.
 func silent(chunks ...*engine.Chunk) script {
-	return func(ctx context.Context, emit func(*engine.Chunk) error) error {
+	return func(ctx context.Context, emit func(...*engine.Chunk) error) error {
 		for _, c := range chunks {
 			if err := emit(c); err != nil {
 				return err
@@ -190,56 +156,16 @@ func reason(err error) failure.Reason {
 	return ""
 }
 
-func TestOutcomes(t *testing.T) {
-	slow := failure.New(failure.UpstreamRateLimited, "slow down").WithCause(errors.New("secret words")).WithRetryAfter(7 * time.Second)
-	tests := []struct {
-		name   string
-		engine script
-		want   string
-		reason failure.Reason
-		code   codes.Code
-		state  completionv1.Completion_State
-	}{
-		{name: "finished", engine: play(nil, begun, text("a"), text("b"), stopped), want: "1:created 2:a 3:b 4:STOP", state: completionv1.Completion_FINISHED},
-		{name: "finish reason beside text", engine: play(nil, &engine.Chunk{Delta: &completionv1.Delta{Text: "a"}, FinishReason: completionv1.Finished_LENGTH}), want: "1:created 2:a 3:LENGTH", state: completionv1.Completion_FINISHED},
-		{name: "usage after the finish reason", engine: play(nil, stopped, begun), want: "1:created 2:STOP", state: completionv1.Completion_FINISHED},
-		{name: "truncated", engine: play(nil, begun, text("a")), want: "1:created 2:a", reason: failure.UpstreamTruncated, code: codes.Unavailable, state: completionv1.Completion_FAILED},
-		{name: "nothing at all", engine: play(nil), want: "", reason: failure.UpstreamTruncated, code: codes.Unavailable, state: completionv1.Completion_FAILED},
-		{name: "refused", engine: play(slow), want: "", reason: failure.UpstreamRateLimited, code: codes.ResourceExhausted, state: completionv1.Completion_FAILED},
-		{name: "fails after text", engine: play(slow, begun, text("a")), want: "1:created 2:a", reason: failure.UpstreamRateLimited, code: codes.ResourceExhausted, state: completionv1.Completion_FAILED},
-		{name: "an error that is no failure", engine: play(io.ErrUnexpectedEOF, begun), want: "1:created", reason: failure.UpstreamUnavailable, code: codes.Unavailable, state: completionv1.Completion_FAILED},
-		{name: "what cannot be encoded", engine: play(nil, begun, text("\xff"), stopped), want: "1:created", reason: failure.UpstreamUnavailable, code: codes.Unavailable, state: completionv1.Completion_FAILED},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			f := newFixture(t, tt.engine)
-			id, s := f.stream(t, t.Context(), prompt("x"))
-			got, err := read(s)
-			if got != tt.want || reason(err) != tt.reason || status.Code(err) != tt.code {
-				t.Fatalf("got %q and %v, want %q and %v", got, err, tt.want, tt.reason)
-			}
-			if err != nil && strings.Contains(err.Error(), "secret") {
-				t.Errorf("the cause is in the error: %v", err)
-			}
-			again, errAgain := read(f.resume(t, t.Context(), id, 0))
-			if again != got || !proto.Equal(status.Convert(errAgain).Proto(), status.Convert(err).Proto()) {
-				t.Errorf("read again: %q and %v, want %q and %v", again, errAgain, got, err)
-			}
-			c, err := f.client.GetCompletion(t.Context(), &completionv1.GetCompletionRequest{Id: id})
-			if err != nil || c.GetState() != tt.state || (c.GetError() != nil) != (tt.reason != "") {
-				t.Errorf("completion %v, %v", c, err)
-			}
-			_, errWhole := f.client.CreateCompletion(t.Context(), prompt("x"))
-			if reason(errWhole) != tt.reason {
-				t.Errorf("the whole: %v, want %v", errWhole, tt.reason)
-			}
-		})
+// atOnce has all chunks ready at once, and then ends with err.
+func atOnce(err error, chunks ...*engine.Chunk) script {
+	return func(_ context.Context, emit func(...*engine.Chunk) error) error {
+		return cmp.Or(emit(chunks...), err)
 	}
 }
 
-// play emits chunks and returns err.
+// play emits chunks, one after the other, and returns err.
 func play(err error, chunks ...*engine.Chunk) script {
-	return func(_ context.Context, emit func(*engine.Chunk) error) error {
+	return func(_ context.Context, emit func(...*engine.Chunk) error) error {
 		for _, c := range chunks {
 			if err := emit(c); err != nil {
 				return err
@@ -264,7 +190,7 @@ func TestGRPCStatusTellsWhenToTryAgain(t *testing.T) {
 // The timers, each on a clock that stands still while anything runs.
 func TestTimeouts(t *testing.T) {
 	dots := func(n int, pause time.Duration, then ...*engine.Chunk) script {
-		return func(ctx context.Context, emit func(*engine.Chunk) error) error {
+		return func(ctx context.Context, emit func(...*engine.Chunk) error) error {
 			for range n {
 				if err := emit(text(".")); err != nil {
 					return err
@@ -326,7 +252,7 @@ func TestLastReaderLeaves(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var ended time.Time
-				f := newFixture(t, script(func(ctx context.Context, emit func(*engine.Chunk) error) error {
+				f := newFixture(t, script(func(ctx context.Context, emit func(...*engine.Chunk) error) error {
 					defer func() { ended = time.Now() }()
 					return silent(begun, text("a"))(ctx, emit)
 				}))
@@ -334,8 +260,10 @@ func TestLastReaderLeaves(t *testing.T) {
 				req.DisconnectGrace = durationpb.New(tt.grace)
 				ctx, leave := context.WithCancel(t.Context())
 				id, s := f.stream(t, ctx, req)
-				if _, err := s.Recv(); err != nil {
-					t.Fatal(err)
+				for range 2 { // what is still to come then, no engine says
+					if _, err := s.Recv(); err != nil {
+						t.Fatal(err)
+					}
 				}
 				left := time.Now()
 				leave()
@@ -382,123 +310,9 @@ func TestReaderComesBackWithinTheGrace(t *testing.T) {
 	})
 }
 
-func TestCancel(t *testing.T) {
-	f := newFixture(t, silent(begun, text("a"), &engine.Chunk{Usage: &completionv1.Usage{TotalTokens: 2}}))
-	id, s := f.stream(t, t.Context(), prompt("x"))
-	for range 2 { // created and the delta; the usage comes with neither
-		if _, err := s.Recv(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	first, err := f.client.CancelCompletion(t.Context(), &completionv1.CancelCompletionRequest{Id: id})
-	if err != nil || first.GetState() != completionv1.Completion_CANCELLED || first.GetText() != "a" {
-		t.Fatalf("cancel: %v, %v", first, err)
-	}
-	second, err := f.client.CancelCompletion(t.Context(), &completionv1.CancelCompletionRequest{Id: id})
-	if err != nil || !proto.Equal(first, second) {
-		t.Errorf("cancel again: %v, %v", second, err)
-	}
-	if got, err := read(s); got != "3:CANCELLED" || err != nil {
-		t.Errorf("the reader: %q, %v", got, err)
-	}
-}
-
-func TestCancelBeforeTheFirstChunk(t *testing.T) {
-	f := newFixture(t, silent())
-	id, s := f.stream(t, t.Context(), prompt("x"))
-	if _, err := f.client.CancelCompletion(t.Context(), &completionv1.CancelCompletionRequest{Id: id}); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := read(s); got != "1:created 2:CANCELLED" || err != nil {
-		t.Errorf("the reader: %q, %v", got, err)
-	}
-}
-
-func TestCancelByKey(t *testing.T) {
-	f := newFixture(t, silent(begun, text("a")), func(c *Config) { c.Principal = principal })
-	cancel := func(name, id, key string) (*completionv1.Completion, error) {
-		return f.client.CancelCompletion(as(t, name), &completionv1.CancelCompletionRequest{Id: id, IdempotencyKey: key})
-	}
-	req := prompt("x")
-	req.IdempotencyKey = "k"
-	id, s := f.stream(t, as(t, "ann"), req)
-	for _, tt := range []struct{ name, id, key, field string }{
-		{"neither", "", "", "id"},
-		{"both", id, "k", "idempotency_key"},
-	} {
-		_, err := cancel("ann", tt.id, tt.key)
-		if reason(err) != failure.InvalidRequest || !strings.Contains(fmt.Sprint(status.Convert(err).Details()), `"`+tt.field+`"`) {
-			t.Errorf("%s: %v", tt.name, err)
-		}
-	}
-	_, another := cancel("bob", "", "k")
-	_, unknown := cancel("bob", "", "nobody's")
-	if reason(another) != failure.CompletionNotFound || !proto.Equal(status.Convert(another).Proto(), status.Convert(unknown).Proto()) {
-		t.Errorf("%v for another's, %v for nobody's", another, unknown)
-	}
-	c, err := f.client.GetCompletion(as(t, "ann"), &completionv1.GetCompletionRequest{Id: id})
-	if err != nil || c.GetState() != completionv1.Completion_RUNNING {
-		t.Fatalf("before its key is named: %v, %v", c, err)
-	}
-	for range 2 {
-		c, err = cancel("ann", "", "k")
-		if err != nil || c.GetId() != id || c.GetState() != completionv1.Completion_CANCELLED {
-			t.Errorf("got %v, %v", c, err)
-		}
-	}
-	if got, err := read(s); err != nil || !strings.HasSuffix(got, ":CANCELLED") {
-		t.Errorf("the reader: %q, %v", got, err)
-	}
-}
-
-// A key that is used is found, from then on, in whatever state its completion is.
-func TestCancelByKeyBeforeStart(t *testing.T) {
-	h := &hesitant{created: make(chan struct{}), goOn: make(chan struct{})}
-	f := newFixture(t, silent(begun), func(c *Config) {
-		h.Journal = c.Journal
-		c.Journal = h
-	})
-	end := make(chan string, 1)
-	go func() {
-		req := prompt("x")
-		req.IdempotencyKey = "k"
-		s, err := f.client.StreamCompletion(t.Context(), req)
-		if err == nil {
-			var got string
-			got, err = read(s)
-			end <- got
-			return
-		}
-		end <- err.Error()
-	}()
-	<-h.created
-	cancelled := make(chan error, 1)
-	go func() {
-		c, err := f.client.CancelCompletion(t.Context(), &completionv1.CancelCompletionRequest{IdempotencyKey: "k"})
-		if err == nil && c.GetState() != completionv1.Completion_CANCELLED {
-			err = fmt.Errorf("it is %v", c)
-		}
-		cancelled <- err
-	}()
-	for asked := false; !asked; runtime.Gosched() {
-		f.server.mu.Lock()
-		for _, r := range f.server.runs {
-			asked = r.ctx.Err() != nil
-		}
-		f.server.mu.Unlock()
-	}
-	close(h.goOn)
-	if err := <-cancelled; err != nil {
-		t.Error(err)
-	}
-	if got := <-end; got != "1:created 2:CANCELLED" {
-		t.Errorf("the reader got %s", got)
-	}
-}
-
 func TestIdempotencyKey(t *testing.T) {
 	var calls int
-	f := newFixture(t, script(func(ctx context.Context, emit func(*engine.Chunk) error) error {
+	f := newFixture(t, script(func(ctx context.Context, emit func(...*engine.Chunk) error) error {
 		calls++
 		return play(failure.New(failure.UpstreamRejected, "no"), begun, text("a"))(ctx, emit)
 	}), func(c *Config) { c.Principal = principal })
@@ -624,38 +438,6 @@ func TestCompletionGrowsTooLarge(t *testing.T) {
 	c, err := f.client.GetCompletion(t.Context(), &completionv1.GetCompletionRequest{Id: id})
 	if err != nil || c.GetState() != completionv1.Completion_FAILED || len(c.GetText()) != 3000 {
 		t.Errorf("completion %v with %d bytes, %v", c.GetState(), len(c.GetText()), err)
-	}
-}
-
-func TestAssembly(t *testing.T) {
-	call := func(index int32, id, name, arguments string) *engine.Chunk {
-		return &engine.Chunk{Delta: &completionv1.Delta{ToolCalls: []*completionv1.ToolCall{
-			{Index: proto.Int32(index), Id: id, Name: name, Arguments: arguments},
-		}}}
-	}
-	f := newFixture(t, play(nil, begun,
-		&engine.Chunk{Delta: &completionv1.Delta{Reasoning: "hm"}}, &engine.Chunk{Delta: &completionv1.Delta{Reasoning: "m", Refusal: "n"}},
-		text("a"), text("b"), call(0, "c0", "f", `{"x"`), call(1, "c1", "g", "{}"), call(0, "", "", ":1}"),
-		&engine.Chunk{FinishReason: completionv1.Finished_TOOL_CALLS, Usage: &completionv1.Usage{TotalTokens: 9}}))
-	got, err := f.client.CreateCompletion(t.Context(), prompt("x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := &completionv1.Completion{
-		Id: got.GetId(), Model: "m-1", State: completionv1.Completion_FINISHED, CreateTime: got.GetCreateTime(), LastSequence: 9,
-		Text: "ab", Reasoning: "hmm", Refusal: "n",
-		ToolCalls: []*completionv1.ToolCall{
-			{Index: proto.Int32(0), Id: "c0", Name: "f", Arguments: `{"x":1}`},
-			{Index: proto.Int32(1), Id: "c1", Name: "g", Arguments: "{}"},
-		},
-		FinishReason: completionv1.Finished_TOOL_CALLS, Usage: &completionv1.Usage{TotalTokens: 9},
-	}
-	if !proto.Equal(got, want) || got.GetCreateTime().AsTime().IsZero() {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	again, err := f.client.GetCompletion(t.Context(), &completionv1.GetCompletionRequest{Id: got.GetId()})
-	if err != nil || !proto.Equal(again, want) {
-		t.Errorf("got %v, %v", again, err)
 	}
 }
 

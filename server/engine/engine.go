@@ -10,7 +10,8 @@ import (
 )
 
 // An Engine makes the text of completions. Its methods may be called by many
-// goroutines at once. The tests' fake is a script of chunks.
+// goroutines at once. Package enginetest tests what it promises, and has the fake of
+// other packages' tests: enginetest.Script.
 type Engine interface {
 	// Models lists the models that the engine serves.
 	Models(ctx context.Context) ([]string, error)
@@ -25,14 +26,17 @@ type Engine interface {
 // A Stream is one completion while it is made. It is for one goroutine at a time,
 // which need not always be the same.
 type Stream interface {
-	// Next returns the next chunk. It waits for one, or, if it is not to, returns
-	// nil when none has come yet. At the end, it returns io.EOF; whether the
-	// completion is complete is for the caller to judge: it is when a chunk had a
-	// finish reason. It returns the cause of the context when that is done. Errors
-	// that are not *failure.Error are taken for faults of the upstream.
+	// Next returns the next chunk, which is lost unless the caller takes it. It waits
+	// for one, or, if it is not to, returns nil when it has none at hand: only one that
+	// waits reads on. At the end, it returns io.EOF; whether the completion is complete
+	// is for the caller to judge: it is when a chunk had a finish reason, and nothing
+	// but usage came behind it. It returns the cause of the context when that is done,
+	// whatever is still at hand. Errors that are not *failure.Error are taken for
+	// faults of the upstream. After an error it is not called again.
 	Next(wait bool) (*Chunk, error)
 
-	// Close lets go of everything upstream. It is called once, after the last Next.
+	// Close lets go of everything upstream. It is called once, after the last Next,
+	// which need not have come to the end.
 	Close()
 }
 
