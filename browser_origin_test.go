@@ -4,7 +4,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -92,30 +91,35 @@ func testForgedRequest(t *testing.T, b browser) {
 	}
 }
 
-// testReadmeLoop runs the README's loop as it is written, but for the address.
-func testReadmeLoop(t *testing.T, b browser) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
+// testReadmeInBrowser runs what the README has for a browser on a page of another
+// origin, as a module and as it is written but for the address.
+func testReadmeInBrowser(t *testing.T, b browser) {
+	origin := newOrigin(t)
+	program := start(t, "one process", nil, "--echo-interval=1ms", "--cors-origin="+origin)
+	ran := 0
+	for _, f := range readmeBlocks(t) {
+		if f.language != "js" {
+			continue
+		}
+		ran++
+		p := b.open(t, origin)
+		eval[any](p, `{
+			const module = document.createElement("script");
+			module.type = "module";
+			module.textContent = `+quote(addressed(f.text, program))+`;
+			document.body.append(module);
+		}`)
+		want := []string{"Hello", " from", " the", " other", " side"}
+		eventually(t, "read the console", func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return len(p.logs) >= len(want)
+		})
+		if !slices.Equal(p.logs, want) {
+			t.Errorf("%s\nsaid %q, want %q", f.text, p.logs, want)
+		}
 	}
-	block := regexp.MustCompile("(?s)```js\n(const response = .*?)```").FindSubmatch(readme)
-	if block == nil {
-		t.Fatal("README.md has no loop in JavaScript")
-	}
-	program := start(t, "one process", nil, "--echo-interval=1ms").http
-	p := b.open(t, program)
-	loop := strings.ReplaceAll(string(block[1]), "http://127.0.0.1:8080", program)
-	if loop == string(block[1]) {
-		t.Error("the loop does not ask 127.0.0.1:8080")
-	}
-	eval[any](p, "(async () => {"+loop+"})()")
-	want := []string{"Hello", " from", " the", " other", " side"}
-	eventually(t, "read the console", func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.logs) >= len(want)
-	})
-	if !slices.Equal(p.logs, want) {
-		t.Errorf("the loop said %q, want %q", p.logs, want)
+	if ran < 2 {
+		t.Errorf("the README has %d blocks for a browser", ran)
 	}
 }

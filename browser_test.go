@@ -39,7 +39,7 @@ func TestBrowser(t *testing.T) {
 		{"screens", testPageScreens},
 		{"another origin", testOtherOrigin},
 		{"forged requests cost nothing", testForgedRequest},
-		{"the loop of the README", testReadmeLoop},
+		{"what the README shows", testReadmeInBrowser},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, b) })
 	}
