@@ -45,17 +45,21 @@ func (s *Server) assemble(ctx context.Context, id string) (*completionv1.Complet
 	return a.result(), nil
 }
 
-// assembly is a completion as its deltas are put together.
+// assembly is a completion as its deltas are put together, in time in proportion to
+// what they hold.
 type assembly struct {
 	completion               *completionv1.Completion
 	text, reasoning, refusal strings.Builder
 	calls                    []*toolCall
+	byIndex                  map[int32]*toolCall
+	extra                    extras
 	event                    completionv1.CompletionEvent // used again
 }
 
 type toolCall struct {
-	call      *completionv1.ToolCall
-	arguments strings.Builder
+	call            *completionv1.ToolCall
+	name, arguments strings.Builder
+	extra           extras
 }
 
 func newAssembly(c journal.Completion) *assembly {
@@ -89,6 +93,9 @@ func (a *assembly) add(e journal.Entry) error {
 		for _, piece := range event.Delta.GetToolCalls() {
 			a.addToolCall(piece)
 		}
+		c.Parts = append(c.Parts, event.Delta.GetParts()...)
+		a.addLogprobs(event.Delta.GetLogprobs())
+		a.extra.add(event.Delta.GetExtra())
 	case *completionv1.CompletionEvent_Finished:
 		c.State = completionv1.Completion_FINISHED
 		if event.Finished.GetFinishReason() == completionv1.Finished_CANCELLED {
@@ -99,33 +106,45 @@ func (a *assembly) add(e journal.Entry) error {
 	return nil
 }
 
-// addToolCall joins a piece to the call with its index.
+// addToolCall joins a piece to the call with its index. A call's first id is its own:
+// the history names the call by it. Its name may come in pieces.
 func (a *assembly) addToolCall(piece *completionv1.ToolCall) {
-	var t *toolCall
-	for _, have := range a.calls {
-		if have.call.GetIndex() == piece.GetIndex() {
-			t = have
-		}
-	}
+	t := a.byIndex[piece.GetIndex()]
 	if t == nil {
 		t = &toolCall{call: &completionv1.ToolCall{Index: proto.Int32(piece.GetIndex())}}
 		a.calls = append(a.calls, t)
+		if a.byIndex == nil {
+			a.byIndex = map[int32]*toolCall{}
+		}
+		a.byIndex[piece.GetIndex()] = t
 	}
-	if piece.GetId() != "" {
+	if t.call.Id == "" {
 		t.call.Id = piece.GetId()
 	}
-	if piece.GetName() != "" {
-		t.call.Name = piece.GetName()
-	}
+	t.name.WriteString(piece.GetName())
 	t.arguments.WriteString(piece.GetArguments())
+	t.extra.add(piece.GetExtra())
+}
+
+func (a *assembly) addLogprobs(p *completionv1.Logprobs) {
+	if p == nil {
+		return
+	}
+	if a.completion.Logprobs == nil {
+		a.completion.Logprobs = &completionv1.Logprobs{}
+	}
+	have := a.completion.Logprobs
+	have.Content = append(have.Content, p.GetContent()...)
+	have.Refusal = append(have.Refusal, p.GetRefusal()...)
 }
 
 func (a *assembly) result() *completionv1.Completion {
 	c := a.completion
 	c.Text, c.Reasoning, c.Refusal = a.text.String(), a.reasoning.String(), a.refusal.String()
 	for _, t := range a.calls {
-		t.call.Arguments = t.arguments.String()
+		t.call.Name, t.call.Arguments, t.call.Extra = t.name.String(), t.arguments.String(), t.extra.result()
 		c.ToolCalls = append(c.ToolCalls, t.call)
 	}
+	c.Extra = a.extra.result()
 	return c
 }
