@@ -75,7 +75,7 @@ func (c *serverCommand) run(ctx context.Context, getenv func(string) string, std
 		return err
 	}
 	defer s.close()
-	fmt.Fprintf(stdout, "sluice serves gRPC on %s\n\n%s", s.addr(), tryGRPC(s.addr()))
+	fmt.Fprint(stdout, banner("", s.addr(), c.behind(s.keyed), c.hello()))
 	return serve(ctx, time.Duration(c.DrainTimeout), s)
 }
 
@@ -89,7 +89,7 @@ func (c *bridgeCommand) run(ctx context.Context, stdout io.Writer, log *slog.Log
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "sluice serves HTTP on http://%s, from %s\n\n%s", b.addr(), c.Server, tryHTTP(b.addr()))
+	fmt.Fprint(stdout, banner(b.addr(), "", c.behind(), helloEcho))
 	return serve(ctx, time.Duration(c.DrainTimeout), b)
 }
 
@@ -106,20 +106,8 @@ func (c *bothCommand) run(ctx context.Context, getenv func(string) string, stdou
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "sluice serves HTTP on http://%s and gRPC on %s\n\n%s%s",
-		b.addr(), s.addr(), tryHTTP(b.addr()), tryGRPC(s.addr()))
+	fmt.Fprint(stdout, banner(b.addr(), s.addr(), c.behind(s.keyed), c.hello()))
 	return serve(ctx, time.Duration(c.DrainTimeout), s, b)
-}
-
-func tryHTTP(addr string) string {
-	return fmt.Sprintf(`  curl -N http://%s/v1/completions -H 'Content-Type: application/json' -d '{"prompt":"Hello from the other side"}'
-  curl http://%[1]s/v1/models
-`, addr)
-}
-
-func tryGRPC(addr string) string {
-	return fmt.Sprintf(`  grpcurl -plaintext -d '{"prompt":"Hello from the other side"}' %s completion.v1.CompletionService/StreamCompletion
-`, addr)
 }
 
 // half is one face of the program.
@@ -164,6 +152,7 @@ type serverHalf struct {
 	listener net.Listener
 	journal  *journal.Memory
 	upstream *openai.Engine // nil: there is none
+	keyed    bool           // the upstream gets a key
 }
 
 func newServerHalf(f *serverFlags, common *commonFlags, getenv func(string) string, log *slog.Logger) (*serverHalf, error) {
@@ -174,6 +163,7 @@ func newServerHalf(f *serverFlags, common *commonFlags, getenv func(string) stri
 		if err != nil {
 			return nil, err
 		}
+		h.keyed = key != ""
 		h.upstream, err = openai.New(openai.Config{
 			BaseURL:        f.OpenAIBaseURL,
 			Key:            key,

@@ -71,6 +71,8 @@ type program struct {
 	http string // the URL of the HTTP face
 	grpc string // the address of the gRPC face
 	log  *lockedBuffer
+
+	printed *lockedBuffer // at the start; nil: nobody looks
 }
 
 // start runs the program in a layout. Of args, a half gets those that it knows.
@@ -117,7 +119,12 @@ func startOne(t testing.TB, p *program, env map[string]string, args ...string) [
 	if err != nil {
 		t.Fatalf("sluice %s: %v", strings.Join(args, " "), <-ended)
 	}
-	go func() { _, _ = io.Copy(io.Discard, r) }()
+	rest := io.Discard
+	if p.printed != nil {
+		rest = p.printed
+	}
+	_, _ = io.WriteString(rest, line)
+	go func() { _, _ = io.Copy(rest, r) }()
 	t.Cleanup(func() {
 		cancel()
 		select {
