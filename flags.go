@@ -42,10 +42,10 @@ type bridgeFlags struct {
 	Heartbeat    period   `default:"15s" help:"How much silence a comment breaks."`
 	CORSOrigin   []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://example.com; may be repeated."`
 	AllowHost    []string `name:"allow-host" placeholder:"NAME" help:"A name or address under which clients may call, beside localhost, loopback addresses and that of --http; may be repeated. On a loopback address no others may, so that no web page gets in by a name that resolves to it. Elsewhere, and with \"*\", any may, unless some are named."`
-	MaxBody      byteSize `default:"4MiB" help:"The largest request body."`
 }
 
 type commonFlags struct {
+	MaxBody      byteSize         `default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
 	WriteTimeout period           `default:"30s" help:"How long a reader may take nothing before it is let go."`
 	DrainTimeout period           `default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
 	Version      kong.VersionFlag `help:"Print the version."`

@@ -70,7 +70,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 }
 
 func (c *serverCommand) run(ctx context.Context, getenv func(string) string, stdout io.Writer, log *slog.Logger) error {
-	s, err := newServerHalf(&c.serverFlags, &c.commonFlags, getenv, log)
+	room := newRoom(c.MaxBody)
+	s, err := newServerHalf(&c.serverFlags, &c.commonFlags, room, getenv, log)
 	if err != nil {
 		return err
 	}
@@ -80,12 +81,13 @@ func (c *serverCommand) run(ctx context.Context, getenv func(string) string, std
 }
 
 func (c *bridgeCommand) run(ctx context.Context, stdout io.Writer, log *slog.Logger) error {
+	room := newRoom(c.MaxBody)
 	conn, err := dial(c.Server)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	b, err := newBridgeHalf(conn, &c.bridgeFlags, &c.commonFlags, log)
+	b, err := newBridgeHalf(conn, &c.bridgeFlags, &c.commonFlags, room, log)
 	if err != nil {
 		return err
 	}
@@ -94,7 +96,8 @@ func (c *bridgeCommand) run(ctx context.Context, stdout io.Writer, log *slog.Log
 }
 
 func (c *bothCommand) run(ctx context.Context, getenv func(string) string, stdout io.Writer, log *slog.Logger) error {
-	s, err := newServerHalf(&c.serverFlags, &c.commonFlags, getenv, log)
+	room := newRoom(c.MaxBody)
+	s, err := newServerHalf(&c.serverFlags, &c.commonFlags, room, getenv, log)
 	if err != nil {
 		return err
 	}
@@ -102,7 +105,7 @@ func (c *bothCommand) run(ctx context.Context, getenv func(string) string, stdou
 	conn := &server.InProcess{}
 	completionv1.RegisterCompletionServiceServer(conn, s.server)
 	healthpb.RegisterHealthServer(conn, s.health)
-	b, err := newBridgeHalf(conn, &c.bridgeFlags, &c.commonFlags, log)
+	b, err := newBridgeHalf(conn, &c.bridgeFlags, &c.commonFlags, room, log)
 	if err != nil {
 		return err
 	}
@@ -155,7 +158,7 @@ type serverHalf struct {
 	keyed    bool           // the upstream gets a key
 }
 
-func newServerHalf(f *serverFlags, common *commonFlags, getenv func(string) string, log *slog.Logger) (*serverHalf, error) {
+func newServerHalf(f *serverFlags, common *commonFlags, room room, getenv func(string) string, log *slog.Logger) (*serverHalf, error) {
 	h := &serverHalf{}
 	var upstream engine.Engine
 	if f.OpenAIBaseURL != "" {
@@ -195,6 +198,8 @@ func newServerHalf(f *serverFlags, common *commonFlags, getenv func(string) stri
 		FirstTokenTimeout:  time.Duration(f.FirstTokenTimeout),
 		IdleTimeout:        time.Duration(f.IdleTimeout),
 		TotalTimeout:       time.Duration(f.TotalTimeout),
+		MaxBody:            int64(common.MaxBody),
+		Room:               room,
 	})
 	h.grpc, h.health = server.Register(h.server, time.Duration(common.WriteTimeout))
 	return h, nil
@@ -222,7 +227,7 @@ type bridgeHalf struct {
 	cut      context.CancelFunc // of all requests
 }
 
-func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *commonFlags, log *slog.Logger) (*bridgeHalf, error) {
+func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *commonFlags, room room, log *slog.Logger) (*bridgeHalf, error) {
 	h := &bridgeHalf{}
 	var err error
 	if h.listener, err = net.Listen("tcp", f.HTTP); err != nil {
@@ -232,7 +237,8 @@ func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *common
 		CommitWindow: time.Duration(f.CommitWindow),
 		Heartbeat:    time.Duration(f.Heartbeat),
 		WriteTimeout: time.Duration(common.WriteTimeout),
-		MaxBody:      int64(f.MaxBody),
+		MaxBody:      int64(common.MaxBody),
+		Room:         room,
 		CORSOrigins:  f.CORSOrigin,
 		Hosts:        f.hosts(h.listener.Addr()),
 		OpenAPI:      openAPI,

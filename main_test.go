@@ -88,9 +88,9 @@ func start(t testing.TB, layout string, env map[string]string, args ...string) *
 	var forServer, forBridge []string
 	for _, arg := range args {
 		switch name, _, _ := strings.Cut(arg, "="); name {
-		case "--commit-window", "--heartbeat", "--max-body", "--cors-origin", "--allow-host":
+		case "--commit-window", "--heartbeat", "--cors-origin", "--allow-host":
 			forBridge = append(forBridge, arg)
-		case "--write-timeout", "--drain-timeout":
+		case "--max-body", "--write-timeout", "--drain-timeout":
 			forServer, forBridge = append(forServer, arg), append(forBridge, arg)
 		default:
 			forServer = append(forServer, arg)

@@ -46,6 +46,10 @@ type Config struct {
 	Hosts        []string      // the names that a request may have as Host, besides localhost, loopback addresses and the one that it came to; none or "*": any
 	OpenAPI      []byte        // the API's description, for /openapi.json; default: none
 	Log          *slog.Logger  // what goes wrong between the bridge and its server; default: none
+
+	// Room waits until there is room to decode a body of so many bytes, or the context
+	// is done; leave is called when it is decoded. Default: there always is.
+	Room func(ctx context.Context, bytes int) (leave func(), err error)
 }
 
 // Bridge is an http.Handler. It is for many goroutines at once.
@@ -75,6 +79,9 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 	def(&config.Heartbeat, 15*time.Second)
 	def(&config.WriteTimeout, 30*time.Second)
 	def(&config.MaxBody, 4<<20)
+	if config.Room == nil {
+		config.Room = func(context.Context, int) (func(), error) { return func() {}, nil }
+	}
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -79,11 +80,26 @@ func (b *Bridge) explain(err error) (int, *status.Status) {
 		return withHTTP.HTTPStatus, status.Convert(withHTTP.Err)
 	}
 	s := status.Convert(err)
+	if tooLarge(s) {
+		err = invalid(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "body", "the request is larger than the completion server takes")
+		return b.explain(err)
+	}
 	if errorInfo(s) == nil && s.Code() != codes.Canceled {
 		b.config.Log.Warn("call the server", "cause", err)
 		s = unreachable()
 	}
 	return httpStatus(s.Code()), s
+}
+
+// tooLarge tells a server's refusal of a request that this bridge had taken: by the
+// server, or by grpc-go, which gives no details (rpc_util.go).
+func tooLarge(s *status.Status) bool {
+	for _, d := range s.Details() {
+		if bad, ok := d.(*errdetails.BadRequest); ok && len(bad.GetFieldViolations()) == 1 {
+			return bad.GetFieldViolations()[0].GetField() == "body"
+		}
+	}
+	return s.Code() == codes.ResourceExhausted && errorInfo(s) == nil && strings.Contains(s.Message(), "larger than max")
 }
 
 // writeError answers with an error before a stream has begun.

@@ -23,8 +23,8 @@ func (e *encodedEvent) More() bool { return e.more }
 // MarshalBinary returns the event's bytes, which are shared: not to be changed.
 func (e *encodedEvent) MarshalBinary() ([]byte, error) { return e.data, nil }
 
-// codec is gRPC's codec for protobuf, and sends events that are encoded already
-// as they are.
+// codec is gRPC's codec for protobuf, but that it sends events that are encoded
+// already as they are, and leaves requests as they have come to the decoder.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
@@ -35,4 +35,14 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		return mem.BufferSlice{mem.SliceBuffer(e.data)}, nil
 	}
 	return c.CodecV2.Marshal(v)
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if e, ok := v.(*encoded); ok {
+		data.Ref()
+		e.data = data
+		return nil
+	}
+	return c.CodecV2.Unmarshal(data, v)
 }

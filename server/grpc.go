@@ -14,43 +14,49 @@ import (
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
-// maxRequest is the largest request in bytes. A conversation with images in it
-// is large, and protobuf may be larger than the JSON it was made of.
-const maxRequest = 32 << 20
+// maxReceived is the most bytes that are received of a request to be refused with a
+// status of ours, and not by grpc-go.
+const maxReceived = 32 << 20
 
 // Register returns a gRPC server on which s, the health service and reflection
 // are registered, and the health service. A reader that takes nothing for
 // writeTimeout is let go with SLOW_READER.
 func Register(s *Server, writeTimeout time.Duration) (*grpc.Server, *health.Server) {
+	d := newDecoder(s.config.MaxBody, s.config.Room)
 	g := grpc.NewServer(
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(maxRequest),
-		grpc.StreamInterceptor(letGoSlowReaders(writeTimeout)),
+		grpc.MaxRecvMsgSize(max(maxReceived, 2*d.bytes)),
+		//lint:ignore SA1019 one that is registered would be every client's of the program, too
+		grpc.RPCDecompressor(compressed{}),
+		grpc.StreamInterceptor(streams(d, writeTimeout)),
 		// A reader whose machine is gone says nothing: ping it, and stop paying.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
-	completionv1.RegisterCompletionServiceServer(g, s)
+	services := registrar{g, d}
+	completionv1.RegisterCompletionServiceServer(services, s)
 	h := health.NewServer()
 	h.SetServingStatus(completionv1.CompletionService_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
-	healthpb.RegisterHealthServer(g, h)
-	reflection.Register(g)
+	healthpb.RegisterHealthServer(services, h)
+	reflection.Register(services)
 	return g, h
 }
 
-// letGoSlowReaders ends streams whose reader takes nothing for the timeout.
+// streams decodes the requests of streams, and ends those streams of events whose
+// reader takes nothing for the timeout.
 //
 // SendMsg waits for the reader's flow control for ever, and only the handler's
 // return ends it. So the handler runs in a goroutine of its own, and the stream
 // ends when it returns or is found to be stuck; in the latter case, the stream's
 // end wakes the handler with an error, and it returns soon after.
-func letGoSlowReaders(timeout time.Duration) grpc.StreamServerInterceptor {
+func streams(d *decoder, timeout time.Duration) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		decoding := decodingStream{ss, d}
 		if info.FullMethod != completionv1.CompletionService_StreamCompletion_FullMethodName &&
 			info.FullMethod != completionv1.CompletionService_ResumeCompletion_FullMethodName {
-			return handler(srv, ss)
+			return handler(srv, &decoding)
 		}
-		w := &watchedStream{ServerStream: ss, timeout: timeout, timer: time.NewTimer(timeout)}
+		w := &watchedStream{decodingStream: decoding, timeout: timeout, timer: time.NewTimer(timeout)}
 		w.timer.Stop()
 		done := make(chan error, 1)
 		go func() { done <- handler(srv, w) }()
@@ -65,7 +71,7 @@ func letGoSlowReaders(timeout time.Duration) grpc.StreamServerInterceptor {
 
 // watchedStream runs its timer while a message waits to be sent.
 type watchedStream struct {
-	grpc.ServerStream
+	decodingStream
 	timeout time.Duration
 	timer   *time.Timer
 }

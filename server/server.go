@@ -56,6 +56,12 @@ type Config struct {
 	FirstTokenTimeout  time.Duration // from the request to the upstream's first chunk; default 5 min
 	IdleTimeout        time.Duration // between two chunks; default 2 min
 	TotalTimeout       time.Duration // for a whole completion; default 1 h
+
+	MaxBody int64 // the largest request in bytes, as JSON; default 4 MiB
+
+	// Room waits until there is room to decode a request of so many bytes, or the
+	// context is done; leave is called when it is decoded. Default: there always is.
+	Room func(ctx context.Context, bytes int) (leave func(), err error)
 }
 
 // Server implements completion.v1.CompletionService. Its methods may be called
@@ -80,6 +86,10 @@ func New(config Config) *Server {
 	def(&config.FirstTokenTimeout, 5*time.Minute)
 	def(&config.IdleTimeout, 2*time.Minute)
 	def(&config.TotalTimeout, time.Hour)
+	def(&config.MaxBody, 4<<20)
+	if config.Room == nil {
+		config.Room = func(context.Context, int) (func(), error) { return func() {}, nil }
+	}
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}

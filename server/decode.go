@@ -1,0 +1,213 @@
+package server
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sluice-sse/sluice/server/failure"
+)
+
+// A small request can be decoded into very much: an empty message is two bytes on
+// the wire and two hundred in memory. So requests are decoded here, not by
+// grpc-go: they are first weighed, and refused before anything is made of them; and
+// only so many bytes are decoded at a time. Here a refusal also has a true status:
+// all that fails in a codec is INTERNAL to grpc-go.
+//
+// grpc-go itself has only a bound of bytes, past which its own status goes out,
+// without our details. So that one is generous.
+
+const (
+	// byteWeight is how many bytes of a request as JSON there are for each part of
+	// it in protobuf, at least; smallest is what is allowed of parts in any case.
+	byteWeight = 32
+	smallest   = 16 << 10
+
+	// partOverhead is how many bytes a part takes in protobuf beyond what it does in
+	// JSON, at most: a number, and the tags and lengths around it.
+	partOverhead = 32
+
+	// maxNesting is how deep messages may be nested: twice or thrice what a request
+	// may, since one JSON value may be several messages.
+	maxNesting = 400
+)
+
+// decoder makes messages of requests, within bounds.
+type decoder struct {
+	bytes int // of a request, as protobuf
+	parts int // of a request: messages and elements of lists and maps
+	room  func(ctx context.Context, bytes int) (leave func(), err error)
+}
+
+// newDecoder returns a decoder of requests that have at most so many bytes as JSON.
+func newDecoder(maxBody int64, room func(context.Context, int) (func(), error)) *decoder {
+	parts := max(maxBody/byteWeight, smallest)
+	return &decoder{bytes: int(maxBody + parts*partOverhead), parts: int(parts), room: room}
+}
+
+// encoded is a request as it has come.
+type encoded struct{ data mem.BufferSlice }
+
+// decode makes a message of the bytes that receive has got.
+func (d *decoder) decode(ctx context.Context, m any, receive func(any) error) error {
+	var raw encoded
+	if err := receive(&raw); err != nil {
+		return err
+	}
+	leave, err := d.room(ctx, d.size(raw.data))
+	if err != nil {
+		raw.data.Free()
+		return err
+	}
+	defer leave()
+	b, err := d.plain(raw.data)
+	raw.data.Free()
+	if err != nil {
+		return err
+	}
+	message := m.(proto.Message)
+	parts, err := weigh(message.ProtoReflect().Descriptor(), b, d.parts, maxNesting)
+	switch {
+	case errors.Is(err, errNested):
+		return failure.Invalid("body", "the request is nested too deep")
+	case err == nil && parts > d.parts:
+		return failure.Invalid("body", "the request is made of too many parts: send at most %d messages, elements and members", d.parts)
+	case err == nil:
+		err = proto.Unmarshal(b, message)
+	}
+	if err != nil {
+		return failure.Invalid("body", "the request is not a %s in protobuf", message.ProtoReflect().Descriptor().FullName()).WithCause(err)
+	}
+	return nil
+}
+
+// maxRatio is how many times smaller deflate makes anything, at most
+// (https://zlib.net/zlib_tech.html).
+const maxRatio = 1032
+
+// size is how many bytes a request may turn out to have.
+func (d *decoder) size(data mem.BufferSlice) int {
+	if isGzip(data) {
+		return min(data.Len()*maxRatio, d.bytes)
+	}
+	return data.Len()
+}
+
+// plain returns a request's bytes in one piece, without compression.
+func (d *decoder) plain(data mem.BufferSlice) ([]byte, error) {
+	tooLarge := failure.Invalid("body", "the request must have at most %d bytes in protobuf", d.bytes)
+	if !isGzip(data) {
+		if data.Len() > d.bytes {
+			return nil, tooLarge
+		}
+		return data.Materialize(), nil
+	}
+	r, err := gzip.NewReader(data.Reader())
+	if err != nil {
+		return nil, failure.Invalid("body", "the request is not what gzip makes").WithCause(err)
+	}
+	b, err := io.ReadAll(io.LimitReader(r, int64(d.bytes)+1))
+	switch {
+	case err != nil:
+		return nil, failure.Invalid("body", "the request is not what gzip makes").WithCause(err)
+	case len(b) > d.bytes:
+		return nil, tooLarge
+	}
+	return b, nil
+}
+
+// isGzip tells a request that is compressed from one that is not: these two bytes
+// would be the tag of a field of a wire type that there is not.
+func isGzip(data mem.BufferSlice) bool {
+	var magic [2]byte
+	n, _ := io.ReadFull(data.Reader(), magic[:])
+	return n == 2 && bytes.Equal(magic[:], []byte{0x1f, 0x8b})
+}
+
+// compressed is a grpc.Decompressor that leaves it to the decoder to decompress,
+// when there is room.
+type compressed struct{}
+
+// Do implements grpc.Decompressor.
+func (compressed) Do(r io.Reader) ([]byte, error) { return io.ReadAll(r) }
+
+// Type implements grpc.Decompressor.
+func (compressed) Type() string { return "gzip" }
+
+var errNested = errors.New("nested too deep")
+
+// weigh counts the parts of a message in protobuf's wire form, without decoding it,
+// until there are more than most.
+func weigh(md protoreflect.MessageDescriptor, b []byte, most, nesting int) (parts int, err error) {
+	if nesting == 0 {
+		return 0, errNested
+	}
+	fields := md.Fields()
+	for len(b) > 0 && parts <= most {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0, protowire.ParseError(n)
+		}
+		b = b[n:]
+		n = protowire.ConsumeFieldValue(number, kind, b)
+		if n < 0 {
+			return 0, protowire.ParseError(n)
+		}
+		value := b[:n]
+		b = b[n:]
+		field := fields.ByNumber(number)
+		switch {
+		case field == nil:
+		case field.Message() != nil && kind == protowire.BytesType:
+			content, _ := protowire.ConsumeBytes(value)
+			within, err := weigh(field.Message(), content, most-parts, nesting-1)
+			if err != nil {
+				return 0, err
+			}
+			parts += 1 + within
+		case field.IsList() && kind == protowire.BytesType && field.Kind() != protoreflect.StringKind && field.Kind() != protoreflect.BytesKind:
+			parts += n // packed: no element takes less than a byte
+		case field.IsList():
+			parts++
+		}
+	}
+	return parts, nil
+}
+
+// registrar registers services whose unary requests the decoder makes. Those of
+// streams are decoded by decodingStream.
+type registrar struct {
+	*grpc.Server
+	decoder *decoder
+}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	bounded := *desc
+	bounded.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for i, m := range desc.Methods {
+		bounded.Methods[i] = grpc.MethodDesc{MethodName: m.MethodName, Handler: func(srv any, ctx context.Context, receive func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+			return m.Handler(srv, ctx, func(in any) error { return r.decoder.decode(ctx, in, receive) }, interceptor)
+		}}
+	}
+	r.Server.RegisterService(&bounded, impl)
+}
+
+// decodingStream is a stream whose requests the decoder makes.
+type decodingStream struct {
+	grpc.ServerStream
+	decoder *decoder
+}
+
+// RecvMsg implements grpc.ServerStream.
+func (s *decodingStream) RecvMsg(m any) error {
+	return s.decoder.decode(s.Context(), m, s.ServerStream.RecvMsg)
+}
