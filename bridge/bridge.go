@@ -135,7 +135,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // decoded so deep in the goroutine's stack that this has to be moved to a larger one,
 // which takes longer than the routing.
 func (b *Bridge) route(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost { // a body means nothing then
+	if r.Method != http.MethodPost && r.Body != nil { // a body means nothing then
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			b.writeError(w, unread(w, r, err))
 			return
