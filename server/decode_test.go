@@ -128,8 +128,8 @@ func (s sent) Name() string                { return "proto" }
 // Clients may compress what they send, each method's requests. Answers come as they
 // are: events are too small to be worth it.
 func TestGzip(t *testing.T) {
-	f := newFixture(t, script(func(_ context.Context, emit func(*engine.Chunk) error) error {
-		return errors.Join(emit(begun), emit(text("a")), emit(stopped))
+	f := newFixture(t, script(func(_ context.Context, emit func(...*engine.Chunk) error) error {
+		return emit(begun, text("a"), stopped)
 	}))
 	g, _ := Register(f.server, time.Minute)
 	plain := dial(t, g)
