@@ -14,51 +14,70 @@ type wireChunk struct {
 	last  template
 	delta *wireDelta // decodeFast's, of the first choice, used again
 
-	Object  string          `json:"object"` // "error" where some servers put an error
-	Model   string          `json:"model"`
-	Choices []wireChoice    `json:"choices"` // nil: there were none; an empty list is not nil
-	Usage   *wireUsage      `json:"usage"`
-	Error   json.RawMessage `json:"error"`
+	Object  string       `json:"object"` // "error" where some servers put an error
+	Model   string       `json:"model"`
+	Choices []wireChoice `json:"choices"` // nil: there were none; an empty list is not nil
+	Usage   *wireUsage   `json:"usage"`
+	Error   wireError    `json:"error"`
+	Groq    *wireGroq    `json:"x_groq"`
+}
+
+// wireGroq is what Groq says beside the rest, at the first and at the last chunk
+// (groq/groq-python src/groq/types/chat/chat_completion_chunk.py, XGroq).
+type wireGroq struct {
+	Usage *wireUsage `json:"usage"`
+	Error wireError  `json:"error"` // why the stream ends early
 }
 
 type wireChoice struct {
-	Index        int        `json:"index"`
-	Delta        *wireDelta `json:"delta"`
-	Message      *wireDelta `json:"message"` // of servers that make a stream of a whole answer
-	Text         string     `json:"text"`    // of a legacy completion
-	FinishReason string     `json:"finish_reason"`
+	Index        lenientInt    `json:"index"`
+	Delta        *wireDelta    `json:"delta"`
+	Message      *wireDelta    `json:"message"` // of servers that make a stream of a whole answer
+	Text         text          `json:"text"`    // of a legacy completion
+	FinishReason string        `json:"finish_reason"`
+	FinishCamel  string        `json:"finishReason"` // of servers that write all their keys so
+	Usage        *wireUsage    `json:"usage"`        // Moonshot (earendil-works/pi#2017)
+	Error        wireError     `json:"error"`        // OpenRouter
+	Logprobs     *wireLogprobs `json:"logprobs"`
 }
 
 type wireDelta struct {
-	Content          string         `json:"content"`
-	ReasoningContent string         `json:"reasoning_content"` // DeepSeek, llama.cpp, vLLM
-	Reasoning        string         `json:"reasoning"`         // OpenRouter, Ollama, vLLM
-	Refusal          string         `json:"refusal"`
+	Content          text           `json:"content"`
+	ReasoningContent reasoning      `json:"reasoning_content"` // DeepSeek, llama.cpp, vLLM
+	Reasoning        reasoning      `json:"reasoning"`         // OpenRouter, Ollama, vLLM
+	Refusal          text           `json:"refusal"`
 	ToolCalls        []wireToolCall `json:"tool_calls"`
 	FunctionCall     *wireFunction  `json:"function_call"` // before there were tools
+	rest             *rest          // nil: there is nothing more
 }
 
 type wireToolCall struct {
-	Index    *int32       `json:"index"`
+	Index    *lenientInt  `json:"index"`
 	ID       string       `json:"id"`
 	Function wireFunction `json:"function"`
+	extra    members
 }
 
 type wireFunction struct {
-	Name      string `json:"name"`
-	Arguments string `json:"arguments"`
+	Name      string    `json:"name"`
+	Arguments arguments `json:"arguments"`
 }
 
-type wireUsage struct {
-	PromptTokens            int64 `json:"prompt_tokens"`
-	CompletionTokens        int64 `json:"completion_tokens"`
-	TotalTokens             int64 `json:"total_tokens"`
-	CompletionTokensDetails struct {
-		ReasoningTokens int64 `json:"reasoning_tokens"`
-	} `json:"completion_tokens_details"`
-	PromptTokensDetails struct {
-		CachedTokens int64 `json:"cached_tokens"`
-	} `json:"prompt_tokens_details"`
+// wireError is the value of a key error, which many write in every chunk; null is
+// left out.
+type wireError json.RawMessage
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (w *wireError) UnmarshalJSON(b []byte) error {
+	if string(b) != "null" {
+		*w = append((*w)[:0], b...)
+	}
+	return nil
+}
+
+// enclosed returns an error as it would stand in a body of its own.
+func (w wireError) enclosed() []byte {
+	return append(append([]byte(`{"error":`), w...), '}')
 }
 
 var errNotObject = errors.New("not a JSON object")
@@ -82,51 +101,79 @@ func decodeSlowly(data []byte, c *wireChunk) error {
 	if !bytes.HasPrefix(data, []byte("{")) {
 		return errNotObject
 	}
-	err := json.Unmarshal(data, c)
+	err := leniently(data, c)
+	if malformed := (*json.SyntaxError)(nil); errors.As(err, &malformed) {
+		if mended := withoutNaN(data); mended != nil {
+			*c = wireChunk{}
+			err = leniently(mended, c)
+		}
+	}
+	return err
+}
+
+// leniently is json.Unmarshal without its complaints about types: it has left out
+// what does not fit, and has decoded all the rest.
+func leniently(data []byte, v any) error {
+	err := json.Unmarshal(data, v)
 	if odd := (*json.UnmarshalTypeError)(nil); errors.As(err, &odd) {
-		c.addOdd(data)
 		err = nil
 	}
 	return err
 }
 
-// addOdd adds what decode left out: content in parts, as Mistral's reasoning
-// models stream it, and arguments that are an object and not its text.
-func (c *wireChunk) addOdd(data []byte) {
-	type textPart struct {
-		Text     string `json:"text"`
-		Thinking []struct {
-			Text string `json:"text"`
-		} `json:"thinking"`
+// UnmarshalJSON implements json.Unmarshaler.
+func (d *wireDelta) UnmarshalJSON(b []byte) error {
+	switch {
+	case len(b) > 0 && b[0] == '"': // the text, and not an object that has it
+		return d.Content.UnmarshalJSON(b)
+	case len(b) == 0 || b[0] != '{':
+		return nil
 	}
-	var odd struct {
-		Choices []struct {
-			Delta struct {
-				Content   []textPart `json:"content"`
-				ToolCalls []struct {
-					Function struct {
-						Arguments json.RawMessage `json:"arguments"`
-					} `json:"function"`
-				} `json:"tool_calls"`
-			} `json:"delta"`
-		} `json:"choices"`
+	type plain wireDelta
+	if err := leniently(b, (*plain)(d)); err != nil {
+		return err
 	}
-	_ = json.Unmarshal(data, &odd) // it is well-formed, and has odd types
-	for i, choice := range odd.Choices {
-		if i >= len(c.Choices) || c.Choices[i].Delta == nil {
-			continue
-		}
-		delta := c.Choices[i].Delta
-		for _, p := range choice.Delta.Content {
-			delta.Content += p.Text
-			for _, t := range p.Thinking {
-				delta.ReasoningContent += t.Text
+	return d.readRest(b)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (w *wireToolCall) UnmarshalJSON(b []byte) error {
+	if len(b) == 0 || b[0] != '{' {
+		return nil
+	}
+	type plain wireToolCall
+	if err := leniently(b, (*plain)(w)); err != nil {
+		return err
+	}
+	return w.extra.read(b, callMembers)
+}
+
+// withoutNaN returns data with null for each bare NaN and Infinity, which Python's
+// json module writes and reads and which are no JSON, or nil when there is none.
+// The string of a key or a text is left alone.
+func withoutNaN(data []byte) []byte {
+	var mended []byte
+	done, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted || c != 'N' && c != 'I' && c != '-':
+		default:
+			for _, word := range []string{"NaN", "Infinity", "-Infinity", "-NaN"} {
+				if bytes.HasPrefix(data[i:], []byte(word)) {
+					mended = append(append(mended, data[done:i]...), "null"...)
+					i += len(word) - 1
+					done = i + 1
+					break
+				}
 			}
 		}
-		for j, call := range choice.Delta.ToolCalls {
-			if a := call.Function.Arguments; j < len(delta.ToolCalls) && len(a) > 0 && a[0] == '{' {
-				delta.ToolCalls[j].Function.Arguments = string(a)
-			}
-		}
 	}
+	if mended == nil {
+		return nil
+	}
+	return append(mended, data[done:]...)
 }

@@ -1,6 +1,10 @@
 package openai
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+)
 
 // decodeFast decodes the chunks that make up nearly all of a stream: an object
 // with choices of plain deltas. It reports false, having looked in vain, for all
@@ -25,7 +29,7 @@ func decodeFast(data []byte, c *wireChunk) bool {
 			return ok && seen.first(0)
 		case "choices":
 			return seen.first(1) && s.array(func() bool { return s.choice(c) })
-		case "usage", "error":
+		case "usage", "error", "x_groq":
 			return s.literal("null")
 		case "object":
 			var ok bool
@@ -66,26 +70,26 @@ type textField uint8
 
 const (
 	noText textField = iota
-	legacyText
-	content
-	reasoningContent
-	reasoning
-	refusalText
+	inText
+	inContent
+	inReasoningContent
+	inReasoning
+	inRefusal
 )
 
 // text returns the text that a field names, of a chunk that decodeFast has decoded;
 // nil for noText.
-func (c *wireChunk) text(f textField) *string {
+func (c *wireChunk) text(f textField) *text {
 	switch f {
-	case legacyText:
+	case inText:
 		return &c.Choices[0].Text
-	case content:
+	case inContent:
 		return &c.Choices[0].Delta.Content
-	case reasoningContent:
-		return &c.Choices[0].Delta.ReasoningContent
-	case reasoning:
-		return &c.Choices[0].Delta.Reasoning
-	case refusalText:
+	case inReasoningContent:
+		return (*text)(&c.Choices[0].Delta.ReasoningContent)
+	case inReasoning:
+		return (*text)(&c.Choices[0].Delta.Reasoning)
+	case inRefusal:
 		return &c.Choices[0].Delta.Refusal
 	}
 	return nil
@@ -102,8 +106,8 @@ func (c *wireChunk) decodeLike(data []byte) bool {
 		return false
 	}
 	s := scanner{b: data, i: t.at.start}
-	text, ok := s.fleeting()
-	if !ok {
+	words, ok := s.fleeting()
+	if !ok || !utf8.ValidString(words) { // a half
 		return false
 	}
 	rest := t.data[t.at.end:]
@@ -123,7 +127,7 @@ func (c *wireChunk) decodeLike(data []byte) bool {
 	if !bytes.Equal(data[s.i:], rest) {
 		return false
 	}
-	*c.text(t.field) = text
+	*c.text(t.field) = text(words)
 	return true
 }
 
@@ -142,7 +146,7 @@ func (s *scanner) choice(c *wireChunk) bool {
 			var n int32
 			var small bool
 			n, small, ok = s.number()
-			choice.Index = int(n)
+			choice.Index = lenientInt(n)
 			return ok && small && seen.first(0)
 		case "delta":
 			if c.delta == nil {
@@ -152,12 +156,12 @@ func (s *scanner) choice(c *wireChunk) bool {
 			choice.Delta = c.delta
 			return seen.first(1) && s.delta(c)
 		case "text":
-			return s.templateText(c, legacyText) && seen.first(2)
+			return s.templateText(c, inText) && seen.first(2)
 		case "finish_reason":
-			choice.FinishReason, ok = s.text()
+			choice.FinishReason, ok = s.word()
 			return ok && seen.first(3)
-		case "message":
-			return false
+		case "message", "usage", "error", "logprobs", "finishreason":
+			return s.literal("null")
 		}
 		return s.skip(0)
 	})
@@ -169,24 +173,28 @@ func (s *scanner) delta(c *wireChunk) bool {
 	return s.object(func(key []byte) bool {
 		switch string(key) {
 		case "content":
-			return s.templateText(c, content) && seen.first(0)
+			return s.templateText(c, inContent) && seen.first(0)
 		case "reasoning_content":
-			return s.templateText(c, reasoningContent) && seen.first(1)
+			return s.templateText(c, inReasoningContent) && seen.first(1)
 		case "reasoning":
-			return s.templateText(c, reasoning) && seen.first(2)
+			return s.templateText(c, inReasoning) && seen.first(2)
 		case "refusal":
-			return s.templateText(c, refusalText) && seen.first(3)
+			return s.templateText(c, inRefusal) && seen.first(3)
 		case "tool_calls", "function_call":
 			return s.literal("null")
+		}
+		if rareInDelta(key) {
+			return s.nothing()
 		}
 		return s.skip(0)
 	})
 }
 
 // templateText takes a text and notes for the chunk's template where it stood.
-func (s *scanner) templateText(c *wireChunk, field textField) (ok bool) {
+func (s *scanner) templateText(c *wireChunk, field textField) bool {
 	start := s.i
-	*c.text(field), ok = s.text()
+	words, ok := s.fleeting()
+	*c.text(field) = text(strings.Clone(words))
 	if ok && s.b[s.i-1] == '"' {
 		c.last.field, c.last.at = field, span{start, s.i}
 	}

@@ -121,12 +121,23 @@ func (e *events) buffered() bool { return e.start < e.end }
 func (e *events) ended() bool { return e.err == io.EOF }
 
 // first returns the stream's first byte that is not white space, without taking
-// it, or 0 when there is none.
+// it, or 0 when there is none. Empty lines before it are taken.
 func (e *events) first() byte {
 	for {
-		if text := bytes.TrimLeft(e.buf[e.start:e.end], " \t\r\n"); len(text) > 0 {
-			return text[0]
+		for i := e.start; i < e.end; i++ {
+			switch e.buf[i] {
+			case '\n', '\r':
+				e.start = i + 1
+			case ' ', '\t':
+			default:
+				text := bytes.TrimPrefix(e.buf[i:e.end], []byte("\uFEFF"))
+				if len(text) == 0 {
+					break
+				}
+				return text[0]
+			}
 		}
+		e.seen = e.start
 		if e.fill() != nil {
 			return 0
 		}

@@ -2,7 +2,6 @@ package openai
 
 import (
 	"strconv"
-	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 	"unsafe"
@@ -119,13 +118,20 @@ var lower = func() (t [256]bool) {
 	return t
 }()
 
-// text takes a string, or null for the empty one.
-func (s *scanner) text() (string, bool) {
-	text, ok := s.fleeting()
-	return strings.Clone(text), ok
+// word takes a string without escapes, or null for the empty one.
+func (s *scanner) word() (string, bool) {
+	if s.literal("null") {
+		return "", true
+	}
+	return s.textLike("")
 }
 
-// fleeting is text without an allocation for what has no escapes: that is where it
+// nothing takes null, or a string, list or object in which there is nothing.
+func (s *scanner) nothing() bool {
+	return s.literal("null") || s.literal(`""`) || s.take('[') && s.take(']') || s.take('{') && s.take('}')
+}
+
+// fleeting takes a string, or null for the empty one. Without escapes it is where it
 // was read, and changes when that does.
 func (s *scanner) fleeting() (string, bool) {
 	if s.literal("null") {
@@ -141,8 +147,8 @@ func (s *scanner) fleeting() (string, bool) {
 	return unsafe.String(unsafe.SliceData(text), len(text)), true
 }
 
-// textLike is text for a value that is most often the one before: then it returns
-// that string and makes no new one.
+// textLike takes a string without escapes that is most often the one before: then it
+// returns that one and makes no new one.
 func (s *scanner) textLike(before string) (string, bool) {
 	text, escaped, ok := s.raw()
 	if !ok || escaped {
@@ -154,8 +160,8 @@ func (s *scanner) textLike(before string) (string, bool) {
 	return string(text), true
 }
 
-// unescape returns what a string with escapes stands for. Half of a surrogate pair
-// is U+FFFD, as encoding/json has it.
+// unescape returns what a string with escapes stands for. Half of a surrogate pair,
+// which is U+FFFD to encoding/json, is as half has it.
 func unescape(text []byte) (string, bool) {
 	b := make([]byte, 0, len(text))
 	for i := 0; i < len(text); i++ {
@@ -183,13 +189,14 @@ func unescape(text []byte) (string, bool) {
 				return "", false
 			}
 			i += 4
-			if utf16.IsSurrogate(r) {
-				if low, ok := escapedHex4(text[i+1:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
-					r = utf16.DecodeRune(r, low)
-					i += 6
-				}
+			if !utf16.IsSurrogate(r) {
+				b = utf8.AppendRune(b, r)
+			} else if low, ok := escapedHex4(text[i+1:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
+				b = utf8.AppendRune(b, utf16.DecodeRune(r, low))
+				i += 6
+			} else {
+				b = appendSurrogate(b, r)
 			}
-			b = utf8.AppendRune(b, r) // of a lone surrogate, it makes U+FFFD
 		default:
 			return "", false
 		}

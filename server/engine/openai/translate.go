@@ -1,0 +1,178 @@
+package openai
+
+import (
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/server/engine"
+)
+
+// words is what a chunk adds to the texts of an answer.
+type words struct {
+	text, reasoning, refusal pieces
+}
+
+// pieces is a text in pieces, of which there is hardly ever more than one.
+type pieces struct {
+	first text
+	all   []byte // if there are more
+}
+
+func (p *pieces) add(t text) {
+	switch {
+	case t == "":
+	case p.first == "":
+		p.first = t
+	default:
+		if p.all == nil {
+			p.all = append(p.all, p.first...)
+		}
+		p.all = append(p.all, t...)
+	}
+}
+
+func (p *pieces) text() text {
+	if p.all != nil {
+		return text(p.all)
+	}
+	return p.first
+}
+
+// halves are those that the texts ended with.
+type halves struct {
+	text, reasoning, refusal half
+}
+
+// translate returns a chunk that holds until the next call. There is one choice,
+// as only one is asked for.
+func (s *stream) translate(wire *wireChunk) *engine.Chunk {
+	s.chunk = engine.Chunk{Model: wire.Model, Usage: wire.usage()}
+	d := &s.delta
+	d.ToolCalls, d.Parts, d.Logprobs, d.Extra = d.ToolCalls[:0], nil, nil, nil
+	s.calls.chunk++
+	var w words
+	var extra members
+	var reason completionv1.Finished_FinishReason
+	for i := range wire.Choices {
+		c := &wire.Choices[i]
+		if c.Index != 0 {
+			continue
+		}
+		s.addChoice(c, &w, &extra)
+		if r := endOf(c.finishReason()).reason; r != completionv1.Finished_FINISH_REASON_UNSPECIFIED {
+			reason = r
+		}
+	}
+	d.Text = s.halves.text.join(w.text.text())
+	d.Reasoning = s.halves.reasoning.join(w.reasoning.text())
+	d.Refusal = s.halves.refusal.join(w.refusal.text())
+	d.Extra = extra.message()
+	if reason != completionv1.Finished_FINISH_REASON_UNSPECIFIED {
+		s.finish(reason)
+	} else if goesOn(d) {
+		s.finished = false // what had come was not the end
+	}
+	if goesOn(d) || d.Logprobs != nil || d.Extra != nil {
+		s.chunk.Delta = d
+	}
+	s.again = s.onlyText(wire)
+	return &s.chunk
+}
+
+// finish adds a finish reason, and what was held back for what does not come.
+func (s *stream) finish(reason completionv1.Finished_FinishReason) {
+	d := &s.delta
+	d.Text += s.halves.text.end()
+	d.Reasoning += s.halves.reasoning.end()
+	d.Refusal += s.halves.refusal.end()
+	d.ToolCalls = append(d.ToolCalls, s.calls.end()...)
+	// OpenAI says so itself where the choice of the tool was the caller's
+	// (docs: function calling, edge cases), and many others always.
+	if reason == completionv1.Finished_STOP && len(s.calls.all) > 0 {
+		reason = completionv1.Finished_TOOL_CALLS
+	}
+	s.chunk.FinishReason = reason
+	s.finished = true
+}
+
+// goesOn tells whether a delta has more of the answer.
+func goesOn(d *completionv1.Delta) bool {
+	return d.Text != "" || d.Reasoning != "" || d.Refusal != "" || len(d.ToolCalls) > 0 || len(d.Parts) > 0
+}
+
+// onlyText returns where in delta the text of a chunk has gone, if a chunk that
+// differs in that text alone makes the same of all the rest.
+func (s *stream) onlyText(wire *wireChunk) *string {
+	field := wire.last.field
+	if field == noText || s.chunk.Delta == nil || s.halves != (halves{}) {
+		return nil
+	}
+	choice, d := &wire.Choices[0], wire.Choices[0].Delta
+	switch {
+	case field == inText && (d == nil || d.Content == ""), field == inContent && choice.Text == "":
+		return &s.delta.Text
+	case field == inReasoningContent, field == inReasoning && d.ReasoningContent == "":
+		return &s.delta.Reasoning
+	case field == inRefusal:
+		return &s.delta.Refusal
+	}
+	return nil
+}
+
+// addChoice adds what an upstream's choice has to our delta.
+func (s *stream) addChoice(c *wireChoice, w *words, extra *members) {
+	from := c.Delta
+	switch {
+	case from != nil:
+		s.deltas = true
+	case !s.deltas: // else it is all of the answer again (abundantbeing/hermes-browser-extension#11)
+		from = c.Message
+	}
+	if from == nil || from.Content != c.Text { // Together has the same words in both (BerriAI/litellm#8675)
+		w.text.add(c.Text)
+	}
+	if logprobs := c.Logprobs.message(); logprobs != nil {
+		s.delta.Logprobs = logprobs
+	}
+	if from != nil {
+		s.add(from, w, extra)
+	}
+}
+
+// add adds what an upstream's delta has to ours.
+func (s *stream) add(from *wireDelta, w *words, extra *members) {
+	d := &s.delta
+	w.text.add(from.Content)
+	w.refusal.add(from.Refusal)
+	thought := text(from.ReasoningContent)
+	if thought == "" { // where both are there, they are the same
+		thought = text(from.Reasoning)
+	}
+	if r := from.rest; r != nil {
+		if thought == "" {
+			thought = r.reasoning
+		}
+		w.reasoning.add(r.thinking)
+		d.Parts = append(d.Parts, r.parts...)
+		extra.merge(r.extra)
+	}
+	w.reasoning.add(thought)
+	for i := range from.ToolCalls {
+		s.addCall(&from.ToolCalls[i])
+	}
+	if from.FunctionCall != nil {
+		s.addCall(&wireToolCall{Index: new(lenientInt), Function: *from.FunctionCall})
+	}
+}
+
+func (s *stream) addCall(w *wireToolCall) {
+	if piece := s.calls.add(w); piece != nil {
+		s.delta.ToolCalls = append(s.delta.ToolCalls, piece)
+	}
+}
+
+// finishReason returns the reason, however its key is written.
+func (c *wireChoice) finishReason() string {
+	if c.FinishReason == "" {
+		return c.FinishCamel
+	}
+	return c.FinishReason
+}
