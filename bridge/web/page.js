@@ -1,153 +1,15 @@
 // The page: one conversation, and one run at a time, read through client.js.
-//
-// What a model says is only ever added as text. It waits for the next frame, so
-// that a fast model costs one layout a frame, and is never rendered again.
 
+import { Answer, again, instead, turn, withdraw } from "./answer.js";
 import { streamCompletion } from "./client.js";
+import { $, draw, dry, follow, make, number, say, write } from "./ink.js";
+import { Meter } from "./meter.js";
 
-const $ = (id) => document.getElementById(id);
 const input = $("input");
 
 let messages = []; // the conversation, as the next request says it
 let current = null; // the run under way
-let meter = null; // what is measured of the last run
-
-// --- text ---
-
-const ink = new Map(); // an element, and the text that waits to be added to it
-let frame = 0;
-
-function write(element, text) {
-  ink.set(element, (ink.get(element) ?? "") + text);
-  frame ||= requestAnimationFrame(dry);
-}
-
-// dry adds what waits, and keeps the end in sight of a reader who was there.
-function dry() {
-  cancelAnimationFrame(frame);
-  frame = 0;
-  const page = document.documentElement;
-  const following = page.scrollHeight - window.scrollY - window.innerHeight < 100;
-  const raw = $("raw");
-  const followingRaw = raw.scrollHeight - raw.scrollTop - raw.clientHeight < 40;
-  for (const [element, text] of ink) element.append(text);
-  ink.clear();
-  meter?.show();
-  if (following) window.scrollTo({ top: page.scrollHeight, behavior: "instant" });
-  if (followingRaw) raw.scrollTop = raw.scrollHeight;
-}
-
-function make(parent, name, className, text = "") {
-  const element = document.createElement(name);
-  element.className = className;
-  element.textContent = text;
-  parent.append(element);
-  return element;
-}
-
-function turn(className, who) {
-  $("welcome").hidden = true;
-  const article = make($("log"), "article", className);
-  make(article, "h2", "who", who);
-  return article;
-}
-
-// Answer is an answer as it comes. Its parts stand in the order of their arrival.
-class Answer {
-  text = "";
-  #article;
-  #parts = new Map();
-
-  constructor(who) {
-    this.#article = turn("answer", who);
-  }
-
-  add({ text = "", reasoning = "", refusal = "", toolCalls = [] }) {
-    this.text += text;
-    if (reasoning) write(this.#part("reasoning", folded("Reasoning")), reasoning);
-    if (text) write(this.#part("text", plain), text);
-    if (refusal) write(this.#part("refusal", plain), refusal);
-    for (const { index = 0, name, arguments: piece = "" } of toolCalls) {
-      const call = this.#part(`call ${index}`, folded("Calls "));
-      if (name) call.previousSibling.append(name);
-      write(call, piece);
-    }
-  }
-
-  // close says how the answer ended, when it did not simply end.
-  close(note) {
-    dry();
-    if (note) make(this.#article, "p", "note", note);
-  }
-
-  fail(error, facts, again) {
-    dry();
-    const box = make(this.#article, "section", "failure");
-    make(box, "h3", "", error.reason ?? "FAILED");
-    make(box, "p", "", error.message);
-    make(box, "p", "facts", facts.join(" · "));
-    if (!error.retryable) return;
-    make(box, "button", "", "Try again").addEventListener("click", again);
-    const wait = Math.ceil((error.retryAfter ?? 0) / 1000);
-    make(box, "span", "hint", wait ? `It asks you to wait ${number(wait)} s.` : "");
-  }
-
-  #part(name, create) {
-    if (!this.#parts.has(name)) this.#parts.set(name, create(this.#article, name));
-    return this.#parts.get(name);
-  }
-}
-
-const plain = (parent, name) => make(parent, "div", name);
-
-const folded = (title) => (parent, name) => {
-  const details = make(parent, "details", name);
-  details.open = true;
-  make(details, "summary", "", title);
-  return make(details, "div", "");
-};
-
-// --- what is measured ---
-
-class Meter {
-  events = 0;
-  connections = 0;
-  usage;
-  requestID = ""; // of the last answer
-  #start = performance.now();
-  #first = NaN; // when the first delta came
-  #last = NaN;
-  #deltas = 0;
-
-  count(event) {
-    this.events++;
-    if (event.finished) this.usage = event.finished.usage;
-    if (!event.delta) return;
-    this.#last = performance.now();
-    if (this.#deltas++ === 0) this.#first = this.#last;
-  }
-
-  show() {
-    const { promptTokens = 0, completionTokens = 0, reasoningTokens = 0, cachedTokens = 0 } = this.usage ?? {};
-    const rate = (((completionTokens || this.#deltas) - 1) * 1000) / (this.#last - this.#first);
-    say("first", Number.isNaN(this.#first) ? "–" : `${number((this.#first - this.#start) / 1000, 2)} s`);
-    // Until the usage is known, a delta is taken for a token.
-    say("rate", Number.isFinite(rate) ? (completionTokens ? "" : "≈ ") + number(rate, 1) : "–");
-    say("events", number(this.events));
-    say("connections", number(this.connections));
-    const parts = [`${number(promptTokens)} in`, `${number(completionTokens)} out`];
-    if (cachedTokens) parts[0] += ` (${number(cachedTokens)} cached)`;
-    if (reasoningTokens) parts[1] += ` (${number(reasoningTokens)} reasoning)`;
-    say("usage", this.usage ? parts.join(", ") : "–");
-  }
-}
-
-const number = (value, digits = 0) =>
-  value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-
-function say(id, text) {
-  if ($(id).textContent !== text) $(id).textContent = text;
-}
+let meter = new Meter(); // what is measured of the last run
 
 // --- the connection ---
 
@@ -168,13 +30,30 @@ async function cuttable(url, init = {}) {
 }
 
 function show(state, words) {
-  document.body.dataset.state = state;
+  if (state) document.body.dataset.state = state;
+  else delete document.body.dataset.state;
   say("status", words);
+  countDown(0);
   const running = ["connecting", "streaming", "reconnecting"].includes(state);
   enable("send", !running);
   enable("stop", running);
   enable("cut", state === "streaming");
   $("log").setAttribute("aria-busy", running);
+}
+
+let counting = 0;
+
+// countDown says how long it is until something happens. It is not part of the status,
+// which a screen reader would read out each second.
+function countDown(milliseconds) {
+  clearInterval(counting);
+  const due = performance.now() + milliseconds;
+  const tick = () => {
+    const left = Math.ceil((due - performance.now()) / 1000);
+    say("countdown", left > 0 ? `in ${number(left)} s` : "");
+  };
+  tick();
+  if (milliseconds > 0) counting = setInterval(tick, 200);
 }
 
 // A button that is out of use keeps the focus: it may be of use again at once.
@@ -193,53 +72,84 @@ const notes = {
 };
 
 async function ask(request) {
+  if (current) return;
+  withdraw();
+  follow(true);
   const conversation = messages;
   const answer = new Answer(request.model || "Answer");
   const measured = (meter = new Meter());
+  meter.show();
   $("raw").textContent = "";
   let ended = "", lost = 0;
   const run = (current = streamCompletion("/v1/completions", request, {
     fetch: cuttable,
-    onState(state) {
+    onState(state, { delay } = {}) {
       if (run !== current) return; // it may tell more than the user waits for
       if (state === "connecting") show(state, "Connecting…");
       if (state === "streaming") show(state, lost ? "Streaming again" : "Streaming");
       if (state === "reconnecting") {
         lost++;
         show(state, `Lost after event ${measured.events}, coming back…`);
+        countDown(delay);
         write($("raw"), "— the connection was lost —\n");
       }
     },
   }));
   try {
     for await (const event of run) {
+      if (run !== current) return;
       measured.count(event);
-      write($("raw"), JSON.stringify(event) + "\n");
+      write($("raw"), abbreviated(JSON.stringify(event)) + "\n");
+      draw(showMeter);
       if (event.delta) answer.add(event.delta);
       if (event.finished) ended = event.finished.finishReason ?? "OTHER";
     }
-    answer.close(notes[ended]);
     const back = lost ? `, nothing lost in ${lost} cut${lost > 1 ? "s" : ""}` : "";
-    show("ended", ended === "CANCELLED" ? "Stopped" : `Complete${back}`);
+    if (run === current) show("ended", ended === "CANCELLED" ? "Stopped" : `Complete${back}`);
+    answer.close(notes[ended]);
   } catch (error) {
-    if (run.stopped) {
-      answer.close(notes.CANCELLED);
-      show("ended", "Stopped");
-    } else {
+    if (run !== current) return; // the conversation is gone
+    show(run.stopped ? "ended" : "failed", run.stopped ? "Stopped" : "Failed");
+    if (!run.stopped) {
       const facts = [error.status && `HTTP ${error.status}`, measured.requestID && `request ${measured.requestID}`, run.id];
-      answer.fail(error, facts.filter(Boolean), () => current ?? ask(request));
-      show("failed", "Failed");
+      answer.fail(error, facts.filter(Boolean), offers(error, request));
       return;
     }
+    answer.close(notes.CANCELLED);
   } finally {
-    current = null;
+    if (run === current) current = null;
+    dry();
   }
   if (request.messages && answer.text) {
     conversation.push(request.messages.at(-1), { role: "assistant", content: answer.text });
   }
 }
 
+// offers returns what can be done about a failure.
+function offers(error, request) {
+  // It may be the model, which takes no prompt, as most have it (OpenAI: "This is a chat
+  // model and not supported in the v1/completions endpoint").
+  const asConversation = request.prompt !== undefined && !error.retryable;
+  const converse = () => {
+    setMode("chat");
+    const { prompt, ...rest } = request;
+    ask({ ...rest, messages: [...messages, { role: "user", content: prompt }] });
+  };
+  return [again(() => ask(request)), ...(asConversation ? [instead("Send it as a conversation", converse)] : [])];
+}
+
+const showMeter = () => meter.show();
+
+// A picture is long, and says nothing to those who read the raw events.
+const abbreviated = (line) => (line.length > 4000 ? `${line.slice(0, 4000)}… (${number(line.length)} characters)` : line);
+
 // --- what the user does ---
+
+function setMode(mode) {
+  for (const radio of document.querySelectorAll("[name=mode]")) radio.checked = radio.value === mode;
+  input.placeholder = mode === "chat" ? "Write a message" : "Write the start of a text";
+  $("about-prompt").hidden = mode === "chat";
+}
 
 function send(event) {
   event?.preventDefault();
@@ -249,7 +159,6 @@ function send(event) {
   const model = $("model").value;
   const chat = document.querySelector("[name=mode]:checked").value === "chat";
   make(turn("question", chat ? "You" : "Prompt"), "div", "text", text);
-  window.scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
   ask(chat ? { model, messages: [...messages, { role: "user", content: text }] } : { model, prompt: text });
 }
 
@@ -262,11 +171,18 @@ async function stop() {
   if (measured === meter) measured.show();
 }
 
+// startAnew forgets the conversation, and all that is said of it.
+
 function startAnew() {
   stop();
+  current = null; // what comes of it is not of this conversation
   messages = [];
-  $("log").textContent = "";
+  withdraw();
+  for (const id of ["log", "raw"]) $(id).textContent = "";
   $("welcome").hidden = false;
+  meter = new Meter();
+  meter.show();
+  show("", "Ready");
   input.focus();
 }
 
@@ -274,9 +190,7 @@ $("composer").addEventListener("submit", send);
 $("stop").addEventListener("click", stop);
 $("anew").addEventListener("click", startAnew);
 $("cut").addEventListener("click", () => enabled("cut") && knife.abort(new TypeError("the connection was cut")));
-$("mode").addEventListener("change", (event) => {
-  input.placeholder = event.target.value === "chat" ? "Write a message" : "Write the start of a text";
-});
+$("mode").addEventListener("change", (event) => setMode(event.target.value));
 $("example").addEventListener("click", () => {
   input.value =
     "Tell a child how a lock lifts a boat. It comes up the river and the lower gates close behind it. " +

@@ -10,26 +10,35 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
+	"io/fs"
 	"mime"
 	"net/http"
 	"path"
 )
 
-//go:embed index.html page.css page.js client.js client.d.ts
+//go:embed index.html *.css *.js *.d.ts
 var files embed.FS
 
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Routes returns a handler for each path that is served.
+// Routes returns a handler for each path that is served: the page's is /, and those of
+// the other files are their names.
 func Routes() map[string]http.Handler {
-	return map[string]http.Handler{
-		"/":            newFile("index.html"),
-		"/page.css":    newFile("page.css"),
-		"/page.js":     newFile("page.js"),
-		"/client.js":   newFile("client.js"),
-		"/client.d.ts": newFile("client.d.ts"),
-	}
+	routes := map[string]http.Handler{}
+	_ = fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			panic(err) // they are embedded
+		}
+		switch {
+		case name == "index.html":
+			routes["/"] = newFile(name)
+		case !entry.IsDir():
+			routes["/"+name] = newFile(name)
+		}
+		return nil
+	})
+	return routes
 }
 
 // file is a file in memory, with what tells one version of it from another.

@@ -14,6 +14,9 @@ func TestRoutes(t *testing.T) {
 		"/":            "text/html; charset=utf-8",
 		"/page.css":    "text/css; charset=utf-8",
 		"/page.js":     "text/javascript; charset=utf-8",
+		"/answer.js":   "text/javascript; charset=utf-8",
+		"/ink.js":      "text/javascript; charset=utf-8",
+		"/meter.js":    "text/javascript; charset=utf-8",
 		"/client.js":   "text/javascript; charset=utf-8",
 		"/client.d.ts": "text/plain; charset=utf-8",
 	}
