@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 // started runs the program and returns all that it prints at the start.
@@ -26,6 +28,13 @@ func started(t *testing.T, env map[string]string, args ...string) string {
 // printed, in front of a provider that takes messages alone, and must be told a
 // model that it has.
 func TestBannerCanBeTried(t *testing.T) {
+	for _, name := range []string{"curl", "grpcurl"} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := exec.LookPath(name); err != nil {
+				skip.For(t, "there is no %s in PATH: what is printed for it is not run", name)
+			}
+		})
+	}
 	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "/chat/completions") || modelOf(r) != "m" {
 			refuse(http.StatusNotFound, "model_not_found")(w, r)
@@ -67,7 +76,7 @@ func tryAll(t *testing.T, printed string) {
 		line = strings.TrimSpace(line)
 		name, _, _ := strings.Cut(line, " ")
 		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("SKIPPED: there is no %s in PATH: what is printed for it is not run", name)
+			continue
 		}
 		out, err := exec.CommandContext(t.Context(), "sh", "-c", line).CombinedOutput()
 		got := string(out)

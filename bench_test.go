@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 // How much an event costs, beside what people would use instead:
@@ -38,7 +40,6 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
 		perform(role)
 	}
-	announceMissing()
 	os.Exit(m.Run())
 }
 
@@ -123,7 +124,7 @@ func loadAverage() string {
 func needProc(tb testing.TB) {
 	for _, name := range []string{"/proc/self/schedstat", "/proc/self/smaps_rollup"} {
 		if _, err := os.ReadFile(name); err != nil {
-			tb.Skipf("the benchmark needs Linux: %v", err)
+			skip.For(tb, "the benchmark needs Linux: %v", err)
 		}
 	}
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+
+	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 // TestBrowser runs everything that needs a browser in one, in a tab each.
@@ -58,7 +60,7 @@ func startBrowser(t *testing.T) browser {
 	t.Helper()
 	i := slices.IndexFunc(chromiums, func(name string) bool { _, err := exec.LookPath(name); return err == nil })
 	if i < 0 {
-		t.Skipf("SKIPPED: no browser, none of %s is in PATH: nothing of the page is tested", strings.Join(chromiums, ", "))
+		skip.For(t, "no browser, none of %s is in PATH: nothing of the page is tested", strings.Join(chromiums, ", "))
 	}
 	// The profile is a new one, which chromedp removes.
 	ctx, stop := chromedp.NewExecAllocator(context.Background(),

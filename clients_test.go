@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 // The first connections of a client are reset, each after so many bytes of the
@@ -42,10 +43,10 @@ var clients = []struct {
 func TestClients(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("SKIPPED: there is no node on the PATH: install Node 20 and run npm ci in testdata/clients")
+		skip.For(t, "there is no node on the PATH: install Node 20 and run npm ci in testdata/clients")
 	}
 	if _, err := os.Stat("testdata/clients/node_modules"); err != nil {
-		t.Skip("SKIPPED: the clients are not installed: run npm ci in testdata/clients")
+		skip.For(t, "the clients are not installed: run npm ci in testdata/clients")
 	}
 	for _, c := range clients {
 		t.Run(c.script, func(t *testing.T) {

@@ -8,10 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,41 +24,6 @@ import (
 
 // The tests of this package run the program as it is: run, on free ports of the
 // loopback interface, with a scripted upstream where one is needed.
-
-// announceMissing says which of the tests' tools are missing, and what is skipped
-// for that. go test hides what a package prints that passes; so this goes to go
-// test's own standard error, where the system lets us at it.
-func announceMissing() {
-	var missing []string
-	for tool, tests := range map[string]string{
-		"grpcurl":  "reflection (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest)",
-		"node":     "the npm clients and client.js (install Node 20)",
-		"chromium": "the page in a browser (install Chromium)",
-	} {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing = append(missing, fmt.Sprintf("SKIPPED for want of %s: %s\n", tool, tests))
-		}
-	}
-	for _, folder := range []string{"testdata/clients", "bridge/web/testdata"} {
-		if _, err := os.Stat(folder + "/node_modules"); err != nil {
-			missing = append(missing, fmt.Sprintf("SKIPPED for want of npm packages: their tests (npm ci in %s)\n", folder))
-		}
-	}
-	if len(missing) == 0 {
-		return
-	}
-	slices.Sort(missing)
-	name := fmt.Sprintf("/proc/%d/fd/2", os.Getppid())
-	// Not into a file: go test would not know, and write over it.
-	if info, err := os.Stat(name); err != nil || info.Mode().IsRegular() {
-		fmt.Fprint(os.Stderr, strings.Join(missing, ""))
-		return
-	}
-	if f, err := os.OpenFile(name, os.O_WRONLY, 0); err == nil {
-		_, _ = io.WriteString(f, strings.Join(missing, ""))
-		_ = f.Close()
-	}
-}
 
 // layouts are the ways to run both faces.
 var layouts = []string{"one process", "two processes"}

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 // fence is a fenced block of the README.
@@ -53,6 +55,9 @@ func TestReadme(t *testing.T) {
 			case "sh":
 				printed = shell.run(t, b.text)
 			case "":
+				if printed == "" {
+					skip.For(t, "the command before it printed nothing")
+				}
 				checkPrinted(t, printed, b.text)
 			case "text":
 				checkLayout(t, b.text)
@@ -138,7 +143,7 @@ func (s *shell) run(t *testing.T, commands string) (printed string) {
 			listTests(t, line)
 		default:
 			if _, err := exec.LookPath(name); err != nil {
-				t.Skipf("SKIPPED: there is no %s in PATH: what the README shows of it is not run", name)
+				skip.For(t, "there is no %s in PATH: what the README shows of it is not run", name)
 			}
 			cmd := exec.CommandContext(t.Context(), "sh", "-c", s.replace(line))
 			var stderr bytes.Buffer
@@ -257,7 +262,7 @@ func checkLayout(t *testing.T, tree string) {
 func runNode(t *testing.T, module string) (string, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("SKIPPED: there is no node in PATH: what the README shows for it is not run")
+		skip.For(t, "there is no node in PATH: what the README shows for it is not run")
 	}
 	name := filepath.Join(t.TempDir(), "readme.mjs")
 	if err := os.WriteFile(name, []byte(module), 0o600); err != nil {

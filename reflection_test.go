@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 // TestGrpcurl checks that grpcurl needs no proto file, and gets the events that
@@ -20,7 +21,7 @@ import (
 func TestGrpcurl(t *testing.T) {
 	grpcurl, err := exec.LookPath("grpcurl")
 	if err != nil {
-		t.Skip("SKIPPED: there is no grpcurl in PATH, so nothing shows that it needs no proto file (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest)")
+		skip.For(t, "there is no grpcurl in PATH, so nothing shows that it needs no proto file (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest)")
 	}
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 // The client's own tests are JavaScript, in testdata: this runs them.
@@ -33,11 +35,11 @@ func TestClient(t *testing.T) {
 func node(t *testing.T, command ...string) {
 	t.Helper()
 	if _, err := exec.LookPath(command[0]); err != nil {
-		t.Skipf("SKIPPED: client.js is not tested without Node: %v", err)
+		skip.For(t, "client.js is not tested without Node: %v", err)
 	}
 	// npm writes this file when it has installed everything.
 	if _, err := os.Stat(filepath.Join("testdata", "node_modules", ".package-lock.json")); err != nil {
-		t.Skip("SKIPPED: client.js is not tested without its packages: run npm ci in bridge/web/testdata")
+		skip.For(t, "client.js is not tested without its packages: run npm ci in bridge/web/testdata")
 	}
 	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	cmd.Dir = "testdata"
