@@ -261,6 +261,7 @@ func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *common
 		// A client whose machine is gone says nothing: ping it.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 20 * time.Second, PingTimeout: 10 * time.Second},
 	}
+	h.bridge.Configure(h.http)
 	h.http.Protocols.SetHTTP1(true)
 	h.http.Protocols.SetUnencryptedHTTP2(true) // browsers want TLS for it, proxies do not
 	return h, nil

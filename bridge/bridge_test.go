@@ -49,6 +49,20 @@ func (s *service) ResumeCompletion(_ *completionv1.ResumeCompletionRequest, stre
 	return s.play(stream)
 }
 
+func (s *service) CreateCompletion(ctx context.Context, _ *completionv1.CompletionRequest) (*completionv1.Completion, error) {
+	return &completionv1.Completion{Id: "cmpl_x"}, s.play(discarded{ctx: ctx})
+}
+
+// discarded is a stream whose events nobody reads.
+type discarded struct {
+	eventStream
+	ctx context.Context
+}
+
+func (d discarded) Context() context.Context               { return d.ctx }
+func (discarded) Send(*completionv1.CompletionEvent) error { return nil }
+func (discarded) SendHeader(metadata.MD) error             { return nil }
+
 func newBridge(t *testing.T, play func(eventStream) error, config bridge.Config) *bridge.Bridge {
 	t.Helper()
 	return newBridgeOn(t, "pushed", play, config)

@@ -80,17 +80,24 @@ func (b *Bridge) whole(w http.ResponseWriter, r *http.Request, req *completionv1
 		b.writeError(w, err)
 		return
 	}
-	var header metadata.MD
-	c, err := b.client.CreateCompletion(ctx, req, grpc.Header(&header))
-	if id := completionID(header); id != "" {
-		w.Header().Set("Location", location(id))
-	}
-	if err != nil {
-		b.writeError(w, err)
-		return
-	}
-	_, marshaler := runtime.MarshalerForRequest(b.mux, r)
-	runtime.ForwardResponseMessage(ctx, b.mux, marshaler, w, r, c, b.beforeResponse)
+	b.respond(w, r, ctx, func(ctx *streamContext, w http.ResponseWriter) bool {
+		defer ctx.cancel()
+		var header metadata.MD
+		c, err := b.client.CreateCompletion(ctx, req, grpc.Header(&header))
+		if ctx.Err() != nil { // the client has left, or the drain is over
+			return false
+		}
+		if id := completionID(header); id != "" {
+			w.Header().Set("Location", location(id))
+		}
+		if err != nil {
+			b.writeError(w, err)
+			return true
+		}
+		_, marshaler := runtime.MarshalerForRequest(b.mux, r)
+		runtime.ForwardResponseMessage(ctx, b.mux, marshaler, w, r, c, b.beforeResponse)
+		return true
+	})
 }
 
 func location(id string) string { return completionsPath + "/" + id }

@@ -19,6 +19,11 @@ import (
 // (RFC 9112 section 9.6).
 const lingering = 500 * time.Millisecond
 
+// maxAhead bounds how much is read, during a stream, of what a client sends behind its
+// request, in bytes. Its departure cannot be seen before all of that is read; behind
+// more, the next write finds it.
+const maxAhead = 16 << 10
+
 // conn is a connection taken from net/http for the length of one response. It is
 // the http.ResponseWriter of that, for HTTP/1.1: each Write is a chunk and a system
 // call, and none waits in a buffer.
@@ -66,10 +71,33 @@ func (b *Bridge) take(w http.ResponseWriter, r *http.Request) *conn {
 		c.idle = s.IdleTimeout
 	}
 	if n := buffered.Reader.Buffered(); n > 0 {
-		c.ahead, _ = buffered.Reader.Peek(n)
-		close(c.watched)
+		ahead, _ := buffered.Reader.Peek(n)
+		c.ahead = bytes.Clone(ahead) // without the rest of the buffer
 	}
 	return c
+}
+
+// respond has answer respond to a request whose body has been read, and returns when it
+// has, or has got a connection and a goroutine of its own. It reports whether the response
+// is whole; if not, the client learns it. ctx is the request's, annotated.
+func (b *Bridge) respond(w http.ResponseWriter, r *http.Request, ctx context.Context, answer func(*streamContext, http.ResponseWriter) bool) {
+	b.streams.Add(1) // before net/http no longer counts the connection
+	if own := b.take(w, r); own != nil {
+		live := newStreamContext(b.ctx, ctx) // the request's ends with the handler
+		go func() {
+			defer b.streams.Done()
+			own.serve(live, answer)
+		}()
+		return
+	}
+	defer b.streams.Done()
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok && r.ProtoMajor == 1 {
+		stay := context.AfterFunc(r.Context(), func() { c.Close() }) // as watch does
+		defer stay()
+	}
+	if !answer(newStreamContext(ctx, ctx), w) {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // serve calls answer, which reports whether the response is whole, and gives the
@@ -84,23 +112,38 @@ func (c *conn) serve(ctx *streamContext, answer func(*streamContext, http.Respon
 		}
 		c.end(whole)
 	}()
-	if len(c.ahead) == 0 {
-		go c.watch(ctx.cancel)
-	}
+	go c.watch(ctx.cancel)
 	whole = answer(ctx, c)
 }
 
-// watch calls gone when the client closes the connection. What else it sends is its
-// next request, which ends the watch, as does a deadline.
+// watch calls gone when the client closes the connection, and closes it, too: what the
+// client asked for may go on without it. What else it sends is its next request, and is
+// kept. A deadline ends the watch.
+//
+// A client that closes only its own direction has left, too, though it need not mean
+// that (RFC 9112, section 6.3). A full close sends the same FIN and no more; what tells
+// the two apart is the answer to a write, and while the model is silent there is nothing
+// to write, and the bill runs on. Browsers, SDKs and curl send no FIN before they have
+// the response (dotnet/aspnetcore#24462), and those that did were taught not to, for
+// net/http, nginx, Envoy and Kestrel take it as this does (golang/go#18527,
+// envoyproxy/envoy#17160, BusyBox's wget).
 func (c *conn) watch(gone context.CancelFunc) {
 	defer close(c.watched)
-	var b [1]byte
-	switch n, err := c.Read(b[:]); {
-	case n > 0:
-		c.ahead = b[:]
-	case !errors.Is(err, os.ErrDeadlineExceeded):
-		c.left = true
-		gone()
+	b := make([]byte, 1) // most clients send nothing: that needs no more memory
+	for len(c.ahead) < maxAhead {
+		n, err := c.Read(b)
+		if err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				c.left = true
+				gone()
+				c.Conn.Close()
+			}
+			return
+		}
+		c.ahead = append(c.ahead, b[:n]...)
+		if len(b) == 1 {
+			b = make([]byte, 512)
+		}
 	}
 }
 

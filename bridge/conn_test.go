@@ -98,6 +98,7 @@ func (s *socket) dial(t *testing.T) *client {
 
 const (
 	postStream = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"prompt\":\"x\"}"
+	postWhole  = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\nContent-Length: 14\r\n\r\n{\"prompt\":\"x\"}"
 	getStream  = "GET /v1/completions/cmpl_x/events HTTP/1.1\r\nHost: x\r\n\r\n"
 	getAlive   = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 )

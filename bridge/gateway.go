@@ -22,6 +22,7 @@ func (b *Bridge) newMux() *runtime.ServeMux {
 	mux := runtime.NewServeMux(
 		// Plain proto3 JSON. The gateway's default shows unpopulated fields too.
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{}),
+		runtime.WithWriteContentLength(),
 		// Not with X-HTTP-Method-Override, nor GET by posting a form.
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithDisablePathLengthFallback(),

@@ -1,7 +1,10 @@
 package bridge
 
 import (
+	"bytes"
+	"context"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -20,6 +23,17 @@ func (b *Bridge) Listener(l net.Listener) net.Listener {
 	b.listener.Store(back)
 	return back
 }
+
+// Configure has an http.Server tell the bridge of its connections. Without it, a client
+// over HTTP/1.0 that leaves a completion with a grace keeps its socket until the next
+// event, and a shutdown waits five seconds for a connection on which nothing has come.
+// It is called before the server serves.
+func (b *Bridge) Configure(s *http.Server) {
+	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+}
+
+// connKey is that of a request's connection in its context.
+type connKey struct{}
 
 // listener accepts new connections, and those that are given back.
 type listener struct {
@@ -51,18 +65,25 @@ type givenBack struct {
 	header time.Duration // what net/http then allows for the header; 0: any time
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. It skips line ends before a request: some clients end a POST
+// with one (RFC 9112 section 2.2), and net/http allows for that only where it has served
+// the POST itself.
 func (c *givenBack) Read(p []byte) (n int, err error) {
-	if len(c.read) > 0 {
-		n = copy(p, c.read)
-		c.read = c.read[n:]
-	} else {
-		n, err = c.Conn.Read(p)
+	for {
+		if len(c.read) > 0 {
+			n = copy(p, c.read)
+			c.read = c.read[n:]
+		} else {
+			n, err = c.Conn.Read(p)
+		}
+		if c.begun {
+			return n, err
+		}
+		if n = copy(p, bytes.TrimLeft(p[:n], "\r\n")); n > 0 || err != nil {
+			c.begin()
+			return n, err
+		}
 	}
-	if !c.begun {
-		c.begin()
-	}
-	return n, err
 }
 
 // begin notes that the wait is over.

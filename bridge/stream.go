@@ -91,14 +91,7 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c *c
 		}
 		return err != errCut
 	}
-	if own := b.take(w, r); own != nil {
-		live := newStreamContext(b.ctx, ctx) // the request's ends with the handler
-		b.streams.Go(func() { own.serve(live, answer) })
-		return
-	}
-	if !answer(newStreamContext(ctx, ctx), w) {
-		panic(http.ErrAbortHandler)
-	}
+	b.respond(w, r, ctx, answer)
 }
 
 // stream writes the events of a call until their end. It returns errNone, errCut,
