@@ -384,10 +384,15 @@ func testPageScreens(t *testing.T, b browser) {
 	d.end()
 	p.reads("#status", "Complete, nothing lost in 1 cut")
 	screens(p, "4-complete")
+	p.ask("And all that Markdown can be?")
+	d.say(longMarkdown)
+	d.end()
+	p.reads("#status", "Complete")
+	screens(p, "5-markdown")
 	d.Close() // the upstream is gone
 	p.ask("And going down?")
 	p.wait(`document.querySelector(".failure") !== null`)
-	screens(p, "5-error")
+	screens(p, "6-error")
 }
 
 func screens(p *tab, name string) {

@@ -1,6 +1,9 @@
-// An answer as it comes, and how it ended. What a model says is only ever added as text.
+// An answer as it comes, and how it ended. What a model says is added as text, or as
+// what markdown.js makes of it.
 
-import { button, dry, make, follow, number, $, write } from "./ink.js";
+import "./copy.js";
+import { $, button, draw, dry, follow, make, number, write } from "./ink.js";
+import { Markdown } from "./markdown.js";
 
 export function turn(className, who) {
   $("welcome").hidden = true;
@@ -9,21 +12,25 @@ export function turn(className, who) {
   return article;
 }
 
-// Answer has its parts in the order of their arrival.
+// Answer has its parts in the order of their arrival. Its text is there twice: as it was
+// written, and as Markdown. One of the two is seen.
 export class Answer {
   text = "";
   #article;
   #parts = new Map();
+  #source; // whether the text is seen as it was written
+  #markdown;
+  #due = 0; // when the Markdown may be drawn again
 
-  constructor(who) {
+  constructor(who, { source = false } = {}) {
     this.#article = turn("answer", who);
+    this.#source = source;
     follow();
   }
 
   add({ text = "", reasoning = "", refusal = "", toolCalls = [], parts = [] }) {
-    this.text += text;
     if (reasoning) write(this.#part("reasoning", folded("Reasoning")), reasoning);
-    if (text) write(this.#part("text", plain), text);
+    if (text) this.#write(text);
     if (refusal) write(this.#part("refusal", plain), refusal);
     for (const { index = 0, name, arguments: piece = "" } of toolCalls) {
       const call = this.#part(`call ${index}`, folded("Calls "));
@@ -35,13 +42,14 @@ export class Answer {
 
   // close says how the answer ended, when it did not simply end.
   close(note) {
-    dry();
+    this.#end();
     if (note) make(this.#article, "p", "note", note);
+    if (this.text) this.#offer();
     follow();
   }
 
   fail(error, facts, offers) {
-    dry();
+    this.#end();
     const box = make(this.#article, "section", "failure");
     box.setAttribute("aria-label", "Failure");
     make(box, "h3", "", error.reason ?? "FAILED");
@@ -49,6 +57,51 @@ export class Answer {
     make(box, "p", "facts", facts.join(" · "));
     for (const offer of offers) offer(box, error);
     follow();
+  }
+
+  #write(text) {
+    this.text += text;
+    const source = this.#part("text", plain);
+    source.hidden = !this.#source;
+    write(source, text);
+    if (this.#source) return;
+    this.#markdown ??= new Markdown(this.#part("markdown", plain));
+    this.#markdown.add(text);
+    draw(this.#draw);
+  }
+
+  // Drawing takes at most a fifth of the time, however long the last block is.
+  #draw = () => {
+    const start = performance.now();
+    if (start < this.#due) return draw(this.#draw);
+    this.#markdown.render();
+    const end = performance.now();
+    this.#due = end + 4 * (end - start);
+  };
+
+  #end() {
+    dry();
+    this.#markdown?.end();
+  }
+
+  // #offer lets the reader copy the text, and see it the other way.
+  #offer() {
+    const bar = make(this.#article, "p", "bar");
+    button(bar, "copy", "Copy").dataset.copies = "answer";
+    const toggle = button(bar, "", "Source");
+    toggle.setAttribute("aria-pressed", this.#source);
+    toggle.addEventListener("click", () => {
+      this.#source = !this.#source;
+      toggle.setAttribute("aria-pressed", this.#source);
+      if (!this.#markdown) {
+        this.#markdown = new Markdown(this.#part("markdown", plain));
+        this.#part("text").after(this.#part("markdown"));
+        this.#markdown.add(this.text);
+        this.#markdown.end();
+      }
+      this.#part("text").hidden = !this.#source;
+      this.#part("markdown").hidden = this.#source;
+    });
   }
 
   #show({ text, imageUrl }) {

@@ -76,7 +76,7 @@ async function ask(request) {
   withdraw();
   follow(true);
   const conversation = messages;
-  const answer = new Answer(request.model || "Answer");
+  const answer = new Answer(request.model || "Answer", { source: request.prompt !== undefined });
   const measured = (meter = new Meter());
   meter.show();
   $("raw").textContent = "";

@@ -3,7 +3,9 @@
 //
 // The files are served as they are. The page's policy lets it load from its own
 // origin and nothing else, and run no script or style that is not a file of its
-// own: a model's text can only ever be text.
+// own: a model's text can only ever be text. vendor has what others wrote, as they
+// publish it: markdown-it, which says what Markdown means. It was chosen for its bound
+// on what it nests, and since it takes time in proportion to the text.
 package web
 
 import (
@@ -16,7 +18,7 @@ import (
 	"path"
 )
 
-//go:embed index.html *.css *.js *.d.ts
+//go:embed index.html *.css *.js *.d.ts vendor
 var files embed.FS
 
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
@@ -54,9 +56,9 @@ func newFile(name string) *file {
 	}
 	contentType := mime.TypeByExtension(path.Ext(name))
 	switch path.Ext(name) { // not what the machine's tables say
-	case ".js":
+	case ".js", ".mjs":
 		contentType = "text/javascript; charset=utf-8"
-	case ".ts":
+	case ".ts", ".txt":
 		contentType = "text/plain; charset=utf-8"
 	}
 	sum := sha256.Sum256(body)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,14 +12,20 @@ import (
 
 func TestRoutes(t *testing.T) {
 	contentTypes := map[string]string{
-		"/":            "text/html; charset=utf-8",
-		"/page.css":    "text/css; charset=utf-8",
-		"/page.js":     "text/javascript; charset=utf-8",
-		"/answer.js":   "text/javascript; charset=utf-8",
-		"/ink.js":      "text/javascript; charset=utf-8",
-		"/meter.js":    "text/javascript; charset=utf-8",
-		"/client.js":   "text/javascript; charset=utf-8",
-		"/client.d.ts": "text/plain; charset=utf-8",
+		"/":             "text/html; charset=utf-8",
+		"/page.css":     "text/css; charset=utf-8",
+		"/page.js":      "text/javascript; charset=utf-8",
+		"/answer.js":    "text/javascript; charset=utf-8",
+		"/markdown.css": "text/css; charset=utf-8",
+		"/copy.js":      "text/javascript; charset=utf-8",
+		"/markdown.js":  "text/javascript; charset=utf-8",
+
+		"/vendor/markdown-it.mjs": "text/javascript; charset=utf-8",
+		"/vendor/LICENSE.txt":     "text/plain; charset=utf-8",
+		"/ink.js":                 "text/javascript; charset=utf-8",
+		"/meter.js":               "text/javascript; charset=utf-8",
+		"/client.js":              "text/javascript; charset=utf-8",
+		"/client.d.ts":            "text/plain; charset=utf-8",
 	}
 	routes := Routes()
 	if len(routes) != len(contentTypes) {
@@ -98,5 +105,20 @@ func TestClientImportsNothing(t *testing.T) {
 		if line := regexp.MustCompile(`(?m)^\s*import\b.*|\bimport\(.*`).Find(b); line != nil {
 			t.Errorf("%s imports: %s", name, line)
 		}
+	}
+}
+
+// What is vendored is what its authors publish, but for the name.
+func TestVendored(t *testing.T) {
+	got, err := os.ReadFile("vendor/markdown-it.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("testdata/node_modules/markdown-it/dist/browser/markdown-it.esm.min.mjs")
+	if err != nil {
+		t.Skip("SKIPPED: what is vendored is not compared without its package: run npm ci in bridge/web/testdata")
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("vendor/markdown-it.mjs is not the one of the package in testdata/package.json")
 	}
 }
