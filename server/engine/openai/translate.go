@@ -48,6 +48,7 @@ func (s *stream) translate(wire *wireChunk) *engine.Chunk {
 	d := &s.delta
 	d.ToolCalls, d.Parts, d.Logprobs, d.Extra = d.ToolCalls[:0], nil, nil, nil
 	s.calls.chunk++
+	held := s.halves != (halves{})
 	var w words
 	var extra members
 	var reason completionv1.Finished_FinishReason
@@ -73,7 +74,10 @@ func (s *stream) translate(wire *wireChunk) *engine.Chunk {
 	if goesOn(d) || d.Logprobs != nil || d.Extra != nil {
 		s.chunk.Delta = d
 	}
-	s.again = s.onlyText(wire)
+	s.again = nil
+	if !held {
+		s.again = s.onlyText(wire)
+	}
 	return &s.chunk
 }
 
@@ -102,8 +106,8 @@ func goesOn(d *completionv1.Delta) bool {
 // differs in that text alone makes the same of all the rest.
 func (s *stream) onlyText(wire *wireChunk) *string {
 	field := wire.last.field
-	if field == noText || s.chunk.Delta == nil || s.halves != (halves{}) {
-		return nil
+	if field == noText || s.chunk.Delta == nil || len(s.delta.ToolCalls) > 0 || s.halves != (halves{}) {
+		return nil // or there is more in it than came with the chunk, or less
 	}
 	choice, d := &wire.Choices[0], wire.Choices[0].Delta
 	switch {

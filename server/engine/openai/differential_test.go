@@ -1,0 +1,233 @@
+package openai
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"io"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+	"unicode/utf8"
+)
+
+// chunks is how many TestDecodersAgree makes; .ci/run has it make a million.
+var chunks = flag.Int("chunks", 50_000, "how many chunks the decoders are held against each other with")
+
+// randomly returns a maker of chunks, and logs the seed for a test that fails.
+func randomly(t *testing.T) *chunkMaker {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	return &chunkMaker{Rand: rand.New(rand.NewPCG(seed, 0))}
+}
+
+// TestDecodersAgree holds the three decoders against each other, and the slow one
+// against encoding/json alone, on chunks that nobody chose, in one state.
+func TestDecodersAgree(t *testing.T) {
+	m, c := randomly(t), new(wireChunk)
+	var made, like, fast, plain int
+	for start := time.Now(); made < *chunks; {
+		for _, data := range m.sequence() {
+			made++
+			data = bytes.TrimSpace(data)
+			switch {
+			case c.decodeLike(data):
+				like++
+			case decodeFast(data, c):
+				fast++
+			default:
+				*c = wireChunk{}
+				err := decodeSlowly(data, c)
+				if asPlain(t, data, c, err) {
+					plain++
+				}
+				continue
+			}
+			want := new(wireChunk)
+			if err := decodeSlowly(data, want); err != nil {
+				t.Fatalf("%q: decoded fast, but %v", data, err)
+			}
+			got := *c
+			got.delta, got.last = nil, template{}
+			if !reflect.DeepEqual(&got, want) {
+				t.Fatalf("%q:\nfast %s\nslow %s", data, show(&got), show(want))
+			}
+			if !asPlain(t, data, want, nil) && utf8.Valid(data) {
+				t.Fatalf("%q: decoded fast, but encoding/json would not", data)
+			}
+		}
+		if made >= *chunks {
+			t.Logf("%d chunks in %v: %d by likeness, %d fast, %d slowly, of those %d with nothing but plain types",
+				made, time.Since(start).Round(time.Millisecond), like, fast, made-like-fast, plain)
+		}
+	}
+	for way, n := range map[string]int{"by likeness": like, "fast": fast, "plain": plain} {
+		if n < made/50 {
+			t.Errorf("only %d of %d chunks were decoded %s", n, made, way)
+		}
+	}
+}
+
+// plainChunk is a chunk for encoding/json alone.
+type plainChunk struct {
+	Object  string        `json:"object"`
+	Model   string        `json:"model"`
+	Choices []plainChoice `json:"choices"`
+}
+
+type plainChoice struct {
+	Index        int         `json:"index"`
+	Delta        *plainDelta `json:"delta"`
+	Message      *plainDelta `json:"message"`
+	Text         string      `json:"text"`
+	FinishReason string      `json:"finish_reason"`
+	FinishCamel  string      `json:"finishReason"`
+}
+
+type plainDelta struct {
+	Content          string         `json:"content"`
+	ReasoningContent string         `json:"reasoning_content"`
+	Reasoning        string         `json:"reasoning"`
+	Refusal          string         `json:"refusal"`
+	ToolCalls        []plainCall    `json:"tool_calls"`
+	FunctionCall     *plainFunction `json:"function_call"`
+}
+
+type plainCall struct {
+	Index    *int          `json:"index"`
+	ID       string        `json:"id"`
+	Function plainFunction `json:"function"`
+}
+
+type plainFunction struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
+}
+
+// asPlain holds what was decoded against encoding/json alone, and tells whether that
+// has a word: it has none where types are odd, and another one for halves that are
+// not in \u escapes.
+func asPlain(t *testing.T, data []byte, c *wireChunk, err error) bool {
+	t.Helper()
+	want := new(plainChunk)
+	if !bytes.HasPrefix(data, []byte("{")) || !utf8.Valid(data) || json.Unmarshal(data, want) != nil {
+		return false
+	}
+	if err != nil {
+		t.Fatalf("%q: %v", data, err)
+	}
+	if got := c.plain(); !reflect.DeepEqual(got, want) {
+		a, _ := json.Marshal(got)
+		b, _ := json.Marshal(want)
+		t.Fatalf("%q:\ngot  %s\nwant %s", data, a, b)
+	}
+	return true
+}
+
+func (c *wireChunk) plain() *plainChunk {
+	p := &plainChunk{Object: c.Object, Model: c.Model}
+	if c.Choices != nil {
+		p.Choices = make([]plainChoice, len(c.Choices))
+	}
+	for i, w := range c.Choices {
+		p.Choices[i] = plainChoice{int(w.Index), w.Delta.plain(), w.Message.plain(), whole(w.Text), w.FinishReason, w.FinishCamel}
+	}
+	return p
+}
+
+func (d *wireDelta) plain() *plainDelta {
+	if d == nil {
+		return nil
+	}
+	p := &plainDelta{Content: whole(d.Content), ReasoningContent: whole(text(d.ReasoningContent)), Reasoning: whole(text(d.Reasoning)), Refusal: whole(d.Refusal)}
+	if d.ToolCalls != nil {
+		p.ToolCalls = make([]plainCall, len(d.ToolCalls))
+	}
+	for i, w := range d.ToolCalls {
+		p.ToolCalls[i] = plainCall{ID: w.ID, Function: plainFunction{w.Function.Name, whole(text(w.Function.Arguments))}}
+		if w.Index != nil {
+			n := int(*w.Index)
+			p.ToolCalls[i].Index = &n
+		}
+	}
+	if f := d.FunctionCall; f != nil {
+		p.FunctionCall = &plainFunction{f.Name, whole(text(f.Arguments))}
+	}
+	return p
+}
+
+// whole returns a text that nothing follows.
+func whole(t text) string {
+	var h half
+	s := h.join(t)
+	return s + h.end()
+}
+
+// TestStreamsAgree has whole streams of such chunks read at once, byte by byte and in
+// pieces, and with a member in each chunk that only the slow decoder takes: what
+// comes of them is the same.
+func TestStreamsAgree(t *testing.T) {
+	m := randomly(t)
+	e := newEngine(t, Config{BaseURL: "http://localhost", Key: key})
+	made := 0
+	for start := time.Now(); made < *chunks/4; {
+		var fast, slow []byte
+		for range 1 + m.IntN(8) {
+			for _, data := range m.sequence() {
+				made++
+				data = bytes.Trim(bytes.Map(onOneLine, data), " ")
+				fast = append(append(append(fast, "data: "...), data...), "\n\n"...)
+				slow = append(append(append(slow, "data: "...), slowed(data)...), "\n\n"...)
+			}
+		}
+		run := func(body []byte, how func(io.Reader) io.Reader) string {
+			e := Engine{config: e.config, redactor: e.redactor}
+			e.transport = answers{func() io.Reader { return how(bytes.NewReader(body)) }}
+			defer e.drains.Wait()
+			came, _, _ := strings.Cut(outcome(&e, chat()), "cause: ") // which has what was added
+			return came
+		}
+		want := run(slow, func(r io.Reader) io.Reader { return r })
+		for name, how := range map[string]func(io.Reader) io.Reader{
+			"at once":      func(r io.Reader) io.Reader { return r },
+			"byte by byte": iotest.OneByteReader,
+			"in pieces":    func(r io.Reader) io.Reader { return pieceReader{r, m.Rand} },
+		} {
+			if got := run(fast, how); got != want {
+				t.Fatalf("%s: %q\ngot\n%s\nwant\n%s", name, fast, got, want)
+			}
+		}
+		if made >= *chunks/4 {
+			t.Logf("%d chunks in %v", made, time.Since(start).Round(time.Millisecond))
+		}
+	}
+}
+
+func onOneLine(r rune) rune {
+	if r == '\n' || r == '\r' {
+		return ' '
+	}
+	return r
+}
+
+// slowed adds a member with an escape in its key.
+func slowed(data []byte) []byte {
+	rest, ok := bytes.CutPrefix(data, []byte("{"))
+	switch {
+	case !ok:
+		return data
+	case bytes.HasPrefix(bytes.TrimSpace(rest), []byte("}")):
+		return append([]byte(`{"\u0078":0`), rest...)
+	}
+	return append([]byte(`{"\u0078":0,`), rest...)
+}
+
+type pieceReader struct {
+	r io.Reader
+	*rand.Rand
+}
+
+func (p pieceReader) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), 1+p.IntN(200))]) }
