@@ -121,7 +121,12 @@ func (s *stream) open() error {
 	}
 	s.body, s.contentType = response.Body, response.Header.Get("Content-Type")
 	s.events.r = response.Body
-	switch s.events.first() {
+	first := s.events.first()
+	if first == gzipMagic[0] { // which its header does not say (Wei-Shaw/claude-relay-service#1039)
+		s.events = events{r: &unzipper{r: s.events.rest()}}
+		first = s.events.first()
+	}
+	switch first {
 	case '{', '[', '<': // no line of an event stream begins so
 		return s.noStream()
 	}

@@ -16,8 +16,7 @@ import (
 )
 
 const (
-	maxHead       = 1 << 20  // bytes of an answer's head
-	maxInterim    = 5        // answers with a status of 1xx before the one that counts
+	maxHead       = 1 << 20  // bytes of an answer's head, with those of status 1xx before it
 	maxUnattended = 16 << 10 // bytes of a request that are written before the answer is looked for
 	maxIdle       = 1024     // connections
 )
@@ -207,7 +206,7 @@ func (a *answer) exchange(req *http.Request) (*http.Response, error) {
 	head := heads.Get().(*bufio.Reader)
 	limited := &io.LimitedReader{R: a.conn, N: maxHead}
 	head.Reset(limited)
-	for range maxInterim {
+	for {
 		response, err := http.ReadResponse(head, req)
 		switch {
 		case err != nil:
@@ -228,7 +227,6 @@ func (a *answer) exchange(req *http.Request) (*http.Response, error) {
 		response.Body = a
 		return response, nil
 	}
-	return nil, errors.New("only interim answers")
 }
 
 // send writes a request, a large one in a goroutine of its own, which ends with the

@@ -90,6 +90,10 @@ func (x *exchange) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, &unreachable{err}
 	}
+	if err := decodeContent(res); err != nil {
+		res.Body.Close()
+		return nil, &unreachable{err}
+	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		defer res.Body.Close()
 		// A body that breaks off still says more than none.
