@@ -114,7 +114,7 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 func (s *stream) open() error {
 	own, cancel := context.WithCancel(context.WithoutCancel(s.ctx))
 	s.cancel, s.detach = cancel, context.AfterFunc(s.ctx, cancel)
-	response, err := s.engine.send(own, s.request)
+	response, err := s.engine.ask(own, s.request)
 	s.request = nil
 	if err != nil {
 		return s.engine.failed(s.ctx, err, s.question)

@@ -98,7 +98,8 @@ func (x *exchange) Do(req *http.Request) (*http.Response, error) {
 		defer res.Body.Close()
 		// A body that breaks off still says more than none.
 		said, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
-		return nil, &refusal{status: res.StatusCode, header: res.Header, body: said}
+		asked := req.Method + " " + req.URL.RequestURI()
+		return nil, &refusal{asked: asked, status: res.StatusCode, header: res.Header, body: said}
 	}
 	if x.limit == 0 {
 		x.response = res
@@ -113,8 +114,8 @@ func (x *exchange) Do(req *http.Request) (*http.Response, error) {
 
 // send has go-openai send a request and returns the answer, whose body the caller
 // closes. The error may be any of those that failed understands.
-func (e *Engine) send(ctx context.Context, req *completionv1.CompletionRequest) (*http.Response, error) {
-	body, err := encode(req)
+func (e *Engine) send(ctx context.Context, req *completionv1.CompletionRequest, d dialect) (*http.Response, error) {
+	body, err := encode(req, d)
 	if err != nil {
 		return nil, err
 	}

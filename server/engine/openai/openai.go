@@ -58,7 +58,8 @@ type Config struct {
 type Engine struct {
 	config    Config
 	transport http.RoundTripper
-	redactor  *strings.Replacer
+	redactor  redactor
+	dialects  dialects
 	drains    sync.WaitGroup // one for each connection that drain empties
 }
 

@@ -18,12 +18,12 @@ import (
 // what one server has and others have not.
 //
 // https://platform.openai.com/docs/api-reference/chat/create
-func encode(req *completionv1.CompletionRequest) ([]byte, error) {
+func encode(req *completionv1.CompletionRequest, d dialect) ([]byte, error) {
 	w := newWriter(proto.Size(req))
 	w.begin('{')
 	w.member("model", req.GetModel())
 	w.input(req)
-	w.sampling(req)
+	w.sampling(req, d)
 	w.tools(req)
 	w.format(req.GetResponseFormat())
 	optional(w, "reasoning_effort", req.ReasoningEffort)
@@ -36,10 +36,12 @@ func encode(req *completionv1.CompletionRequest) ([]byte, error) {
 	w.extra(req.GetExtra())
 	w.extraJSON(req.GetExtraJson())
 	w.member("stream", true)
-	w.name("stream_options")
-	w.begin('{')
-	w.member("include_usage", true)
-	w.end('}')
+	if !d.noStreamOptions {
+		w.name("stream_options")
+		w.begin('{')
+		w.member("include_usage", true)
+		w.end('}')
+	}
 	w.end('}')
 	if w.err != nil { // a number that is NaN or infinite
 		return nil, failure.New(failure.InvalidRequest, "the request cannot be written as JSON").WithCause(w.err)
@@ -141,9 +143,10 @@ func (w *writer) toolCall(c *completionv1.ToolCall) {
 	w.end('}')
 }
 
-func (w *writer) sampling(req *completionv1.CompletionRequest) {
-	optional(w, "max_tokens", req.MaxTokens)
-	optional(w, "max_completion_tokens", req.MaxCompletionTokens)
+func (w *writer) sampling(req *completionv1.CompletionRequest, d dialect) {
+	if name := d.limitOf(req); name != "" {
+		w.member(name, cmp.Or(req.MaxTokens, req.MaxCompletionTokens))
+	}
 	optional(w, "temperature", req.Temperature)
 	optional(w, "top_p", req.TopP)
 	if len(req.GetStop()) > 0 {

@@ -158,7 +158,7 @@ func TestTranscripts(t *testing.T) {
 				{name: "read byte by byte", next: whole, wrap: func(rt http.RoundTripper) http.RoundTripper { return oneByteBodies{rt} }},
 			} {
 				srv := httptest.NewServer(tr.handler(delivery.next))
-				e := newEngine(t, Config{BaseURL: srv.URL, Key: key})
+				e := newEngine(t, Config{BaseURL: srv.URL + "/v1", Key: key})
 				if delivery.wrap != nil {
 					e.transport = delivery.wrap(e.transport)
 				}

@@ -1,0 +1,219 @@
+package openai
+
+import (
+	"strings"
+
+	"github.com/sluice-sse/sluice/server/failure"
+)
+
+// wording is how some server says what happened, where neither the status nor the
+// code does: in lower case, … standing for anything between.
+type wording struct {
+	words  string
+	reason failure.Reason
+	field  string // of an INVALID_REQUEST: what is wrong
+}
+
+// Fields of a wording that stand for the one that holds the input, prompt or
+// messages: the model does not take it, or a filter does not let it pass.
+const (
+	input    = "input"
+	filtered = "filtered input"
+)
+
+// wordings is one table of what servers say, each line with its source. The first
+// that fits counts: a message about a key, or a rate, may well name tokens.
+func wordings() []wording {
+	const (
+		limited = failure.UpstreamRateLimited
+		ours    = failure.UpstreamRejected
+		tooLong = failure.ContextLengthExceeded
+		noModel = failure.ModelNotFound
+		invalid = failure.InvalidRequest
+	)
+	return []wording{
+		{"rate_limit_exceeded", limited, ""}, // Groq, with 413: HunorLaczko/ha-groq-cloud-api#27
+		{"tokens per min", limited, ""},      // OpenAI, Groq: "on tokens per min (TPM)", vanna-ai/vanna-flask#11
+
+		// Refused for what the operator has to put right.
+		{"api key not valid", ours, ""},             // Gemini, with 400: google-gemini/generative-ai-js
+		{"incorrect api key", ours, ""},             // xAI, with 400: continuedev/continue#10778
+		{"credit balance is too low", ours, ""},     // Anthropic, with 400: docs.anthropic.com errors
+		{"location is not supported", ours, ""},     // Gemini, with 400 FAILED_PRECONDITION: ai.google.dev troubleshooting
+		{"billing", ours, ""},                       // OpenAI: billing_hard_limit_reached, billing_not_active
+		{"invalid url (", ours, ""},                 // OpenAI, with 404 for /v1/v1/…
+		{"unexpected endpoint or method", ours, ""}, // LM Studio, with 200
+		{"unknown request url", ours, ""},           // Groq, with 404: code unknown_url
+		{"resource not found", ours, ""},            // Azure, with 404: a wrong endpoint or version
+		{"matching your data policy", ours, ""},     // OpenRouter, with 404: openrouter.ai/settings/privacy
+		{"unsupported api version", ours, ""},       // Azure
+		{"api version not supported", ours, ""},     // Azure
+
+		// The input is longer than the model's context.
+		{"context_length_exceeded", tooLong, ""},                           // OpenAI, Azure, Cerebras: the code
+		{"exceed_context_size_error", tooLong, ""},                         // llama.cpp: the type
+		{"tokens_limit_reached", tooLong, ""},                              // GitHub Models, with 413: eslint/tsc-meetings#593
+		{"model_context_window_exceeded", tooLong, ""},                     // Anthropic's stop reason, in gateways
+		{"context length", tooLong, ""},                                    // OpenAI, DeepSeek, OpenRouter, vLLM, SGLang, Mistral, LM Studio: sgl-project/sglang#7515
+		{"context size", tooLong, ""},                                      // llama.cpp: "exceeds the available context size"
+		{"context window", tooLong, ""},                                    // OpenAI's newer models; MiniMax: "context window exceeds limit"
+		{"context limit", tooLong, ""},                                     // Anthropic: "input length and `max_tokens` exceed context limit"; "maximum context limit"
+		{"maximum context", tooLong, ""},                                   // vLLM: "maximum context … tokens"
+		{"prompt is too long", tooLong, ""},                                // Anthropic: "213462 tokens > 200000 maximum"; Fireworks
+		{"prompt too long", tooLong, ""},                                   // Ollama: "prompt too long; exceeded max context length"
+		{"input is too long for requested model", tooLong, ""},             // Bedrock
+		{"input token count … exceeds", tooLong, ""},                       // Gemini: google-gemini/gemini-cli#6678
+		{"prompt token count … exceeds", tooLong, ""},                      // GitHub Copilot
+		{"input tokens exceed", tooLong, ""},                               // OpenAI: "exceed the configured limit of 272000 tokens"
+		{"maximum prompt length is", tooLong, ""},                          // xAI: badlogic/pi-mono overflow.ts
+		{"reduce the length of the messages", tooLong, ""},                 // Groq, Cerebras: badlogic/pi-mono overflow.ts
+		{"current length is … while limit is", tooLong, ""},                // Cerebras: BerriAI/litellm exception_mapping_utils.py
+		{"`inputs` tokens + `max_new_tokens` must be", tooLong, ""},        // TGI, Together: huggingface/chat-ui#1149
+		{"`inputs` must have less than", tooLong, ""},                      // TGI: huggingface/text-generation-inference#695
+		{"greater than the context", tooLong, ""},                          // LM Studio: "tokens to keep from the initial prompt is …"
+		{"when context the overflows", tooLong, ""},                        // LM Studio, older: "Trying to keep the first … tokens"
+		{"exceeded model token limit", tooLong, ""},                        // Moonshot: badlogic/pi-mono overflow.ts
+		{"too large for model with", tooLong, ""},                          // Mistral: "Prompt contains … tokens"
+		{"too many tokens: ", tooLong, ""},                                 // Cohere: "total number of tokens … cannot exceed"
+		{"range of input length should be", tooLong, ""},                   // DashScope
+		{"prompt exceeds max length", tooLong, ""},                         // Zhipu, code 1261
+		{"input length … exceeds the maximum allowed length", tooLong, ""}, // SGLang: sgl-project/sglang#4048
+		{"maximum input length is … tokens", tooLong, ""},                  // BerriAI/litellm exception_mapping_utils.py
+		{"is longer than the maximum model length", tooLong, ""},           // vLLM: "The decoder prompt (length …) is …"
+		{"maximum number of tokens allowed", tooLong, ""},                  // Gemini, Vertex
+
+		// There is no such model.
+		{"model_not_found", noModel, ""},                  // OpenAI, Groq, new-api: the code, new-api with 503
+		{"model_decommissioned", noModel, ""},             // Groq, with 400
+		{"invalid_model", noModel, ""},                    // Mistral, Perplexity, with 400: the type
+		{"invalid model", noModel, ""},                    // Mistral, LiteLLM, Kiro: decolua/9router#1187
+		{"is not a valid model", noModel, ""},             // OpenRouter, with 400: continuedev/continue#10758
+		{"model '…' not found", noModel, ""},              // llama-server's router, with 400: tools/server/server-models.cpp
+		{"model \"…\" not found", noModel, ""},            // Ollama
+		{"model not exist", noModel, ""},                  // DeepSeek, DashScope, with 400
+		{"model … does not exist", noModel, ""},           // OpenAI, vLLM, xAI, Hugging Face's router
+		{"unable to access model", noModel, ""},           // Together, with 400
+		{"unknown model", noModel, ""},                    // MiniMax, code 2013
+		{"model identifier is invalid", noModel, ""},      // Bedrock, with 400
+		{"requested model is not supported", noModel, ""}, // GitHub Copilot, with 400: model_not_supported
+		{"not supported by any provider", noModel, ""},    // Hugging Face's router, with 400
+		{"模型不存在", noModel, ""},                            // Zhipu, code 1211
+		{"real modelid", noModel, ""},                     // llama-swap, with 400
+
+		// The input, or what is asked for, is nothing for the model.
+		{"this is not a chat model", invalid, "messages"},                // OpenAI, with 404
+		{"this is a chat model", invalid, "prompt"},                      // OpenAI, with 404
+		{"image input is not supported", invalid, input},                 // llama-server, with 500: ggml-org/llama.cpp#19917, #13566
+		{"support image input", invalid, input},                          // OpenRouter, with 404: "No endpoints found that …"
+		{"audio input is not supported", invalid, input},                 // llama-server, with 500: beside the images
+		{"your input was flagged", invalid, filtered},                    // OpenRouter, with 403: openrouter.ai/docs errors
+		{"content_filter", invalid, filtered},                            // Azure, Moonshot: the code or the type
+		{"not a multimodal model", invalid, input},                       // vLLM, with 400
+		{"roles must alternate", invalid, input},                         // chat templates: vLLM with 400, llama-server with 500
+		{"jinja exception", invalid, input},                              // llama-server, with 500: ggml-org/llama.cpp#14697
+		{"content exists risk", invalid, filtered},                       // DeepSeek's filter
+		{"data_inspection_failed", invalid, filtered},                    // DashScope's filter
+		{"content_policy_violation", invalid, filtered},                  // OpenAI's filter
+		{"responsibleaipolicyviolation", invalid, filtered},              // Azure's filter
+		{"request_too_large", invalid, input},                            // Anthropic, with 413
+		{"reasoning_content` in the thinking mode must", invalid, input}, // DeepSeek
+		{"does not support tools", invalid, "tools"},                     // Ollama: ollama/ollama#5793
+		{"that support tool use", invalid, "tools"},                      // OpenRouter, with 404
+		{"tool choice requires", invalid, "tool_choice"},                 // vLLM: --enable-auto-tool-choice
+		{"does not support thinking", invalid, "reasoning_effort"},       // Ollama
+		{"not allowed to request logprobs", invalid, "logprobs"},         // OpenAI, with 403: confident-ai/deepeval#2184
+	}
+}
+
+// paramForm is how some server names, in a sentence in lower case, a parameter that it
+// does not take; {} stands for the name. A name that no request has is none.
+type paramForm struct {
+	form string
+	name bool // it does not know the name, whatever the value
+}
+
+// paramForms is one table of these, each line with its source.
+func paramForms() []paramForm {
+	return []paramForm{
+		{"'type': 'extra_forbidden', 'loc': ('body', '{}'", true}, // vLLM, FastChat: pydantic in a string, gpustack/gpustack#429
+		{"validation error at #/{}: extra inputs", true},          // Azure's inference API: microsoft/semantic-kernel#10510
+		{"^{}: extra inputs are not permitted", true},             // Anthropic: anthropics/claude-code#4378
+		{"(parameter={}", false},                                  // vLLM: vllm-project/vllm#31870
+		{"'loc': ('body', '{}'", false},                           // vLLM, FastChat: pydantic in a string, gpustack/gpustack#429
+		{"unsupported parameter: '{}'", true},                     // OpenAI and Azure, through gateways that drop param
+		{"unsupported value: '{}'", false},                        // the same
+		{"unknown parameter: '{}'", true},                         // the same
+		{"missing required parameter: '{}'", false},               // the same
+		{"invalid value for '{}'", false},                         // the same
+		{"invalid type for '{}'", false},                          // the same
+		{"invalid '{}'", false},                                   // the same
+		{"unrecognized request argument supplied: {}", true},      // Azure, older: openai/openai-python#1724
+		{"unrecognized request arguments supplied: {}", true},     // the same
+		{"validation error at #/{}:", false},                      // Azure's inference API: microsoft/semantic-kernel#10510
+		{"argument not supported on this model: {}", true},        // xAI: n8n-io/n8n#14581
+		{"does not support parameter {}", true},                   // xAI: open-webui/open-webui#21266
+		{"validation error: `{}` must be", false},                 // TGI: argilla-io/synthetic-data-generator#48
+		{"property '{}' is unsupported", true},                    // Groq: CherryHQ/cherry-studio#11435
+		{"`{}` is not supported with this model", true},           // Groq: iamsrikanthnani/pluely#242
+		{"`{}`: ", false},                                         // Groq: "`messages[3].reasoning`: …", vercel/ai#8056
+		{"'{}' : for ", false},                                    // Groq: janhq/jan#8136
+		{"invalid {} value", false},                               // DeepSeek: BerriAI/litellm#5198
+		{"invalid {}:", false},                                    // Moonshot: "invalid temperature: only 1 is allowed for this model"
+		{"invalid params: {} must be", false},                     // GigaChat: ai-forever/gigachain#237
+		{"target type: {}:", false},                               // serde of DeepSeek, xAI: "Failed to deserialize the JSON body into the target type: …"
+		{"invalid request: {} must", false},                       // Cohere
+		{"field: '{}'", true},                                     // Fireworks: "Extra inputs are not permitted, field: '…'"
+		{"invalidparameter: {} should", false},                    // DashScope: "<400> InternalError.Algo.InvalidParameter: …"
+		{"unknown name \"{}\"", true},                             // Gemini: "Invalid JSON payload received. …"
+		{"extraneous key [{}]", true},                             // Bedrock: "Malformed input request: #: …"
+		{"request.{} of type", false},                             // Ollama, LocalAI: Go's encoding/json
+		{"- '{}'", false},                                         // FastChat: "… is greater than the maximum of 2 - 'temperature'", lm-sys/FastChat#2994
+		{"^{} must be", false},                                    // vLLM, SGLang: "temperature must be non-negative, got -1.0."
+		{"^'{}' must be", false},                                  // LM Studio: "'response_format.type' must be …"
+		{"^{}: ", false},                                          // Anthropic: "temperature: range: 0..1", anthropics/anthropic-sdk-python#893
+	}
+}
+
+// fits tells whether words in lower case hold all that stands between the … of a
+// form, in this order.
+func fits(form, words string) bool {
+	for piece := range strings.SplitSeq(form, "…") {
+		i := strings.Index(words, piece)
+		if i < 0 {
+			return false
+		}
+		words = words[i+len(piece):]
+	}
+	return true
+}
+
+// nameIn returns the name that stands in a message in lower case where a form has
+// {}, or "". A form that begins with ^ is at the message's start.
+func nameIn(form, message string) string {
+	before, after, _ := strings.Cut(form, "{}")
+	before, atStart := strings.CutPrefix(before, "^")
+	for rest := message; ; {
+		i := strings.Index(rest, before)
+		if i < 0 || atStart && i > 0 {
+			return ""
+		}
+		rest = rest[i+len(before):]
+		end := 0
+		for end < len(rest) && isName(rest[end]) {
+			end++
+		}
+		for ; end > 0; end-- { // the longest that after follows: [top_k]
+			if strings.HasPrefix(rest[end:], after) {
+				return strings.TrimRight(rest[:end], ".") // of a sentence
+			}
+		}
+		if atStart || rest == "" {
+			return ""
+		}
+	}
+}
+
+// isName tells whether a byte may be in a parameter's path: messages[0].content.
+func isName(c byte) bool {
+	return c == '_' || c == '-' || c == '.' || c == '[' || c == ']' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
