@@ -68,14 +68,14 @@ func (e *Engine) ask(ctx context.Context, req *completionv1.CompletionRequest) (
 				return nil, renamed // it takes neither; this one the caller knows
 			}
 			renamed = err
-			d.limit = other(limit)
+			d.limit = otherName(limit)
 		default:
 			return nil, err
 		}
 	}
 }
 
-func other(limit string) string {
+func otherName(limit string) string {
 	if limit == maxTokens {
 		return maxCompletionTokens
 	}
