@@ -18,6 +18,9 @@ const (
 	maxEvent = 8 << 20
 )
 
+// mark is the byte order mark that a stream may begin with.
+const mark = "\uFEFF"
+
 var (
 	errEventTooLong = errors.New("an event is longer than 8 MiB")
 	errNotYet       = errors.New("the next event has not come yet")
@@ -120,24 +123,34 @@ func (e *events) buffered() bool { return e.start < e.end }
 // ended tells whether the reader has come to its end already.
 func (e *events) ended() bool { return e.err == io.EOF }
 
-// first returns the stream's first byte that is not white space, without taking
-// it, or 0 when there is none. Empty lines before it are taken.
+// first returns the stream's first byte that is not white space, nor a byte order
+// mark, without taking it, or 0 when there is none. Empty lines before it are taken.
 func (e *events) first() byte {
+	at := e.start
 	for {
-		for i := e.start; i < e.end; i++ {
-			switch e.buf[i] {
+		for at < e.end {
+			c, size := e.buf[at], 1
+			switch c {
 			case '\n', '\r':
-				e.start = i + 1
+				e.start = at + 1
 			case ' ', '\t':
+			case mark[0]:
+				size = len(mark)
 			default:
-				text := bytes.TrimPrefix(e.buf[i:e.end], []byte("\uFEFF"))
-				if len(text) == 0 {
-					break
-				}
-				return text[0]
+				e.seen = e.start
+				return c
 			}
+			if at+size > e.end {
+				break
+			}
+			if size > 1 && string(e.buf[at:at+size]) != mark {
+				e.seen = e.start
+				return c
+			}
+			at += size
 		}
 		e.seen = e.start
+		at -= e.start // as fill moves what is left
 		if e.fill() != nil {
 			return 0
 		}
@@ -196,8 +209,8 @@ func (e *events) peek(wait bool) ([]byte, error) {
 			e.seen = e.stop
 			if !e.begun {
 				e.begun = true
-				if bytes.HasPrefix(e.buf[e.start:e.stop], []byte("\uFEFF")) {
-					e.start += len("\uFEFF")
+				if bytes.HasPrefix(e.buf[e.start:e.stop], []byte(mark)) {
+					e.start += len(mark)
 				}
 			}
 			return e.buf[e.start:e.stop], nil

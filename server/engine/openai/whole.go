@@ -22,7 +22,7 @@ func (s *stream) noStream() error {
 	if said.parse() {
 		return s.engine.refused(said, s.question)
 	}
-	body = bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\uFEFF"))
+	body = bytes.TrimPrefix(bytes.TrimSpace(body), []byte(mark))
 	for i, c := range body { // no string in JSON has a line end
 		if c == '\n' || c == '\r' {
 			body[i] = ' '
