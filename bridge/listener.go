@@ -18,7 +18,7 @@ func (b *Bridge) Listener(l net.Listener) net.Listener {
 		conns:    make(chan net.Conn),
 		errs:     make(chan error),
 		done:     make(chan struct{}),
-		waiting:  map[*givenBack]struct{}{},
+		waiting:  map[net.Conn]struct{}{},
 	}
 	b.listener.Store(back)
 	return back
@@ -30,6 +30,15 @@ func (b *Bridge) Listener(l net.Listener) net.Listener {
 // It is called before the server serves.
 func (b *Bridge) Configure(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	next := s.ConnState
+	s.ConnState = func(c net.Conn, state http.ConnState) {
+		if l := b.listener.Load(); l != nil {
+			l.turned(c, state)
+		}
+		if next != nil {
+			next(c, state)
+		}
+	}
 }
 
 // connKey is that of a request's connection in its context.
@@ -46,15 +55,15 @@ type listener struct {
 
 	mu      sync.Mutex // guards all below
 	closed  bool
-	waiting map[*givenBack]struct{} // between a stream and the next request
+	told    bool                  // the server tells of its connections (Configure)
+	waiting map[net.Conn]struct{} // no request has come on them, or none since a stream
 }
 
 // givenBack is a connection that has been given back: what has been read of it
 // already comes first.
 //
 // To net/http it is new, and its first request is on its way. So until that has
-// begun, givenBack sees to the idle timeout, and to its end at a shutdown, for which
-// net/http waits five seconds with a connection that is new.
+// begun, givenBack sees to the idle timeout, and to its end at a shutdown.
 type givenBack struct {
 	net.Conn
 	listener *listener
@@ -163,11 +172,29 @@ func (l *listener) giveBack(c *givenBack) {
 func (l *listener) waited(c *givenBack) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.waiting, c)
+	if !l.told { // else it waits until the request's header is whole
+		delete(l.waiting, c)
+	}
+}
+
+// turned notes what the server tells of a connection.
+func (l *listener) turned(c net.Conn, state http.ConnState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told = true
+	switch {
+	case state != http.StateNew:
+		delete(l.waiting, c)
+	case l.closed:
+		c.Close()
+	default:
+		l.waiting[c] = struct{}{}
+	}
 }
 
 // Close implements net.Listener. It closes the connections that wait, too, as
-// http.Server.Shutdown does with those that it knows.
+// http.Server.Shutdown does with those that have had a request; with the others it would
+// wait for five seconds.
 func (l *listener) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,7 +204,7 @@ func (l *listener) Close() error {
 	l.closed = true
 	close(l.done)
 	for c := range l.waiting {
-		c.Conn.Close()
+		c.Close()
 	}
 	return l.Listener.Close()
 }
