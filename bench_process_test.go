@@ -35,6 +35,7 @@ var roles = map[string]func(g *gate, args []string) error{
 	"events":        serveEvents,
 	"client":        func(*gate, []string) error { fmt.Println("ready"); return nil },
 	"sluice":        serveSluice,
+	"main":          runMain,
 	"stock-server":  serveStockServer,
 	"stock-gateway": serveStockGateway,
 	"proxy":         serveProxy,

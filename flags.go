@@ -45,10 +45,11 @@ type bridgeFlags struct {
 }
 
 type commonFlags struct {
-	MaxBody      byteSize         `default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
-	WriteTimeout period           `default:"30s" help:"How long a reader may take nothing before it is let go."`
-	DrainTimeout period           `default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
-	Version      kong.VersionFlag `help:"Print the version."`
+	MaxBody       byteSize         `default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
+	WriteTimeout  period           `default:"30s" help:"How long a reader may take nothing before it is let go."`
+	ShutdownDelay pause            `default:"${shutdown_delay}" help:"How long /readyz and the health service say, after SIGINT or SIGTERM, that no requests are taken, before the listeners close. By default 0s where the log goes to a terminal, else 5s."`
+	DrainTimeout  period           `default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
+	Version       kong.VersionFlag `help:"Print the version."`
 }
 
 // The commands.
@@ -96,7 +97,7 @@ func parse(args []string, getenv func(string) string, stdout, stderr io.Writer) 
 	parser, err := kong.New(command,
 		kong.Name(name),
 		kong.Description(description),
-		kong.Vars{"version": version()},
+		kong.Vars{"version": version(), "shutdown_delay": shutdownDelay(stderr).String()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { exited = true }),
 		kong.Resolvers(environment(getenv)),
@@ -161,6 +162,33 @@ func (p *period) UnmarshalText(text []byte) error {
 	}
 	*p = period(d)
 	return nil
+}
+
+// pause is a duration that may be zero.
+type pause time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *pause) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a duration such as 0s or 1m30s", text)
+	}
+	*p = pause(d)
+	return nil
+}
+
+// shutdownDelay is the default of --shutdown-delay, given where the log goes: to a pipe
+// or a file it is that of a service, whose load balancers ask /readyz every few seconds.
+// At a terminal nobody asks, and who stops a program there waits for it.
+func shutdownDelay(log io.Writer) time.Duration {
+	f, ok := log.(*os.File)
+	if !ok {
+		return 0
+	}
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice != 0 {
+		return 0
+	}
+	return 5 * time.Second
 }
 
 // byteSize is a size that is not zero: a number, with KiB, MiB or GiB behind it if need be.

@@ -39,8 +39,16 @@ import (
 var openAPI []byte
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		fmt.Fprintln(os.Stderr, "sluice: stopped at once")
+		os.Exit(1)
+	}()
 	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "sluice:", err)
 		os.Exit(1)
@@ -77,7 +85,7 @@ func (c *serverCommand) run(ctx context.Context, getenv func(string) string, std
 	}
 	defer s.close()
 	fmt.Fprint(stdout, banner("", s.addr(), c.behind(s.keyed), c.hello()))
-	return serve(ctx, time.Duration(c.DrainTimeout), s)
+	return c.serve(ctx, log, s)
 }
 
 func (c *bridgeCommand) run(ctx context.Context, stdout io.Writer, log *slog.Logger) error {
@@ -92,7 +100,7 @@ func (c *bridgeCommand) run(ctx context.Context, stdout io.Writer, log *slog.Log
 		return err
 	}
 	fmt.Fprint(stdout, banner(b.addr(), "", c.behind(), helloEcho))
-	return serve(ctx, time.Duration(c.DrainTimeout), b)
+	return c.serve(ctx, log, b)
 }
 
 func (c *bothCommand) run(ctx context.Context, getenv func(string) string, stdout io.Writer, log *slog.Logger) error {
@@ -110,7 +118,7 @@ func (c *bothCommand) run(ctx context.Context, getenv func(string) string, stdou
 		return err
 	}
 	fmt.Fprint(stdout, banner(b.addr(), s.addr(), c.behind(s.keyed), c.hello()))
-	return serve(ctx, time.Duration(c.DrainTimeout), s, b)
+	return c.serve(ctx, log, s, b)
 }
 
 // half is one face of the program.
@@ -119,32 +127,48 @@ type half interface {
 	// reason.
 	serve() error
 
-	// stop stops in order: nothing new, then the end of what runs, which is cut
-	// when ctx is done.
-	stop(ctx context.Context)
+	// stop stops in order: it is not ready and begins nothing new; its listener closes,
+	// once it has been seen not to be ready; what runs ends, and is cut when ctx is done.
+	stop(ctx context.Context, seen <-chan struct{})
 }
 
 // serve runs halves until ctx is done or one of them fails; then all stop at the
 // same time. It returns when all have.
-func serve(ctx context.Context, drain time.Duration, halves ...half) error {
+func (f *commonFlags) serve(ctx context.Context, log *slog.Logger, halves ...half) error {
 	failed := make(chan error, len(halves))
 	var serving, stopping sync.WaitGroup
 	for _, h := range halves {
 		serving.Go(func() { failed <- h.serve() })
 	}
+	drain, delay := time.Duration(f.DrainTimeout), time.Duration(f.ShutdownDelay)
 	var err error
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+		log.Info(stoppingNote(drain, delay))
+	case err = <-failed: // there is nothing to be seen
+		log.Error("stopping", "cause", err, "drain_timeout", drain)
+		delay = 0
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	ctx = context.WithoutCancel(ctx)
+	seen, cancelSeen := context.WithTimeout(ctx, delay)
+	defer cancelSeen()
+	ctx, cancel := context.WithTimeout(ctx, drain)
 	defer cancel()
 	for _, h := range halves {
-		stopping.Go(func() { h.stop(ctx) })
+		stopping.Go(func() { h.stop(ctx, seen.Done()) })
 	}
 	stopping.Wait()
 	serving.Wait()
 	return err
+}
+
+// stoppingNote says what a stop waits for.
+func stoppingNote(drain, delay time.Duration) string {
+	note := fmt.Sprintf("stopping: no new completions; running ones have %v to end", drain)
+	if delay > 0 {
+		note += fmt.Sprintf(", and for %v it can be seen that this is not ready", delay)
+	}
+	return note + "; a second signal (Ctrl-C) stops at once"
 }
 
 // serverHalf is the gRPC face and all that is behind it.
@@ -205,9 +229,15 @@ func newServerHalf(f *serverFlags, common *commonFlags, room room, getenv func(s
 	return h, nil
 }
 
-func (h *serverHalf) addr() string             { return h.listener.Addr().String() }
-func (h *serverHalf) serve() error             { return h.grpc.Serve(h.listener) }
-func (h *serverHalf) stop(ctx context.Context) { server.Stop(ctx, h.server, h.grpc, h.health) }
+func (h *serverHalf) addr() string { return h.listener.Addr().String() }
+func (h *serverHalf) serve() error { return h.grpc.Serve(listenGRPC(h.listener)) }
+
+func (h *serverHalf) stop(ctx context.Context, seen <-chan struct{}) {
+	h.health.Shutdown()
+	h.server.Drain(ctx)
+	<-seen
+	server.Stop(ctx, h.server, h.grpc, h.health)
+}
 
 // close lets go of everything once the half has stopped, or was never served.
 func (h *serverHalf) close() {
@@ -296,8 +326,9 @@ func (h *bridgeHalf) serve() error {
 // streams, which the server writes when the drain is over.
 const lastWrite = time.Second
 
-func (h *bridgeHalf) stop(ctx context.Context) {
+func (h *bridgeHalf) stop(ctx context.Context, seen <-chan struct{}) {
 	h.bridge.Drain()
+	<-seen
 	late := context.AfterFunc(ctx, func() { time.AfterFunc(lastWrite, h.cutAll) })
 	defer late()
 	// Shutdown waits for open streams, for ever if it must; cut ends those that

@@ -35,6 +35,24 @@ type program struct {
 	log  *lockedBuffer
 
 	printed *lockedBuffer // at the start; nil: nobody looks
+
+	stops []func()        // tells each process to stop
+	ended []chan struct{} // closed when each has
+}
+
+// stop tells the program to stop, and returns what is closed when it has.
+func (p *program) stop() <-chan struct{} {
+	for _, stop := range p.stops {
+		stop()
+	}
+	all := make(chan struct{})
+	go func() {
+		defer close(all)
+		for _, ended := range p.ended {
+			<-ended
+		}
+	}()
+	return all
 }
 
 // start runs the program in a layout. Of args, a half gets those that it knows.
@@ -52,7 +70,7 @@ func start(t testing.TB, layout string, env map[string]string, args ...string) *
 		switch name, _, _ := strings.Cut(arg, "="); name {
 		case "--commit-window", "--heartbeat", "--cors-origin", "--allow-host":
 			forBridge = append(forBridge, arg)
-		case "--max-body", "--write-timeout", "--drain-timeout":
+		case "--max-body", "--write-timeout", "--drain-timeout", "--shutdown-delay":
 			forServer, forBridge = append(forServer, arg), append(forBridge, arg)
 		default:
 			forServer = append(forServer, arg)
@@ -70,8 +88,10 @@ func startOne(t testing.TB, p *program, env map[string]string, args ...string) [
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	stdout, write := io.Pipe()
-	ended := make(chan error, 1)
+	ended, over := make(chan error, 1), make(chan struct{})
+	p.stops, p.ended = append(p.stops, cancel), append(p.ended, over)
 	go func() {
+		defer close(over)
 		err := run(ctx, args, func(name string) string { return env[name] }, write, p.log)
 		_ = write.CloseWithError(io.EOF)
 		ended <- err

@@ -29,6 +29,11 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 		b.writeError(w, err)
 		return
 	}
+	last := r.Header.Get(lastEventIDHeader)
+	if b.draining.Load() && (form == jsonType || last == "") {
+		b.writeError(w, draining().Err())
+		return
+	}
 	if form == jsonType {
 		b.whole(w, r, req)
 		return
@@ -36,7 +41,7 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 	// A client that repeats its POST after a lost connection means to go on, not
 	// to pay again. It may have the end already, and then gets that again, so that
 	// it stops.
-	if last := r.Header.Get(lastEventIDHeader); last != "" {
+	if last != "" {
 		from, err := readCursor(last)
 		if err != nil {
 			b.writeError(w, err)

@@ -53,6 +53,13 @@ func unreachable() *status.Status {
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
 }
 
+// draining is what callers learn of a bridge that stops, in the server's words.
+func draining() *status.Status {
+	return withDetails(status.New(codes.Unavailable, "the server is stopping: try again"),
+		&errdetails.ErrorInfo{Reason: "DRAINING", Domain: domain},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
+}
+
 func withDetails(s *status.Status, details ...protoadapt.MessageV1) *status.Status {
 	if d, err := s.WithDetails(details...); err == nil { // it fails only for OK
 		return d

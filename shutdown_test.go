@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// runMain is the program itself, signals and all.
+func runMain(_ *gate, args []string) error {
+	os.Args = append([]string{"sluice"}, args...)
+	main()
+	os.Exit(0)
+	return nil
+}
+
+// signal sends the process a signal.
+func (p *process) signal(s syscall.Signal) {
+	p.tb.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.tb.Fatal(err)
+	}
+}
+
+// says waits until the process has said something on its standard error.
+func (p *process) says(what string) {
+	p.tb.Helper()
+	eventually(p.tb, "it says "+what, func() bool {
+		said, err := os.ReadFile(p.log)
+		return err == nil && bytes.Contains(said, []byte(what))
+	})
+}
+
+// ended waits for the process's end and returns how it ended.
+func (p *process) ended() *os.ProcessState {
+	p.tb.Helper()
+	late := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
+	defer late.Stop()
+	_, _ = io.Copy(io.Discard, p.lines)
+	_ = p.cmd.Wait()
+	return p.cmd.ProcessState
+}
+
+// TestSeenDraining checks that load balancers can see that the program is about to stop
+// before its listeners close: for --shutdown-delay it is not ready, refuses what is new,
+// and goes on with what runs.
+func TestSeenDraining(t *testing.T) {
+	const delay = 3 * time.Second
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			p := start(t, layout, nil, "--echo-interval=40ms", "--shutdown-delay="+delay.String(), "--drain-timeout=20s")
+			conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			words := strings.Repeat("word ", 80) // 3.2 s
+			running := p.post(t, `{"prompt":"`+words+`"}`)
+			id := strings.TrimPrefix(running.Header.Get("Location"), "/v1/completions/")
+			begun := time.Now()
+			stopped := p.stop()
+
+			eventually(t, "/readyz says so", func() bool { return statusOf(t, p.http+"/readyz") == 503 })
+			eventually(t, "the health service says so", func() bool {
+				resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+				return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_NOT_SERVING
+			})
+			for _, accept := range []string{"text/event-stream", "application/json"} {
+				resp := p.post(t, `{"prompt":"Hi"}`, "Accept", accept)
+				if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 503 || !strings.Contains(string(body), "DRAINING") || resp.Header.Get("Retry-After") == "" {
+					t.Errorf("a new completion: %s %s", resp.Status, body)
+				}
+			}
+			_, err = completionv1.NewCompletionServiceClient(conn).CreateCompletion(t.Context(), &completionv1.CompletionRequest{Prompt: &words})
+			if reason(status.Convert(err)) != "DRAINING" {
+				t.Errorf("a new completion over gRPC: %v", err)
+			}
+			again := p.send(t.Context(), t, "GET", "/v1/completions/"+id+"/events", "")
+			if statusOf(t, p.http+"/healthz") != 200 {
+				t.Error("it is not alive")
+			}
+			for name, resp := range map[string]*http.Response{"running": running, "resumed": again} {
+				if got, err := messages(resp.Body); err != nil || got[len(got)-1].Event != "finished" {
+					t.Errorf("%s: got %v, %v", name, got, err)
+				}
+			}
+			<-stopped
+			if took := time.Since(begun); took < delay {
+				t.Errorf("it has stopped after %v", took)
+			}
+			if c, err := net.Dial("tcp", strings.TrimPrefix(p.http, "http://")); err == nil {
+				c.Close()
+				t.Error("it still listens")
+			}
+		})
+	}
+}
+
+// TestStopIsPrompt checks that nothing but what runs is waited for: not a silent
+// connection, not one between requests.
+func TestStopIsPrompt(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			p := start(t, layout, nil, "--echo-interval=0s")
+			for _, addr := range []string{strings.TrimPrefix(p.http, "http://"), p.grpc} {
+				for _, sent := range []string{"", "GET /healthz HT"} {
+					c, err := net.Dial("tcp", addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					if _, err := io.WriteString(c, sent); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			_, _ = messages(p.post(t, `{"prompt":"Hi"}`).Body)
+			start := time.Now()
+			<-p.stop()
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+// TestSignals checks what the signals do: the first one begins to stop, says what is
+// waited for, and that the second one stops at once; it does.
+func TestSignals(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(s.String(), func(t *testing.T) {
+			p := startProcess(t, "main --http=127.0.0.1:0 --grpc=127.0.0.1:0 --echo-interval=1h --drain-timeout=1m --shutdown-delay=1s")
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, "POST", "http://"+p.addrs[0]+"/v1/completions", strings.NewReader(`{"prompt":"One two"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			p.signal(s)
+			p.says("running ones have 1m0s to end, and for 1s it can be seen that this is not ready; a second signal (Ctrl-C) stops at once")
+			p.signal(s)
+			start := time.Now()
+			if end := p.ended(); end.Exited() && end.ExitCode() != 1 || time.Since(start) > 10*time.Second {
+				t.Errorf("%v after %v", end, time.Since(start))
+			}
+		})
+	}
+	t.Run("nothing runs", func(t *testing.T) {
+		p := startProcess(t, "main --http=127.0.0.1:0 --grpc=127.0.0.1:0 --shutdown-delay=0s")
+		p.signal(syscall.SIGTERM)
+		if end := p.ended(); !end.Success() {
+			t.Error(end)
+		}
+	})
+}
+
+// The delay is for services.
+func TestShutdownDelay(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a character device, as terminals are
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for log, want := range map[io.Writer]time.Duration{w: 5 * time.Second, null: 0, &lockedBuffer{}: 0} {
+		if got := shutdownDelay(log); got != want {
+			t.Errorf("%T: got %v, want %v", log, got, want)
+		}
+	}
+}
