@@ -4,8 +4,6 @@ import (
 	"net/http"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
@@ -13,7 +11,7 @@ import (
 // cancelByKey serves POST /v1/completions:cancel. The generated handler would do, but
 // that it takes any Content-Type, and what stands behind the JSON.
 func (b *Bridge) cancelByKey(w http.ResponseWriter, r *http.Request, _ map[string]string) {
-	req, err := readCancel(w, r)
+	req, err := b.readCancel(w, r)
 	if err != nil {
 		b.writeError(w, err)
 		return
@@ -33,7 +31,7 @@ func (b *Bridge) cancelByKey(w http.ResponseWriter, r *http.Request, _ map[strin
 }
 
 // readCancel reads what is to be cancelled, as strictly as readRequest.
-func readCancel(w http.ResponseWriter, r *http.Request) (*completionv1.CancelCompletionRequest, error) {
+func (b *Bridge) readCancel(w http.ResponseWriter, r *http.Request) (*completionv1.CancelCompletionRequest, error) {
 	if err := checkContentType(r.Header); err != nil {
 		return nil, err
 	}
@@ -42,8 +40,8 @@ func readCancel(w http.ResponseWriter, r *http.Request) (*completionv1.CancelCom
 		return nil, err
 	}
 	req := &completionv1.CancelCompletionRequest{}
-	if err := protojson.Unmarshal(body, req); err != nil {
-		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", `the body is not JSON such as {"idempotencyKey":"…"}: %s`, plain(err, len(body)))
+	if err := b.decode(r.Context(), body, req, `JSON such as {"idempotencyKey":"…"}`); err != nil {
+		return nil, err
 	}
 	return req, nil
 }

@@ -24,7 +24,7 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 			"accept %s for the events of a completion or %s for the whole of it", eventStream, jsonType))
 		return
 	}
-	req, err := readRequest(w, r)
+	req, err := b.readRequest(w, r)
 	if err != nil {
 		b.writeError(w, err)
 		return

@@ -2,26 +2,20 @@ package bridge
 
 import (
 	"cmp"
-	"fmt"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-// maxDepth bounds how deep a body may be nested: twice or thrice what the server
-// takes, since one JSON object may be several messages.
-const maxDepth = 400
-
 // readRequest reads a completion request: its body, strictly, to its end, and
 // its Idempotency-Key.
-func readRequest(w http.ResponseWriter, r *http.Request) (*completionv1.CompletionRequest, error) {
+func (b *Bridge) readRequest(w http.ResponseWriter, r *http.Request) (*completionv1.CompletionRequest, error) {
 	if err := checkContentType(r.Header); err != nil {
 		return nil, err
 	}
@@ -30,8 +24,8 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*completionv1.Completi
 		return nil, err
 	}
 	req := &completionv1.CompletionRequest{}
-	if err := (protojson.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(body, req); err != nil {
-		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is not the JSON of a completion request: %s", plain(err, len(body)))
+	if err := b.decode(r.Context(), body, req, "the JSON of a completion request"); err != nil {
+		return nil, err
 	}
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
 		if had := req.GetIdempotencyKey(); had != "" && had != key {
@@ -58,14 +52,6 @@ func checkContentType(h http.Header) error {
 	}
 	return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Type",
 		"send JSON with the header Content-Type: application/json, not %q", contentType)
-}
-
-// plain is a protojson error in words that say what to mend, and without its
-// prefix, which varies on purpose.
-func plain(err error, size int) string {
-	s := strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0")
-	s = strings.Replace(s, "exceeded max recursion depth", "it is nested too deep", 1)
-	return strings.Replace(s, "unexpected EOF", fmt.Sprintf("it breaks off after %d bytes", size), 1)
 }
 
 // cursor is a place in a completion: an event's id.

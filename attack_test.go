@@ -1,0 +1,251 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// attack is something that would take a service more than its share. One row of the
+// table that TestAttacks prints.
+type attack struct {
+	name   string
+	args   []string // of the program, besides its addresses and its upstream
+	bytes  int      // that one of them sends
+	atOnce int      // how many come at once
+	factor float64  // the most memory that one may take, in multiples of the bytes
+
+	// one makes one of them and returns how it ended.
+	one func(ctx context.Context, to target) string
+}
+
+// target is where attacks go.
+type target struct{ http, grpc string }
+
+// attacks are those by the bodies of requests. All of them are 4 MiB, but those that
+// are said to be larger.
+var attacks = slices.Concat(
+	posts("array in a tool's parameters", tool(`{"enum":[`+filled("1,", 4<<20)+`1]}`)),
+	posts("objects in a tool's parameters", tool(`{"enum":[`+filled("{},", 4<<20)+`1]}`)),
+	posts("members in a tool's parameters", tool(`{`+counted(`"%x":1,`, 4<<20)+`"":1}`)),
+	posts("array in a schema", ending(`"response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{"enum":[`+filled("1,", 4<<20)+`1]}}}`)),
+	posts("array in extra", ending(`"extra":{"a":[`+filled("1,", 4<<20)+`1]}`)),
+	posts("array in a message's extra", `{"model":"cmpl_0-0-false","messages":[{"role":"user","content":"Hi","extra":{"a":[`+filled("1,", 4<<20)+`1]}}]}`),
+	posts("empty messages", `{"model":"cmpl_0-0-false","messages":[`+filled("{},", 4<<20)+`{}]}`),
+	posts("short messages", ending(`"messages":[`+filled(`{"role":"user","content":"a"},`, 4<<20)+`{"role":"user","content":"a"}]`)),
+	posts("messages of 1 KiB", ending(`"messages":[`+filled(`{"role":"user","content":"`+filled("a", 1<<10)+`"},`, 4<<20)+`{"role":"user","content":"a"}]`)),
+	posts("parts", `{"model":"cmpl_0-0-false","messages":[{"role":"user","parts":[`+filled(`{"text":""},`, 4<<20)+`{"text":""}]}]}`),
+	posts("metadata", ending(`"metadata":{`+counted(`"%x":"",`, 4<<20)+`"":""}`)),
+	posts("nested", tool(`{"a":`+filled("[", 2<<20)+filled("]", 2<<20)+`}`)),
+	posts("escapes", ending(`"prompt":"`+filled(`\u0061`, 4<<20)+`"`)),
+	calls("gRPC: empty messages, 31 MiB", filled("\x1a\x00", 31<<20)),
+	calls("gRPC: empty messages", filled("\x1a\x00", 4<<20)),
+	calls("gRPC: short messages", filled("\x1a\x09\x0a\x04user\x12\x01a", 4<<20)),
+)
+
+// ending is a request with these members; the parts of it that they lack are added.
+func ending(members string) string {
+	if !strings.Contains(members, `"prompt"`) && !strings.Contains(members, `"messages"`) {
+		members = `"messages":[{"role":"user","content":"Hi"}],` + members
+	}
+	return `{"model":"cmpl_0-0-false",` + members + `}`
+}
+
+func tool(parameters string) string {
+	return ending(`"tools":[{"function":{"name":"f","parameters":` + parameters + `}}]`)
+}
+
+// filled is s, as often as it fits into n bytes and a request around them.
+func filled(s string, n int) string { return strings.Repeat(s, (n-300)/len(s)) }
+
+// counted is the format with the numbers from 0, as many as fit.
+func counted(format string, n int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < n-300; i++ {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
+}
+
+// posts is an attack by posting a body.
+func posts(name, body string) []attack {
+	return []attack{{name: name, bytes: len(body), atOnce: 16, factor: 20, one: func(ctx context.Context, to target) string {
+		req, err := http.NewRequestWithContext(ctx, "POST", "http://"+to.http+"/v1/completions", strings.NewReader(body))
+		if err != nil {
+			return err.Error()
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return fmt.Sprint(resp.StatusCode)
+	}}}
+}
+
+// calls is an attack by a call with a request in protobuf's wire form.
+func calls(name, request string) []attack {
+	return []attack{{name: name, bytes: len(request), atOnce: 16, factor: 20, one: func(ctx context.Context, to target) string {
+		conn, err := grpc.NewClient(to.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return err.Error()
+		}
+		defer conn.Close()
+		_, err = completionv1.NewCompletionServiceClient(conn).CreateCompletion(ctx, &completionv1.CompletionRequest{}, grpc.ForceCodec(wire(request)))
+		return status.Code(err).String()
+	}}}
+}
+
+// TestAttacks prints what attacks cost, and holds what one takes in memory against
+// what it sends. What a good client sees meanwhile is printed only: it is the
+// machine's, too.
+func TestAttacks(t *testing.T) {
+	needProc(t)
+	if underRace {
+		t.Skip("the race detector takes memory of its own")
+	}
+	upstream := startProcess(t, "upstream")
+	defer upstream.stop()
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "attack\tends in\tMiB\tmemory\t×\tCPU\tat once\tmemory\t×\tCPU\tgood gap p50\tp99\tmax\t")
+	for _, a := range attacks {
+		t.Run(a.name, func(t *testing.T) { a.measure(t, upstream, w) })
+	}
+	w.Flush()
+	fmt.Fprintf(os.Stdout, "\n%s\n", out.String())
+}
+
+// measure makes an attack alone, and then many at once, on a program of its own.
+func (a *attack) measure(t *testing.T, upstream *process, w io.Writer) {
+	p := startProcess(t, "sluice --http=127.0.0.1:0 --grpc=127.0.0.1:0 --openai-base-url=http://"+upstream.addrs[0]+"/v1 "+strings.Join(a.args, " "))
+	defer p.stop()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	to := target{p.addrs[0], p.addrs[1]}
+	good := &goodClients{}
+	if err := good.start(ctx, to.http, 1, 10); err != nil { // what the first request takes is nobody's
+		t.Fatal(err)
+	}
+	good.wait()
+
+	var end string
+	one, oneCPU := p.cost(func() { end = a.one(ctx, to) })
+	factor := float64(one) / float64(a.bytes)
+	if factor > a.factor {
+		t.Errorf("takes %.1f times its bytes, want at most %.0f", factor, a.factor)
+	}
+
+	good = &goodClients{}
+	if err := good.start(ctx, to.http, 8, 100); err != nil {
+		t.Fatal(err)
+	}
+	many, manyCPU := p.cost(func() {
+		var all sync.WaitGroup
+		for range a.atOnce {
+			all.Go(func() { a.one(ctx, to) })
+		}
+		all.Wait()
+	})
+	good.wait()
+	gaps := good.gaps
+	slices.Sort(gaps)
+	if len(gaps) == 0 {
+		t.Fatal("the good clients got nothing")
+	}
+	fmt.Fprintf(w, "%s\t%s\t%.1f\t%d MiB\t%.1f\t%v\t%d\t%d MiB\t%.1f\t%v\t%v\t%v\t%v\t\n",
+		a.name, end, float64(a.bytes)/(1<<20), one>>20, factor, oneCPU.Round(time.Millisecond),
+		a.atOnce, many>>20, float64(many)/float64(a.atOnce*a.bytes), manyCPU.Round(time.Millisecond),
+		gaps[len(gaps)/2].Round(time.Millisecond), gaps[len(gaps)*99/100].Round(time.Millisecond), gaps[len(gaps)-1].Round(time.Millisecond))
+}
+
+// cost returns how much more memory the process had at its peak while something was
+// done than before, and the processor time that it took.
+func (p *process) cost(do func()) (memory int64, cpu time.Duration) {
+	p.tb.Helper()
+	p.tell("collect")
+	before, used := p.proc("status", "\nVmRSS:"), p.cpu()
+	// https://docs.kernel.org/filesystems/proc.html: 5 resets the peak.
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0); err != nil {
+		p.tb.Fatal(err)
+	}
+	do()
+	return (p.proc("status", "\nVmHWM:") - before) << 10, p.cpu() - used
+}
+
+// goodClients read streams of 50 tokens a second.
+type goodClients struct {
+	ended sync.WaitGroup
+
+	mu   sync.Mutex // guards all below
+	gaps []time.Duration
+}
+
+// start starts n clients that read so many tokens each. It returns when each has had
+// the first.
+func (g *goodClients) start(ctx context.Context, addr string, n, tokens int) error {
+	begun := make(chan error, n)
+	for range n {
+		g.ended.Go(func() { g.read(ctx, addr, tokens, begun) })
+	}
+	for range n {
+		if err := <-begun; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *goodClients) wait() { g.ended.Wait() }
+
+// read reads one stream, and notes the times between its tokens.
+func (g *goodClients) read(ctx context.Context, addr string, tokens int, begun chan<- error) {
+	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"Hello"}]}`, pace{tokens: tokens, interval: 20 * time.Millisecond})
+	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+addr+"/v1/completions", strings.NewReader(body))
+	if err != nil {
+		begun <- err
+		return
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		begun <- err
+		return
+	}
+	defer resp.Body.Close()
+	var last time.Time
+	var gaps []time.Duration
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if lines.Text() != "event: delta" {
+			continue
+		}
+		now := time.Now()
+		if last.IsZero() {
+			begun <- nil
+		} else {
+			gaps = append(gaps, now.Sub(last))
+		}
+		last = now
+	}
+	if last.IsZero() {
+		begun <- fmt.Errorf("a good client got %s, and no token", resp.Status)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gaps = append(g.gaps, gaps...)
+}

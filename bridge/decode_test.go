@@ -1,0 +1,242 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+func newDecoder(t testing.TB, maxBody int64) *Bridge {
+	t.Helper()
+	b, err := New(nil, Config{MaxBody: maxBody})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *Bridge) decodeRequest(body string) (*completionv1.CompletionRequest, error) {
+	req := &completionv1.CompletionRequest{}
+	return req, b.decode(context.Background(), []byte(body), req, "a request")
+}
+
+// Schemas, parameters and extra reach the request as they are written.
+func TestDecodeTexts(t *testing.T) {
+	const text = `{ "z":1,"a":9007199254740993,` + "\n" + `"\u0041":[1.0e2, "ü\"}"] }`
+	for _, tt := range []struct {
+		name, body string
+		got        func(*completionv1.CompletionRequest) string
+	}{
+		{"parameters", `{"tools":[{},{"function":{"parameters":%s,"name":"f"}}]}`,
+			func(r *completionv1.CompletionRequest) string { return r.Tools[1].Function.ParametersJson }},
+		{"schema", `{"responseFormat":{"jsonSchema":{"schema" :%s}}}`,
+			func(r *completionv1.CompletionRequest) string { return r.ResponseFormat.JsonSchema.SchemaJson }},
+		{"schema in snake case", `{"response_format":{"json_schema":{"schema":%s}}}`,
+			func(r *completionv1.CompletionRequest) string { return r.ResponseFormat.JsonSchema.SchemaJson }},
+		{"schema, its name escaped", `{"response\u005fformat":{"json_schema":{"\u0073chema":%s}}}`,
+			func(r *completionv1.CompletionRequest) string { return r.ResponseFormat.JsonSchema.SchemaJson }},
+		{"extra", `{"extra":%s,"messages":[]}`,
+			func(r *completionv1.CompletionRequest) string { return r.ExtraJson }},
+		{"given as text", `{"tools":[{"function":{"parametersJson":%q}}]}`,
+			func(r *completionv1.CompletionRequest) string { return r.Tools[0].Function.ParametersJson }},
+	} {
+		req, err := newDecoder(t, 4<<20).decodeRequest(fmt.Sprintf(tt.body, text))
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if got := tt.got(req); got != text {
+			t.Errorf("%s: got %s, want %s", tt.name, got, text)
+		}
+		for _, tool := range req.GetTools() {
+			if tool.GetFunction().GetParameters() != nil {
+				t.Errorf("%s: there is a Struct beside the text", tt.name)
+			}
+		}
+	}
+}
+
+// Some shapes that are not protobuf's are taken.
+func TestDecodeShapes(t *testing.T) {
+	for _, tt := range []struct{ body, same string }{
+		{`{"stop":"END"}`, `{"stop":["END"]}`},
+		{`{"stop":"","model":"m"}`, `{"stop":[""],"model":"m"}`},
+		{`{"stop" : "\n\u00fc" }`, `{"stop":["\nü"]}`},
+		{`{"stop":null}`, `{}`},
+		{`{"extra":null,"tools":[{"function":{"parameters":null}}]}`, `{"tools":[{"function":{}}]}`},
+		{`{"messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"1","name":"f"}]}]}`,
+			`{"messages":[{"role":"assistant","toolCalls":[{"id":"1","name":"f"}]}]}`},
+	} {
+		want := &completionv1.CompletionRequest{}
+		if err := protojson.Unmarshal([]byte(tt.same), want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := newDecoder(t, 4<<20).decodeRequest(tt.body); err != nil || !proto.Equal(got, want) {
+			t.Errorf("%s: got %v, %v, want %v", tt.body, got, err, want)
+		}
+	}
+}
+
+// badBodies are refused, each in words that say what and where.
+var badBodies = []struct{ body, says string }{
+	{`{"tools":[{"function":{"parameters":{"a":1,}}}]}`, `(line 1:43): syntax error in "/tools/0/function/parameters": invalid character`},
+	{`{"extra":{"a":1,"a":2}}`, `(line 1:17): syntax error in "/extra/a": duplicate`},
+	{`{"extra":{"a":1,"\u0061":2}}`, `duplicate`},
+	{`{"extra":{"a":[{"b":1,"b":2}]}}`, `duplicate`},
+	{"{\"extra\":{\"a\":\"caf\xe9\"}}", `invalid UTF-8`},
+	{`{"extra":{"a":"\ud83d"}}`, `invalid`},
+	{`{"extra":{"a":NaN}}`, `invalid character 'N'`},
+	{`{"extra":{"a":1e999}}`, `(line 1:20): the number is too large`},
+	{`{"extra":{"a":-` + strings.Repeat("9", 400) + `}}`, `the number is too large`},
+	{`{"extra":{"a":01}}`, `invalid character '1'`},
+	{`{"extra":{"a":1}`, `breaks off after 16 bytes`},
+	{`{"extra":{"a":`, `breaks off after 14 bytes`},
+	{`{"extra":{"a":1}} x`, `(line 1:19)`},
+	{`{"extra":[1]}`, `unexpected token [`},
+	{`{"extra":1}`, `unexpected token 1`},
+	{`{"extra":{},"extra":{}}`, `duplicate field "extra"`},
+	{`{"extra":{},"extraJson":"{}"}`, `either extra or extraJson`},
+	{`{"extra":{"ü":"ü` + "\n" + `"}}`, `invalid character`},
+	{`{"extra":{"ü":"ü"},"model":1}`, `(line 1:28)`}, // a column is a character
+	{"{\"extra\":{\"ü\":\n\"ü\"},\"model\":1}", `(line 2:14)`},
+	{`{"stop":"x","model":1}`, `(line 1:21)`},
+	{`{"stop":"x","stop":["y"]}`, `duplicate field "stop"`},
+	{`{"stop":"x`, `breaks off after 10 bytes`},
+	{`{"extra":{"a":` + strings.Repeat("[", 300) + strings.Repeat("]", 300) + `}}`, `nested too deep`},
+	{`{"messages":[{"role":"user","extra":{"a":` + strings.Repeat("[", 300) + strings.Repeat("]", 300) + `}}]}`, `nested too deep`},
+	{`{"tool_choice":` + strings.Repeat(`{"a":`, 300) + "1" + strings.Repeat("}", 300) + `}`, `nested too deep`},
+	{`{"messages":[` + strings.Repeat("{},", 20_000) + `{}]}`, `too many names and values`},
+	{`{"model":1,"messages":[` + strings.Repeat("{},", 20_000) + `{}]}`, `(line 1:10)`}, // what comes first
+	{`{"messages":[{"extra":{"a":[` + strings.Repeat("1,", 20_000) + `1]}}]}`, `too many names and values`},
+	{`{"metadata":{` + manyNames(20_000) + `"":""}}`, `too many names and values`},
+	{`{"extra":{"a":[` + strings.Repeat("1,", 70_000) + `1]}}`, `too many names and values`},
+
+	{`{"messages":[{"role":"user","content":[{"type":"text","text":"Hi"}]}]}`, `(line 1:39): unexpected value of "content"`},
+	{`{"messages":[{"role":"user","parts":[{"type":"text","text":"Hi"}]}]}`, `(line 1:39): unknown field "type": leave it out`},
+	{`{"messages":[{"role":"user","parts":[{"image_url":"https://x"}]}]}`, `send {"url": …}`},
+	{`{"messages":[{"role":"assistant","tool_calls":[{"id":"1","type":"function"}]}]}`, `leave it out`},
+	{`{"messages":[{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f"}}]}]}`, `send "name" and "arguments" beside "id"`},
+	{`{"prompt":["a","b"]}`, `send one text`},
+	{`{"prompt":"a","top_k":40}`, `unknown field "top_k": what the upstream alone knows goes into "extra"`},
+	{`{"prompt":"a","echo":true}`, `this is a parameter of OpenAI's API; leave it out`},
+	{`{"prompt":"a","best_of":1}`, `"best_of"`},
+	{`{"prompt":"a","suffix":"b"}`, `"suffix"`},
+	{`{"prompt":"a","stream_options":{"include_usage":true}}`, `"stream_options"`},
+	{`{"prompt":"a","logprobs":5}`, `"top_logprobs"`},
+	{`{"tools":[{"type":"function","name":"f"}]}`, `send it in "function"`},
+	{`{"response_format":{"type":"json_object","schema":{}}}`, `"json_schema"`},
+}
+
+func manyNames(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `"%d":"",`, i)
+	}
+	return b.String()
+}
+
+func TestDecodeBadBodies(t *testing.T) {
+	for _, tt := range badBodies {
+		_, err := newDecoder(t, 128<<10).decodeRequest(tt.body)
+		if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), "\u00a0", " "), tt.says) {
+			t.Errorf("%.100s: got %v, want %s", tt.body, err, tt.says)
+		}
+	}
+}
+
+// Every row of the table is of something that would be refused in any case, and no
+// field has a row that hides it.
+func TestShapes(t *testing.T) {
+	for _, s := range shapes {
+		for kind, value := range map[string]string{`"`: `"x"`, "[": "[]", "{": "{}", "0": "5", "t": "true"} {
+			if s.kinds != "" && !strings.Contains(s.kinds, kind) {
+				continue
+			}
+			body := fmt.Sprintf(map[string]string{
+				ofRequest:  `{%q:%s}`,
+				ofMessage:  `{"messages":[{%q:%s}]}`,
+				ofPart:     `{"messages":[{"parts":[{%q:%s}]}]}`,
+				ofToolCall: `{"messages":[{"toolCalls":[{%q:%s}]}]}`,
+				ofTool:     `{"tools":[{%q:%s}]}`,
+				ofFormat:   `{"responseFormat":{%q:%s}}`,
+			}[string(s.message)], s.member, value)
+			if err := protojson.Unmarshal([]byte(body), &completionv1.CompletionRequest{}); err == nil {
+				t.Errorf("%s is taken by protojson", body)
+			}
+			if _, err := newDecoder(t, 4<<20).decodeRequest(body); err == nil || !strings.Contains(err.Error(), s.say) {
+				t.Errorf("%s: got %v, want %q", body, err, s.say)
+			}
+		}
+	}
+}
+
+// FuzzDecode holds the decoder against protojson: within the bounds, the two take the
+// same, and make the same of it, the texts aside, which say the same as the Structs.
+func FuzzDecode(f *testing.F) {
+	for _, body := range []string{
+		`{"model":"m","messages":[{"role":"user","content":"Hi","extra":{"a":[1,null,{"b":"c"}]}}],"max_tokens":5,"temperature":0.5}`,
+		`{"messages":[{"role":"user","parts":[{"text":"a"},{"imageUrl":{"url":"https://x"},"extra":{"cache_control":{}}}]}],"disconnectGrace":"1.5s"}`,
+		`{"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"enum":[1,2.5e3,"x",true]}}},"strict":true}}],"tool_choice":"auto"}`,
+		`{"response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{}}},"stop":["a"],"logit_bias":{"5":-1},"metadata":{"k":"v"},"extra":{"top_k":5}}`,
+		` { "prompt" : null , "seed" : "12" , "toolChoice" : null } `,
+	} {
+		f.Add(body)
+	}
+	for _, tt := range badBodies {
+		if len(tt.body) < 1000 {
+			f.Add(tt.body)
+		}
+	}
+	b := newDecoder(f, 4<<20)
+	f.Fuzz(func(t *testing.T, body string) {
+		got, err := b.decodeRequest(body)
+		want := &completionv1.CompletionRequest{}
+		wantErr := protojson.UnmarshalOptions{RecursionLimit: maxRecursion}.Unmarshal([]byte(body), want)
+		if oneStop.MatchString(body) || err != nil && (strings.Contains(err.Error(), "too deep") || strings.Contains(err.Error(), "either")) {
+			return
+		}
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("%q: got %v, want %v", body, err, wantErr)
+		}
+		if err == nil && !proto.Equal(asStructs(t, got), asStructs(t, want)) {
+			t.Fatalf("%q: got %v, want %v", body, got, want)
+		}
+	})
+}
+
+// oneStop is what a body has that protojson does not take.
+var oneStop = regexp.MustCompile(`"(s|\\u0073)(t|\\u0074)(o|\\u006[fF])(p|\\u0070)"\s*:\s*"`)
+
+// asStructs is the request with Structs in place of texts.
+func asStructs(t *testing.T, req *completionv1.CompletionRequest) *completionv1.CompletionRequest {
+	t.Helper()
+	parse := func(text *string, s **structpb.Struct) {
+		if *text == "" || *s != nil {
+			return
+		}
+		*s = &structpb.Struct{}
+		if err := protojson.Unmarshal([]byte(*text), *s); err != nil {
+			*s = nil // a text that came as one
+			return
+		}
+		*text = ""
+	}
+	parse(&req.ExtraJson, &req.Extra)
+	for _, tool := range req.GetTools() {
+		if f := tool.GetFunction(); f != nil {
+			parse(&f.ParametersJson, &f.Parameters)
+		}
+	}
+	if s := req.GetResponseFormat().GetJsonSchema(); s != nil {
+		parse(&s.SchemaJson, &s.Schema)
+	}
+	return req
+}
