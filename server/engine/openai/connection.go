@@ -73,7 +73,11 @@ func (t *plainTransport) connect(ctx context.Context) (*connection, error) {
 		if c == nil {
 			break
 		}
-		if err := c.SetReadDeadline(time.Unix(1, 0)); err == nil && <-c.alive && c.SetReadDeadline(time.Time{}) == nil {
+		// Its watcher may not have been woken for what has come just now, which would
+		// be taken for the answer to the request that follows (RFC 9112 section 6.3).
+		// What comes after this, and before the request has gone, nobody can tell from
+		// an answer.
+		if c.release() && !pending(c.Conn) {
 			return c, nil
 		}
 		c.Close()
@@ -83,6 +87,11 @@ func (t *plainTransport) connect(ctx context.Context) (*connection, error) {
 		return nil, err
 	}
 	return &connection{Conn: conn}, nil
+}
+
+// release has the watcher let go of an idle connection, and tells whether it is good.
+func (c *connection) release() bool {
+	return c.SetReadDeadline(time.Unix(1, 0)) == nil && <-c.alive && c.SetReadDeadline(time.Time{}) == nil
 }
 
 // pop returns the connection that became idle last, or nil.

@@ -196,3 +196,45 @@ func TestLargeRequest(t *testing.T) {
 		t.Errorf("%d connections for as many requests", n)
 	}
 }
+
+// TestPendingConnection checks that a connection on which something has come is not
+// used again, though its watcher has not noticed: what has come would be taken for the
+// answer to a request that has not been sent.
+func TestPendingConnection(t *testing.T) {
+	for name, tc := range map[string]struct {
+		comes func(net.Conn)
+		used  bool
+	}{
+		"nothing":    {func(net.Conn) {}, true},
+		"an answer":  {func(c net.Conn) { io.WriteString(c, head+"\r\n"+chunkOf(chunkLine)) }, false},
+		"a line end": {func(c net.Conn) { io.WriteString(c, "\n") }, false},
+		"the end":    {func(c net.Conn) { c.(*net.TCPConn).CloseWrite() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, connections := rawUpstream(t, func(_ net.Conn, next func() (string, error)) { next() })
+			transport := e.transport.(*plainTransport)
+			idle, err := transport.connect(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer idle.Close()
+			idle.alive = make(chan bool, 1)
+			idle.alive <- true // says the watcher, before it comes
+			tc.comes(<-connections)
+			for deadline := time.Now().Add(patience); !tc.used && !pending(idle.Conn); {
+				if time.Now().After(deadline) {
+					t.Fatal("it does not come")
+				}
+			}
+			transport.idle = append(transport.idle, idle)
+			c, err := transport.connect(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if (c == idle) != tc.used {
+				t.Errorf("the idle connection is used: %t, want %t", c == idle, tc.used)
+			}
+		})
+	}
+}
