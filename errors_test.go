@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +40,16 @@ func refuse(code int, errorCode string, header ...string) http.HandlerFunc {
 
 func errorObject(code string) string {
 	return fmt.Sprintf(`{"error":{"message":"%s: %s at http://%s/v1","type":"t","code":%q}}`, rawWords, key, internal, code)
+}
+
+// refuseInWords answers with a status and a body, in which %s stands for all that no caller
+// may learn.
+func refuseInWords(code int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		_, _ = fmt.Fprintf(w, body, rawWords+": "+key+" at http://"+internal+"/v1")
+	}
 }
 
 // body answers 200 with an event stream that is just this.
@@ -114,6 +125,7 @@ var failures = []struct {
 	code   codes.Code
 	http   int
 	retry  time.Duration
+	field  string // that is said to be wrong
 }{
 	{name: "400", script: refuse(400, "odd"),
 		reason: "UPSTREAM_REJECTED", code: codes.Internal, http: 500},
@@ -136,6 +148,24 @@ var failures = []struct {
 		reason: "UPSTREAM_RATE_LIMITED", code: codes.ResourceExhausted, http: 429, retry: time.Second},
 	{name: "429 with Retry-After", script: refuse(429, "rate_limit_exceeded", "Retry-After", "7"),
 		reason: "UPSTREAM_RATE_LIMITED", code: codes.ResourceExhausted, http: 429, retry: 7 * time.Second},
+	{name: "400 for a parameter", script: refuseInWords(400, `{"error":{"message":"%s","type":"invalid_request_error","param":"temperature","code":"unsupported_value"}}`),
+		reason: "INVALID_REQUEST", code: codes.InvalidArgument, http: 400, field: "temperature"},
+	{name: "422 for a parameter", script: refuseInWords(422, `{"detail":[{"type":"extra_forbidden","loc":["body","messages",0,"user","name"],"msg":"%s"}]}`),
+		reason: "INVALID_REQUEST", code: codes.InvalidArgument, http: 400, field: "messages[0].name"},
+	{name: "400 for a parameter in words", script: refuseInWords(400, `{"code":"Client specified an invalid argument","error":"Argument not supported on this model: presencePenalty. %s"}`),
+		reason: "INVALID_REQUEST", code: codes.InvalidArgument, http: 400, field: "presence_penalty"},
+	{name: "400 as the context is too long, in words", script: refuseInWords(400, `{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 213462 tokens > 200000 maximum; %s"}}`),
+		reason: "CONTEXT_LENGTH_EXCEEDED", code: codes.InvalidArgument, http: 400},
+	{name: "400 for the model", script: refuseInWords(400, `{"error":{"message":"m is not a valid model ID; %s","code":400}}`),
+		reason: "MODEL_NOT_FOUND", code: codes.NotFound, http: 404},
+	{name: "400 for the key", script: refuseInWords(400, `[{"error":{"code":400,"message":"API key not valid. %s","status":"INVALID_ARGUMENT"}}]`),
+		reason: "UPSTREAM_REJECTED", code: codes.Internal, http: 500},
+	{name: "413 for a rate", script: refuseInWords(413, `{"error":{"message":"Request too large for model m on tokens per minute (TPM); please try again in 7s. %s","type":"tokens","code":"rate_limit_exceeded"}}`),
+		reason: "UPSTREAM_RATE_LIMITED", code: codes.ResourceExhausted, http: 429, retry: 7 * time.Second},
+	{name: "429 with a delay in its body", script: refuseInWords(429, `[{"error":{"code":429,"message":"%s","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"53s"}]}}]`),
+		reason: "UPSTREAM_RATE_LIMITED", code: codes.ResourceExhausted, http: 429, retry: 53 * time.Second},
+	{name: "500 for an image", script: refuseInWords(500, `{"error":{"code":500,"message":"image input is not supported - hint: %s","type":"server_error"}}`),
+		reason: "INVALID_REQUEST", code: codes.InvalidArgument, http: 400, field: "messages"},
 	{name: "500", script: refuse(500, "server_error"),
 		reason: "UPSTREAM_UNAVAILABLE", code: codes.Unavailable, http: 503, retry: time.Second},
 	{name: "502 page", script: func(w http.ResponseWriter, _ *http.Request) {
@@ -224,6 +254,9 @@ func TestUpstreamFailures(t *testing.T) {
 					if r := reason(a.status); r != f.reason || a.status.Code() != f.code || retryDelay(a.status) != f.retry {
 						t.Errorf("%s: got %s, %v, retry after %v; want %s, %v, %v",
 							face.name, r, a.status.Code(), retryDelay(a.status), f.reason, f.code, f.retry)
+					}
+					if got := strings.Join(fields(a.status), " "); got != f.field {
+						t.Errorf("%s: got the fields %q, want %q", face.name, got, f.field)
 					}
 					if face.stream && len(a.events) != f.events && !(f.events < 0 && len(a.events) > 1) {
 						t.Errorf("%s: got %d events before the failure, want %d", face.name, len(a.events), f.events)
@@ -401,4 +434,63 @@ func TestKeyStaysHome(t *testing.T) {
 	if elsewhere != nil {
 		t.Errorf("the redirect was followed: %v", elsewhere)
 	}
+}
+
+// TestAskedOnceMore checks that a request which is refused only for a name is asked
+// once more, on each face, and that the next one is right at once.
+func TestAskedOnceMore(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			var refused atomic.Int64
+			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				switch {
+				case strings.Contains(string(body), `"max_tokens"`):
+					refused.Add(1)
+					refuseInWords(400, `{"error":{"message":"%s","type":"invalid_request_error","param":"max_tokens","code":"unsupported_parameter"}}`)(w, r)
+				case strings.Contains(string(body), `"stream_options"`):
+					refused.Add(1)
+					refuseInWords(422, `{"detail":[{"type":"extra_forbidden","loc":["body","stream_options"],"msg":"%s"}]}`)(w, r)
+				default:
+					chunk(w, `{"content":"4"}`, "stop")
+				}
+			})
+			p := start(t, layout, u.env())
+			for _, face := range faces {
+				a, err := face.ask(t.Context(), p, `{"model":"m","max_tokens":7,"messages":[{"role":"user","content":"2+2"}]}`)
+				if err != nil || a.status != nil || a.text != "4" {
+					t.Errorf("%s: got %v, %v", face.name, a, err)
+				}
+			}
+			if n := refused.Load(); n != 2 {
+				t.Errorf("%d were refused, want one for each name", n)
+			}
+		})
+	}
+}
+
+// TestWrongBaseURL checks that the log says what was asked for and what came back.
+func TestWrongBaseURL(t *testing.T) {
+	u := newUpstream(t, text(body("")))
+	env := u.env()
+	env["OPENAI_BASE_URL"] = u.URL
+	p := start(t, "one process", env)
+	if a, err := askSSE(t.Context(), p, question); err != nil || reason(a.status) != "UPSTREAM_REJECTED" {
+		t.Fatalf("got %v, %v", a, err)
+	}
+	eventually(t, "what was asked for in the log", func() bool {
+		return strings.Contains(p.log.String(), "the upstream answered 404 to POST /chat/completions: 404 page not found")
+	})
+}
+
+// TestOrdinaryKey checks that a key which is an ordinary word leaves the log legible.
+func TestOrdinaryKey(t *testing.T) {
+	u := newUpstream(t, refuseInWords(400, `{"error":{"message":"unexpected text, key x","type":"t","code":"odd"}}%.0s`))
+	env := u.env()
+	env["OPENAI_API_KEY"] = "x"
+	p := start(t, "one process", env)
+	if _, err := askSSE(t.Context(), p, question); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the words in the log", func() bool { return strings.Contains(p.log.String(), "unexpected text, key [key]") })
 }

@@ -22,7 +22,7 @@ const (
 // itself. The zero value is what the caller sends.
 type dialect struct {
 	limit           string // the name that it takes for the most tokens; empty: the caller's
-	noStreamOptions bool   // it has none: Mistral, with 422 (openai/openai-agents-python#442); Azure, older (openai/openai-python#1469)
+	noStreamOptions bool   // it has none: Mistral, with 422 (openai/openai-agents-python#442); Fireworks (FlowiseAI/Flowise#2866), Azure (openai/openai-python#1469), older
 }
 
 // limitOf returns under which name the most tokens of a request are sent, or ""

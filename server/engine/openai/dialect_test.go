@@ -84,6 +84,8 @@ func TestDialect(t *testing.T) {
 			[]string{chats + " max_tokens=7"}, ""},
 		{"Azure, 2023: no options", 400, map[string]string{"stream_options": `{"error":{"message":"Unrecognized request argument supplied: stream_options","type":"invalid_request_error","param":null,"code":null}}`}, func(*completionv1.CompletionRequest) {},
 			[]string{chats + " stream_options", chats}, []string{chats}, ""},
+		{"Fireworks, older: no options", 400, map[string]string{"stream_options": `{"error":{"object":"error","type":"invalid_request_error","message":"Extra inputs are not permitted, field: 'stream_options', value: {'include_usage': True}"}}`}, func(*completionv1.CompletionRequest) {},
+			[]string{chats + " stream_options", chats}, []string{chats}, ""},
 		{"no options for a prompt", 422, map[string]string{"stream_options": noOptions}, func(r *completionv1.CompletionRequest) {
 			r.Messages, r.Prompt, r.MaxTokens = nil, proto.String("Hi"), proto.Int32(7)
 		}, []string{"/completions max_tokens=7 stream_options", "/completions max_tokens=7"}, []string{"/completions max_tokens=7"}, ""},

@@ -38,7 +38,7 @@ func questionOf(req *completionv1.CompletionRequest) question {
 // parameter returns what a caller calls the parameter that an upstream names by its
 // path, such as messages[0].content, or "" when it is none of the caller's.
 func (q question) parameter(path string) string {
-	if len(path) > 100 || strings.ContainsFunc(path, func(r rune) bool { return r >= utf8.RuneSelf || !isName(byte(r)) }) {
+	if len(path) > 200 || strings.ContainsFunc(path, func(r rune) bool { return r >= utf8.RuneSelf || !isName(byte(r)) }) {
 		return ""
 	}
 	root, rest := path, ""

@@ -42,7 +42,7 @@ func wordings() []wording {
 		{"location is not supported", ours, ""},     // Gemini, with 400 FAILED_PRECONDITION: ai.google.dev troubleshooting
 		{"billing", ours, ""},                       // OpenAI: billing_hard_limit_reached, billing_not_active
 		{"invalid url (", ours, ""},                 // OpenAI, with 404 for /v1/v1/…
-		{"unexpected endpoint or method", ours, ""}, // LM Studio, with 200
+		{"unexpected endpoint or method", ours, ""}, // LM Studio, with 200: lmstudio-ai/lmstudio-bug-tracker#618
 		{"unknown request url", ours, ""},           // Groq, with 404: code unknown_url
 		{"resource not found", ours, ""},            // Azure, with 404: a wrong endpoint or version
 		{"matching your data policy", ours, ""},     // OpenRouter, with 404: openrouter.ai/settings/privacy
@@ -59,9 +59,9 @@ func wordings() []wording {
 		{"context window", tooLong, ""},                                    // OpenAI's newer models; MiniMax: "context window exceeds limit"
 		{"context limit", tooLong, ""},                                     // Anthropic: "input length and `max_tokens` exceed context limit"; "maximum context limit"
 		{"maximum context", tooLong, ""},                                   // vLLM: "maximum context … tokens"
-		{"prompt is too long", tooLong, ""},                                // Anthropic: "213462 tokens > 200000 maximum"; Fireworks
+		{"prompt is too long", tooLong, ""},                                // Anthropic: "213462 tokens > 200000 maximum"; Fireworks: can1357/oh-my-pi#1618
 		{"prompt too long", tooLong, ""},                                   // Ollama: "prompt too long; exceeded max context length"
-		{"input is too long for requested model", tooLong, ""},             // Bedrock
+		{"input is too long for requested model", tooLong, ""},             // Bedrock: aws-samples/bedrock-chat#95
 		{"input token count … exceeds", tooLong, ""},                       // Gemini: google-gemini/gemini-cli#6678
 		{"prompt token count … exceeds", tooLong, ""},                      // GitHub Copilot
 		{"input tokens exceed", tooLong, ""},                               // OpenAI: "exceed the configured limit of 272000 tokens"
@@ -76,10 +76,10 @@ func wordings() []wording {
 		{"too large for model with", tooLong, ""},                          // Mistral: "Prompt contains … tokens"
 		{"too many tokens: ", tooLong, ""},                                 // Cohere: "total number of tokens … cannot exceed"
 		{"range of input length should be", tooLong, ""},                   // DashScope
-		{"prompt exceeds max length", tooLong, ""},                         // Zhipu, code 1261
+		{"prompt exceeds max length", tooLong, ""},                         // Zhipu, code 1261: farion1231/cc-switch#6982
 		{"input length … exceeds the maximum allowed length", tooLong, ""}, // SGLang: sgl-project/sglang#4048
 		{"maximum input length is … tokens", tooLong, ""},                  // BerriAI/litellm exception_mapping_utils.py
-		{"is longer than the maximum model length", tooLong, ""},           // vLLM: "The decoder prompt (length …) is …"
+		{"is longer than the maximum model length", tooLong, ""},           // vLLM: xorbitsai/inference#3785
 		{"maximum number of tokens allowed", tooLong, ""},                  // Gemini, Vertex
 
 		// There is no such model.
@@ -94,7 +94,7 @@ func wordings() []wording {
 		{"model … does not exist", noModel, ""},           // OpenAI, vLLM, xAI, Hugging Face's router
 		{"unable to access model", noModel, ""},           // Together, with 400
 		{"unknown model", noModel, ""},                    // MiniMax, code 2013
-		{"model identifier is invalid", noModel, ""},      // Bedrock, with 400
+		{"model identifier is invalid", noModel, ""},      // Bedrock, with 400: iOfficeAI/AionCore#377
 		{"requested model is not supported", noModel, ""}, // GitHub Copilot, with 400: model_not_supported
 		{"not supported by any provider", noModel, ""},    // Hugging Face's router, with 400
 		{"模型不存在", noModel, ""},                            // Zhipu, code 1211
@@ -110,13 +110,14 @@ func wordings() []wording {
 		{"content_filter", invalid, filtered},                            // Azure, Moonshot: the code or the type
 		{"not a multimodal model", invalid, input},                       // vLLM, with 400
 		{"roles must alternate", invalid, input},                         // chat templates: vLLM with 400, llama-server with 500
-		{"jinja exception", invalid, input},                              // llama-server, with 500: ggml-org/llama.cpp#14697
+		{"jinja exception", invalid, input},                              // llama-server, with 500: sipeed/picoclaw#207
 		{"content exists risk", invalid, filtered},                       // DeepSeek's filter
 		{"data_inspection_failed", invalid, filtered},                    // DashScope's filter
 		{"content_policy_violation", invalid, filtered},                  // OpenAI's filter
 		{"responsibleaipolicyviolation", invalid, filtered},              // Azure's filter
 		{"request_too_large", invalid, input},                            // Anthropic, with 413
 		{"reasoning_content` in the thinking mode must", invalid, input}, // DeepSeek
+		{"maximum tokens you requested exceeds", invalid, "max_tokens"},  // Bedrock: charmbracelet/crush#946
 		{"does not support tools", invalid, "tools"},                     // Ollama: ollama/ollama#5793
 		{"that support tool use", invalid, "tools"},                      // OpenRouter, with 404
 		{"tool choice requires", invalid, "tool_choice"},                 // vLLM: --enable-auto-tool-choice
@@ -158,13 +159,14 @@ func paramForms() []paramForm {
 		{"`{}`: ", false},                                         // Groq: "`messages[3].reasoning`: …", vercel/ai#8056
 		{"'{}' : for ", false},                                    // Groq: janhq/jan#8136
 		{"invalid {} value", false},                               // DeepSeek: BerriAI/litellm#5198
-		{"invalid {}:", false},                                    // Moonshot: "invalid temperature: only 1 is allowed for this model"
+		{"invalid {}:", false},                                    // Moonshot: opencyvis/opencyvis-phone#12
 		{"invalid params: {} must be", false},                     // GigaChat: ai-forever/gigachain#237
 		{"target type: {}:", false},                               // serde of DeepSeek, xAI: "Failed to deserialize the JSON body into the target type: …"
 		{"invalid request: {} must", false},                       // Cohere
-		{"field: '{}'", true},                                     // Fireworks: "Extra inputs are not permitted, field: '…'"
+		{"field: '{}'", true},                                     // Fireworks: FlowiseAI/Flowise#2866, web-infra-dev/midscene#1322
 		{"invalidparameter: {} should", false},                    // DashScope: "<400> InternalError.Algo.InvalidParameter: …"
-		{"unknown name \"{}\"", true},                             // Gemini: "Invalid JSON payload received. …"
+		{" at '{}': cannot find field", false},                    // Gemini, within a schema: zed-industries/zed#44875
+		{"unknown name \"{}\"", true},                             // Gemini: FuzzAnything/PromptFuzz#42
 		{"extraneous key [{}]", true},                             // Bedrock: "Malformed input request: #: …"
 		{"request.{} of type", false},                             // Ollama, LocalAI: Go's encoding/json
 		{"- '{}'", false},                                         // FastChat: "… is greater than the maximum of 2 - 'temperature'", lm-sys/FastChat#2994
