@@ -48,13 +48,13 @@ export class Answer {
     follow();
   }
 
-  fail(error, facts, offers) {
+  fail(error, offers) {
     this.#end();
     const box = make(this.#article, "section", "failure");
     box.setAttribute("aria-label", "Failure");
     make(box, "h3", "", error.reason ?? "FAILED");
     make(box, "p", "", error.message);
-    make(box, "p", "facts", facts.join(" · "));
+    make(box, "p", "facts", error.facts.join(" · "));
     for (const offer of offers) offer(box, error);
     follow();
   }

@@ -1,13 +1,15 @@
 // The page: one conversation, and one run at a time, read through client.js.
 
 import { Answer, again, instead, turn, withdraw } from "./answer.js";
-import { streamCompletion } from "./client.js";
-import { $, draw, dry, follow, make, number, say, write } from "./ink.js";
+import { resumeCompletion, streamCompletion } from "./client.js";
+import { $, draw, dry, follow, make, number, write } from "./ink.js";
 import { Meter } from "./meter.js";
+import * as session from "./session.js";
+import { countDown, enabled, show } from "./status.js";
 
 const input = $("input");
 
-let messages = []; // the conversation, as the next request says it
+let conversation = session.begin();
 let current = null; // the run under way
 let meter = new Meter(); // what is measured of the last run
 
@@ -29,40 +31,6 @@ async function cuttable(url, init = {}) {
   return response;
 }
 
-function show(state, words) {
-  if (state) document.body.dataset.state = state;
-  else delete document.body.dataset.state;
-  say("status", words);
-  countDown(0);
-  const running = ["connecting", "streaming", "reconnecting"].includes(state);
-  enable("send", !running);
-  enable("stop", running);
-  enable("cut", state === "streaming");
-  $("log").setAttribute("aria-busy", running);
-}
-
-let counting = 0;
-
-// countDown says how long it is until something happens. It is not part of the status,
-// which a screen reader would read out each second.
-function countDown(milliseconds) {
-  clearInterval(counting);
-  const due = performance.now() + milliseconds;
-  const tick = () => {
-    const left = Math.ceil((due - performance.now()) / 1000);
-    say("countdown", left > 0 ? `in ${number(left)} s` : "");
-  };
-  tick();
-  if (milliseconds > 0) counting = setInterval(tick, 200);
-}
-
-// A button that is out of use keeps the focus: it may be of use again at once.
-function enable(id, on) {
-  $(id).setAttribute("aria-disabled", !on);
-}
-
-const enabled = (id) => $(id).getAttribute("aria-disabled") !== "true";
-
 // --- a run ---
 
 const notes = {
@@ -71,22 +39,52 @@ const notes = {
   CANCELLED: "Stopped.",
 };
 
-async function ask(request) {
+const completions = "/v1/completions";
+
+// ask begins a turn. Without a question, it is about the one before.
+function ask(request, question) {
   if (current) return;
+  const turn = { question, prompt: request.prompt !== undefined, who: request.model || "Answer", request, said: {}, begun: Date.now() };
+  conversation.turns.push(turn);
+  showQuestion(turn);
+  read(turn, false, (options) => {
+    const run = streamCompletion(completions, request, options);
+    turn.request = { ...request, idempotencyKey: run.idempotencyKey };
+    return run;
+  });
+}
+
+// comeBack goes on reading what the page began before it was loaded again.
+function comeBack(turn) {
+  const { id, request, begun } = turn;
+  if (id) return read(turn, true, (options) => resumeCompletion(completions, { id }, options));
+  // Later than the grace, the key may have been forgotten: it would be asked for anew.
+  if (Date.now() - begun < 30_000) return read(turn, true, (options) => streamCompletion(completions, request, options));
+  end(turn, { note: "The page was left before the answer began." });
+  showAnswer(turn);
+}
+
+// read shows a run as it comes, and keeps what was said.
+async function read(turn, resumed, begin) {
+  const { request, said: before } = turn;
+  turn.said = {};
   withdraw();
   follow(true);
-  const conversation = messages;
-  const answer = new Answer(request.model || "Answer", { source: request.prompt !== undefined });
-  const measured = (meter = new Meter());
+  const answer = new Answer(turn.who, { source: turn.prompt });
+  const measured = (meter = new Meter({ resumed }));
   meter.show();
   $("raw").textContent = "";
   let ended = "", lost = 0;
-  const run = (current = streamCompletion("/v1/completions", request, {
+  const run = (current = begin({
     fetch: cuttable,
     onState(state, { delay } = {}) {
       if (run !== current) return; // it may tell more than the user waits for
-      if (state === "connecting") show(state, "Connecting…");
-      if (state === "streaming") show(state, lost ? "Streaming again" : "Streaming");
+      if (state === "connecting") show(state, resumed ? "Coming back…" : "Connecting…");
+      if (state === "streaming") {
+        show(state, lost ? "Streaming again" : "Streaming");
+        turn.id = run.id;
+        session.save(conversation);
+      }
       if (state === "reconnecting") {
         lost++;
         show(state, `Lost after event ${measured.events}, coming back…`);
@@ -95,6 +93,7 @@ async function ask(request) {
       }
     },
   }));
+  session.save(conversation);
   try {
     for await (const event of run) {
       if (run !== current) return;
@@ -102,27 +101,52 @@ async function ask(request) {
       write($("raw"), abbreviated(JSON.stringify(event)) + "\n");
       draw(showMeter);
       if (event.delta) answer.add(event.delta);
+      if (event.delta) session.add(turn.said, event.delta);
       if (event.finished) ended = event.finished.finishReason ?? "OTHER";
     }
     const back = lost ? `, nothing lost in ${lost} cut${lost > 1 ? "s" : ""}` : "";
     if (run === current) show("ended", ended === "CANCELLED" ? "Stopped" : `Complete${back}`);
-    answer.close(notes[ended]);
+    end(turn, { note: notes[ended] });
+    answer.close(turn.note);
   } catch (error) {
     if (run !== current) return; // the conversation is gone
     show(run.stopped ? "ended" : "failed", run.stopped ? "Stopped" : "Failed");
-    if (!run.stopped) {
+    if (run.stopped) {
+      end(turn, { note: notes.CANCELLED });
+      answer.close(turn.note);
+    } else {
       const facts = [error.status && `HTTP ${error.status}`, measured.requestID && `request ${measured.requestID}`, run.id];
-      answer.fail(error, facts.filter(Boolean), offers(error, request));
-      return;
+      if (measured.events === 0) answer.add((turn.said = before)); // what the last page had
+      end(turn, { failure: { reason: error.reason, message: error.message, facts: facts.filter(Boolean) } });
+      answer.fail({ ...turn.failure, retryable: error.retryable, retryAfter: error.retryAfter }, offers(error, request));
     }
-    answer.close(notes.CANCELLED);
   } finally {
     if (run === current) current = null;
     dry();
   }
-  if (request.messages && answer.text) {
-    conversation.push(request.messages.at(-1), { role: "assistant", content: answer.text });
+}
+
+// end ends a turn. What was answered, if only in part, is part of the conversation.
+function end(turn, how) {
+  const { request, said } = turn;
+  delete turn.request;
+  Object.assign(turn, how);
+  if (request.messages && said.text && !turn.failure) {
+    conversation.messages.push(request.messages.at(-1), { role: "assistant", content: said.text });
   }
+  session.save(conversation);
+}
+
+function showQuestion({ question, prompt }) {
+  if (question) make(turn("question", prompt ? "Prompt" : "You"), "div", "text", question);
+}
+
+// showAnswer shows the answer of a turn that has ended.
+function showAnswer({ who, prompt, said, note, failure }) {
+  const answer = new Answer(who, { source: prompt });
+  for (const [name, value] of Object.entries(said)) answer.add({ [name]: value });
+  if (failure) answer.fail(failure, []);
+  else answer.close(note);
 }
 
 // offers returns what can be done about a failure.
@@ -133,7 +157,7 @@ function offers(error, request) {
   const converse = () => {
     setMode("chat");
     const { prompt, ...rest } = request;
-    ask({ ...rest, messages: [...messages, { role: "user", content: prompt }] });
+    ask({ ...rest, messages: [...conversation.messages, { role: "user", content: prompt }] });
   };
   return [again(() => ask(request)), ...(asConversation ? [instead("Send it as a conversation", converse)] : [])];
 }
@@ -158,8 +182,7 @@ function send(event) {
   input.value = "";
   const model = $("model").value;
   const chat = document.querySelector("[name=mode]:checked").value === "chat";
-  make(turn("question", chat ? "You" : "Prompt"), "div", "text", text);
-  ask(chat ? { model, messages: [...messages, { role: "user", content: text }] } : { model, prompt: text });
+  ask(chat ? { model, messages: [...conversation.messages, { role: "user", content: text }] } : { model, prompt: text }, text);
 }
 
 // stop ends the run. What it has cost is known a little later.
@@ -176,7 +199,8 @@ async function stop() {
 function startAnew() {
   stop();
   current = null; // what comes of it is not of this conversation
-  messages = [];
+  conversation = session.begin();
+  keep();
   withdraw();
   for (const id of ["log", "raw"]) $(id).textContent = "";
   $("welcome").hidden = false;
@@ -207,8 +231,30 @@ input.addEventListener("keydown", (event) => {
   send(event);
 });
 document.addEventListener("keydown", (event) => event.key === "Escape" && stop());
-// Nobody can come back to an answer that only this page knows of.
-window.addEventListener("pagehide", stop);
+// The page may be loaded again. If not, the grace ends what is under way: it begins now,
+// not when the browser forgets a page to which the reader might go back.
+window.addEventListener("pagehide", () => {
+  keep();
+  if (current) knife?.abort(new TypeError("the page was left"));
+});
+
+// keep keeps what the page shows for the one that is loaded next in this tab.
+function keep() {
+  Object.assign(conversation, { mode: document.querySelector("[name=mode]:checked").value, model: $("model").value, draft: input.value });
+  session.save(conversation);
+}
+
+function restore() {
+  conversation = session.load();
+  setMode(conversation.mode);
+  input.value = conversation.draft;
+  for (const turn of conversation.turns) {
+    showQuestion(turn);
+    if (turn.request) comeBack(turn);
+    else showAnswer(turn);
+  }
+  follow(true);
+}
 
 async function listModels() {
   const select = $("model");
@@ -219,10 +265,12 @@ async function listModels() {
     if (!response.ok) throw new Error(body.error.message);
     const options = (body.models ?? []).map(({ id, engine }) => new Option(engine === "echo" ? `${id} (embedded)` : id, id));
     if (options.length) select.replaceChildren(...options);
+    if (options.some(({ value }) => value === conversation.model)) select.value = conversation.model;
   } catch (error) {
     show("failed", `The models cannot be listed: ${error.message}`);
   }
 }
 
+restore();
 listModels();
 if (document.activeElement === document.body) input.focus();

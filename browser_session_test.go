@@ -1,0 +1,242 @@
+package main
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp/kb"
+)
+
+// reload loads the page again, and returns when it is there.
+func (p *tab) reload() {
+	p.t.Helper()
+	p.visit(p.url)
+	p.wait(`document.querySelectorAll("#model option").length > 0 && document.querySelector("#model").value !== ""`)
+}
+
+// shown returns what the conversation looks like.
+func (p *tab) shown() string {
+	p.t.Helper()
+	return eval[string](p, `[...document.querySelectorAll("#log article")].map((a) =>
+		[a.className, ...[...a.children].map((e) => e.className + ":" + e.textContent)].join("|")).join("\n")`)
+}
+
+func testPageReload(t *testing.T, b browser) {
+	d := newDictation(t)
+	program := start(t, "one process", d.env()).http
+	p := b.open(t, program, "status of 503")
+	p.wait(`document.querySelector("#model").value === "m"`)
+	p.ask("One?")
+	d.send(`{"reasoning_content":"Hm."}`)
+	d.send(`{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"count","arguments":"{\"to\":"}}]}`)
+	d.send(`{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}`)
+	d.say("*Two", ".*")
+	d.end()
+	p.reads("#status", "Complete")
+	p.ask("Three?")
+	d.say("Fo")
+	p.reads(answerText, "Fo")
+	d.CloseClientConnections()
+	p.reads("#status", "Failed")
+	p.ask("Five?")
+	d.say("Six")
+	p.reads(answerText, "Six")
+	p.click("#stop")
+	p.reads("#status", "Stopped")
+	// A failure can be tried again only as long as nothing else is asked for.
+	p.wait(`document.querySelector(".failure button") === null`)
+	want := p.shown()
+	for _, part := range []string{"Hm.", "Calls count{\"to\":1}", "text:*Two.*", "markdown:Two.", "Fo", "UPSTREAM_TRUNCATED", "note:Stopped.", "Source"} {
+		if !strings.Contains(want, part) {
+			t.Fatalf("the page shows %q, without %s", want, part)
+		}
+	}
+	p.click("#input")
+	p.key("unsent")
+	for range len(d.requests) {
+		<-d.requests
+	}
+
+	p.click("[value=prompt] + span")
+	p.reload()
+	if got := p.shown(); got != want {
+		t.Errorf("after a reload the page shows\n%s, want\n%s", got, want)
+	}
+	p.wait(`document.querySelector("#input").value === "unsent" && document.querySelector("[name=mode]:checked").value === "prompt"`)
+	p.reads("#status", "Ready")
+	p.click("[value=chat] + span")
+	p.ask("?")
+	var body struct {
+		Messages []struct{ Role, Content string }
+	}
+	if err := json.Unmarshal([]byte(<-d.requests), &body); err != nil {
+		t.Fatal(err)
+	}
+	got := []string{}
+	for _, m := range body.Messages {
+		got = append(got, m.Role+" "+m.Content)
+	}
+	if want := []string{"user One?", "assistant *Two.*", "user Five?", "assistant Six", "user unsent?"}; !slices.Equal(got, want) {
+		t.Errorf("then the request says %q, want %q", got, want)
+	}
+	d.end()
+	p.reads("#status", "Complete")
+
+	// It is the tab's alone, and goes with a new start.
+	if kept := eval[int](p, `localStorage.length + document.cookie.length`); kept != 0 {
+		t.Error("the page keeps something for other tabs")
+	}
+	p.click("#anew")
+	p.reload()
+	p.reads("#log", "")
+	p.wait(`!document.querySelector("#welcome").hidden`)
+}
+
+func testPageReloadInAnswer(t *testing.T, b browser) {
+	d := newDictation(t)
+	p := b.open(t, start(t, "one process", d.env()).http)
+	called := func(want int64) {
+		t.Helper()
+		if n := d.calls.Load(); n != want {
+			t.Errorf("%d calls upstream, want %d", n, want)
+		}
+	}
+
+	// In mid-answer: by its id.
+	p.ask("Recite")
+	d.say("one ", "two ")
+	p.reads(answerText, "one two ")
+	for _, word := range []string{"three ", "four "} {
+		p.reload()
+		p.wait(`document.querySelector("` + answerText + `")?.textContent.startsWith("one two ") === true`)
+		p.reads("#status", "Streaming")
+		d.say(word)
+	}
+	p.reads(answerText, "one two three four ")
+	p.wait(`document.querySelectorAll("article").length === 2`)
+
+	// While nobody is there, to its end.
+	p.visit("about:blank")
+	d.say("five")
+	d.end()
+	p.reload()
+	p.reads(answerText, "one two three four five")
+	p.reads("#status", "Complete")
+	p.reload()
+	p.reads(answerText, "one two three four five")
+	p.reads("#status", "Ready")
+	called(1)
+	if posts := p.count("POST"); posts != 1 {
+		t.Errorf("%d requests of method POST, want 1", posts)
+	}
+
+	// Before the first token there is no id: by the key.
+	p.ask("Again")
+	eventually(t, "the second call", func() bool { return d.calls.Load() == 2 })
+	p.reload()
+	p.reads("#status", "Coming back…")
+	d.say("late")
+	p.reads(answerText, "late")
+	called(2)
+
+	// What was resumed can be stopped (vercel/ai#18458).
+	p.reload()
+	p.reads("#status", "Streaming")
+	p.key(kb.Escape)
+	p.reads("#status", "Stopped")
+	eventually(t, "end the completion", func() bool { return d.open.Load() == 0 })
+	p.reload()
+	p.reads(answerText, "late")
+	p.reads(".answer:last-child .note", "Stopped.")
+	called(2)
+
+	// To another page and back, where the browser may have kept the first as it was.
+	p.ask("Go on")
+	d.say("there ")
+	p.reads(answerText, "there ")
+	p.visit("about:blank")
+	eval[any](p, `history.back()`)
+	p.wait(`document.body?.dataset.state === "streaming"`)
+	d.say("and back")
+	p.reads(answerText, "there and back")
+	p.click("#stop")
+	p.reads("#status", "Stopped")
+	called(3)
+}
+
+// The server may have forgotten the completion: it was restarted, or it is long ago. What
+// the page had is still there, and nothing is asked for anew.
+func testPageReloadGone(t *testing.T, b browser) {
+	d := newDictation(t)
+	p := b.open(t, start(t, "one process", d.env(), "--max-disconnect-grace=500ms").http, "status of 404")
+	forget := func(change string) {
+		t.Helper()
+		// After the page has kept it, and before the next one reads it.
+		eval[any](p, `addEventListener("pagehide", () => {
+			const kept = JSON.parse(sessionStorage.conversation);
+			(`+change+`)(kept.turns.at(-1));
+			sessionStorage.conversation = JSON.stringify(kept);
+		})`)
+		p.reload()
+	}
+	p.ask("Recite")
+	d.say("so far")
+	p.reads(answerText, "so far")
+	forget(`(turn) => { turn.id = "cmpl_01M81WT7V9MYPDSVR2CHCXP87J"; }`)
+	p.reads("#status", "Failed")
+	p.reads(answerText, "so far")
+	p.reads(".failure h3", "COMPLETION_NOT_FOUND")
+	p.wait(`!document.querySelector(".failure button")`)
+
+	p.click("#anew")
+	p.ask("Another")
+	eventually(t, "the second call", func() bool { return d.calls.Load() == 2 })
+	forget(`(turn) => { delete turn.id; turn.begun -= 60_000; }`)
+	p.reads("#status", "Ready")
+	p.reads(".answer .note", "The page was left before the answer began.")
+	if n := d.calls.Load(); n != 2 {
+		t.Errorf("%d calls upstream, want 2", n)
+	}
+	if posts := p.count("POST /v1/completions$"); posts != 2 {
+		t.Errorf("%d requests of method POST, want 2", posts)
+	}
+
+	// What somebody else wrote there is not taken.
+	eval[any](p, `addEventListener("pagehide", () => { sessionStorage.conversation = "{"; })`)
+	p.reload()
+	p.reads("#log", "")
+}
+
+// The page that is left may be loaded again, so the grace, and no more, is waited for.
+func testPageLeft(t *testing.T, b browser) {
+	const grace = 300 * time.Millisecond
+	d := newDictation(t)
+	p := b.open(t, start(t, "one process", d.env(), "--max-disconnect-grace="+grace.String()).http)
+	var took []time.Duration
+	for range 5 {
+		p.ask("Go on")
+		d.say("so", " far")
+		p.reads(answerText, "so far")
+		eval[any](p, `addEventListener("pagehide", () => localStorage.left = Date.now())`)
+		p.visit("about:blank")
+		var gone time.Time
+		select {
+		case gone = <-d.gone:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the upstream connection is open after 10 s")
+		}
+		p.reload()
+		took = append(took, gone.Sub(time.UnixMilli(eval[int64](p, `+localStorage.left`))))
+		p.reads("#status", "Stopped") // it has ended meanwhile
+		p.reads(answerText, "so far")
+		p.reads(".answer:last-child .note", "Stopped.")
+	}
+	slices.Sort(took)
+	t.Logf("upstream connections closed after %v", took)
+	if median := took[len(took)/2]; median > grace+maxStop || took[0] < grace-10*time.Millisecond {
+		t.Errorf("upstream connections closed after %v, want %v", took, grace)
+	}
+}
