@@ -204,7 +204,8 @@ type CompletionRequest struct {
 	FrequencyPenalty *float64 `protobuf:"fixed64,10,opt,name=frequency_penalty,json=frequencyPenalty,proto3,oneof" json:"frequency_penalty,omitempty"`
 	// Functions that the model may call; only with messages.
 	Tools []*Tool `protobuf:"bytes,11,rep,name=tools,proto3" json:"tools,omitempty"`
-	// "none", "auto", "required", or {"type":"function","function":{"name":…}}.
+	// "none", "auto", "required", {"type":"function","function":{"name":…}}, or what
+	// else the model takes.
 	ToolChoice *structpb.Value `protobuf:"bytes,12,opt,name=tool_choice,json=toolChoice,proto3" json:"tool_choice,omitempty"`
 	// The form that the answer must have.
 	ResponseFormat *ResponseFormat `protobuf:"bytes,13,opt,name=response_format,json=responseFormat,proto3" json:"response_format,omitempty"`
@@ -582,7 +583,8 @@ func (x *Message) GetExtra() *structpb.Struct {
 // Part is a piece of a message, or of an answer that is not text alone.
 type Part struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the piece is.
+	// What the piece is. One of a kind that has no field here is all in its extra, its
+	// type too ({"type":"video_url",…}).
 	//
 	// Types that are valid to be assigned to Kind:
 	//
@@ -714,7 +716,7 @@ type ImageURL struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// An https: or data: URL.
 	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
-	// low, high or auto. Empty: the model's default.
+	// low, high, auto or what else the model has. Empty: the model's default.
 	Detail        string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -886,7 +888,7 @@ func (x *File) GetFilename() string {
 // Tool is something that the model may call.
 type Tool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "function"; empty means the same.
+	// "function", or what else the model has in the same shape; empty means the same.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// The function.
 	Function      *Function `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
@@ -941,7 +943,8 @@ func (x *Tool) GetFunction() *Function {
 // Function describes a function to the model.
 type Function struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, [a-zA-Z0-9_-]{1,64}.
+	// Its name, as the model takes it: OpenAI's take [a-zA-Z0-9_-]{1,64}. At most 255
+	// bytes.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What it does and when to call it.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
@@ -1081,7 +1084,8 @@ func (x *ResponseFormat) GetJsonSchema() *JSONSchema {
 // JSONSchema names and holds a JSON Schema.
 type JSONSchema struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, [a-zA-Z0-9_-]{1,64}.
+	// Its name, as the model takes it: OpenAI's take [a-zA-Z0-9_-]{1,64}. At most 255
+	// bytes.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What the answer is for.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
