@@ -222,12 +222,29 @@ func (r *run) append(kind journal.Kind, err error) error {
 	}
 	// Not the run's context: the end is journaled when that is done.
 	e := journal.Entry{Sequence: r.sequence + 1, Kind: kind, Data: r.buf}
-	if e.Data, err = r.writer.Append(context.Background(), e); err != nil {
+	data, err := r.writer.Append(context.Background(), e)
+	if errors.Is(err, journal.ErrFull) {
+		data, err = r.appendLater(e)
+	}
+	if err != nil {
 		return journalFailure(err)
 	}
+	e.Data = data
 	r.sequence++
 	r.journaled = append(r.journaled, e)
 	return nil
+}
+
+// appendLater journals an entry when others have made room for it. Meanwhile nothing
+// is taken from the upstream, which has then to wait, too, and is not to blame.
+func (r *run) appendLater(e journal.Entry) ([]byte, error) {
+	r.watchdog.pause()
+	err := r.writer.Wait(r.ctx, e)
+	r.watchdog.goOn()
+	if err != nil {
+		return nil, err
+	}
+	return r.writer.Append(context.Background(), e)
 }
 
 // outcome says how the run ended, from what ended it: nil for finished,

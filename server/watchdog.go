@@ -19,6 +19,7 @@ import (
 // All times are since the server's start.
 type watchdog struct {
 	last   atomic.Int64 // when the last chunk came, plus 1 ns; 0: none yet
+	paused atomic.Bool  // it is not the upstream that is waited for
 	server *Server      // whose config has the three timeouts
 	began  time.Duration
 	cancel context.CancelCauseFunc
@@ -38,11 +39,22 @@ func (w *watchdog) feed() {
 	}
 }
 
+// pause has nothing but the time for the whole count, until goOn is called.
+func (w *watchdog) pause() { w.paused.Store(true) }
+
+func (w *watchdog) goOn() {
+	w.feed()
+	w.paused.Store(false)
+}
+
 func (w *watchdog) stop() { w.timer.Stop() }
 
 func (w *watchdog) bark() {
 	config := &w.server.config
 	now, last := time.Since(w.server.start), time.Duration(w.last.Load()-1)
+	if w.paused.Load() {
+		last = now
+	}
 	limit, late := last+config.IdleTimeout, failure.New(failure.IdleTimeout, "the upstream fell silent for %v", config.IdleTimeout)
 	if last < 0 {
 		limit, late = w.began+config.FirstTokenTimeout,

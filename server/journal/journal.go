@@ -34,7 +34,7 @@ type Journal interface {
 	// Create opens the journal of a completion and returns its writer. With a key
 	// that the principal has used for a completion that is still known, it creates
 	// nothing and returns no writer but that completion. It returns ErrFull when
-	// there is no room.
+	// there is no room: it admits no more than can come to their ends.
 	Create(ctx context.Context, c Completion) (Writer, Completion, error)
 
 	// Get returns what is known of a completion: with ErrExpired still the
@@ -54,9 +54,15 @@ type Journal interface {
 type Writer interface {
 	// Append appends an entry, whose sequence must be the next one (or else:
 	// ErrFenced), and returns its copy of the data, which is shared with readers:
-	// never to be changed. ErrTooLarge and ErrFull are never returned for the last
-	// entry, so that every completion can end.
+	// never to be changed. It returns ErrTooLarge when the completion would be, and
+	// ErrFull when there is no room now: Wait then. Neither is ever returned for the
+	// last entry, so that every completion can end.
 	Append(ctx context.Context, e Entry) (data []byte, err error)
+
+	// Wait waits for room for the entry for which there was none; only that one, or
+	// the last entry, can be appended then. It returns ErrFull when no other
+	// completion's end will make room, and the cause of ctx when that is done.
+	Wait(ctx context.Context, e Entry) error
 }
 
 // A Reader follows one completion's journal. It is for one goroutine.

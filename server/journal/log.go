@@ -38,6 +38,7 @@ type log struct {
 
 	// Guarded by Memory.mu.
 	bytes   int64     // what the memory counts for the pages
+	place   *place    // in room, while it runs
 	expires time.Time // once ended: when to drop the pages; once gone: when to forget the log
 }
 
@@ -48,20 +49,20 @@ type page struct {
 
 func frameHeader(e Entry) uint64 { return uint64(len(e.Data))<<2 | uint64(e.Kind) }
 
-// grow returns the size of the page that e needs, and 0 when it fits into the
-// last one. Only the writer changes pages while the completion runs, so it may
-// ask without the lock.
-func (l *log) grow(e Entry) int {
+// grow returns the size of the page that e needs, and the least that it can be, and 0
+// when e fits into the last one. Only the writer changes pages while the completion
+// runs, so it may ask without the lock.
+func (l *log) grow(e Entry) (size, least int) {
 	need := len(binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64), frameHeader(e))) + len(e.Data)
 	data := l.page.data
-	if cap(data)-len(data) >= need {
-		return 0
+	switch {
+	case cap(data)-len(data) >= need:
+		return 0, 0
+	case e.Kind != Event: // nothing comes after it
+		return need, need
 	}
-	size := min(max(2*cap(data), firstPage), fullPage)
-	if e.Kind != Event { // nothing comes after it
-		size = need
-	}
-	return max(size, need)
+	least = max(need, firstPage)
+	return max(least, min(2*cap(data), fullPage)), least
 }
 
 // append writes e, on a new page of the given size if that is not 0, and wakes

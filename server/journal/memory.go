@@ -10,7 +10,7 @@ import (
 // its places in maps and queues, and room for its last entry.
 const (
 	logCost  = 1 << 10
-	goneCost = 448 // of one whose entries are gone
+	goneCost = 480 // of one whose entries are gone
 )
 
 // MemoryConfig bounds a Memory. A zero field takes its default.
@@ -23,7 +23,8 @@ type MemoryConfig struct {
 // Memory is a Journal in this process's memory.
 //
 // An ended completion stays for the retention or until its memory is needed, the
-// one that ended first going first; a running one always stays. What has gone is
+// one that ended first going first; a running one always stays, and does not fail
+// because others fill the memory: room.go says who is let in. What has gone is
 // remembered for another retention, its idempotency key too, so that whoever
 // comes late learns that he is late and pays nothing twice.
 //
@@ -34,7 +35,8 @@ type Memory struct {
 	mu    sync.Mutex // guards all below, and is taken before any log's
 	logs  map[string]*log
 	keys  map[claim]*log
-	bytes int64
+	room  room
+	bytes int64 // all that is held, of whatever runs and has ended
 	ended queue // logs that have ended, in that order, and so in order of expiry
 	gone  queue // logs whose pages are gone, likewise
 	timer *time.Timer
@@ -55,7 +57,7 @@ func NewMemory(config MemoryConfig) *Memory {
 	if config.MaxCompletion == 0 {
 		config.MaxCompletion = 16 << 20
 	}
-	m := &Memory{config: config, logs: map[string]*log{}, keys: map[claim]*log{}}
+	m := &Memory{config: config, logs: map[string]*log{}, keys: map[claim]*log{}, room: newRoom(config.Bytes, config.MaxCompletion)}
 	m.timer = time.AfterFunc(time.Hour, m.expire)
 	m.timer.Stop()
 	return m
@@ -73,9 +75,10 @@ func (m *Memory) Create(_ context.Context, c Completion) (Writer, Completion, er
 		return nil, holder.Completion, nil
 	}
 	l := &log{memory: m, Completion: c}
-	if !m.reserve(logCost + l.names()) {
+	if !m.room.admit(l) {
 		return nil, Completion{}, ErrFull
 	}
+	m.makeRoom(logCost + l.names())
 	m.logs[c.ID] = l
 	if c.Key != "" {
 		m.keys[claim{c.Principal, c.Key}] = l
@@ -144,34 +147,40 @@ func (m *Memory) find(id string) *log {
 	return m.logs[id]
 }
 
-// reserve counts n more bytes, making room if it must and can.
-func (m *Memory) reserve(n int64) bool {
-	for m.bytes+n > m.config.Bytes {
-		switch {
-		case m.ended.len() > 0:
-			m.dropFirst()
-		case m.gone.len() > 0:
-			m.forgetFirst()
-		default:
-			return false
-		}
+// makeRoom counts n more bytes, for which room has place, and lets go of as much that
+// has ended as is in their way.
+func (m *Memory) makeRoom(n int64) {
+	for m.bytes+n > m.config.Bytes && m.ended.len() > 0 {
+		m.dropFirst()
+	}
+	for m.bytes+n > m.config.Bytes && m.gone.len() > 0 {
+		m.forgetFirst()
 	}
 	m.bytes += n
-	return true
 }
 
-// growLog counts a new page of a running log.
-func (m *Memory) growLog(l *log, n int64) error {
+// growLog counts a new page of a running log, of a size, or when there is no room for
+// that, of the least that does. It returns its size.
+func (m *Memory) growLog(l *log, size, least int) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch {
-	case l.bytes+n > m.config.MaxCompletion:
-		return ErrTooLarge
-	case !m.reserve(n):
-		return ErrFull
+	if granted := l.place.granted; granted > 0 {
+		l.place.granted = 0
+		return granted, nil
 	}
-	l.bytes += n
-	return nil
+	var err error
+	for _, n := range []int{size, least} {
+		switch {
+		case l.bytes+int64(n) > m.config.MaxCompletion:
+			err = ErrTooLarge
+		case !m.room.grow(l, int64(n)):
+			err = ErrFull
+		default:
+			m.makeRoom(int64(n))
+			return n, nil
+		}
+	}
+	return 0, err
 }
 
 // end keeps an ended log for the retention.
@@ -179,10 +188,14 @@ func (m *Memory) end(l *log) {
 	slack := int64(l.trim())
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	decided := m.room.dismiss(l)
+	slack += int64(l.place.granted) // it ended before it used what it had waited for
 	m.bytes -= slack
 	l.bytes -= slack
+	l.place = nil
 	l.expires = time.Now().Add(m.config.Retention)
 	m.ended.push(l)
+	m.goOn(decided) // which may be in need of what has just ended
 	m.expireLocked()
 }
 
@@ -241,13 +254,14 @@ func (l *log) Append(_ context.Context, e Entry) ([]byte, error) {
 	if l.ended || e.Sequence != l.last+1 {
 		return nil, ErrFenced
 	}
-	grow := l.grow(e)
-	if grow > 0 && e.Kind == Event { // the last entry has its room in logCost
-		if err := l.memory.growLog(l, int64(grow)); err != nil {
+	page, least := l.grow(e)
+	if page > 0 && e.Kind == Event { // the last entry has its room in logCost
+		var err error
+		if page, err = l.memory.growLog(l, page, least); err != nil {
 			return nil, err
 		}
 	}
-	data := l.append(e, grow)
+	data := l.append(e, page)
 	if e.Kind != Event {
 		l.memory.end(l)
 	}

@@ -16,7 +16,7 @@ func audit(t testing.TB, m *Memory) {
 	t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var total int64
+	var total, shares int64
 	for id, l := range m.logs {
 		want := int64(0)
 		for _, p := range l.full {
@@ -31,12 +31,18 @@ func audit(t testing.TB, m *Memory) {
 		if l.bytes > m.config.MaxCompletion {
 			t.Fatalf("completion %s has %d bytes of %d", id, l.bytes, m.config.MaxCompletion)
 		}
+		if !l.ended {
+			shares += m.room.share(l, l.bytes)
+		}
 		total += want + l.names()
 		if l.gone {
 			total += goneCost
 		} else {
 			total += logCost
 		}
+	}
+	if m.room.shares != shares {
+		t.Fatalf("the shares are %d bytes, and %d are counted", shares, m.room.shares)
 	}
 	if m.bytes != total {
 		t.Fatalf("the journal counts %d bytes and has %d", m.bytes, total)
@@ -131,6 +137,7 @@ func (d *model) create(a, b int) {
 		c.Key = fmt.Sprint(b % 16)
 	}
 	holder := d.keys[claim{c.Principal, c.Key}]
+	fits := d.fits(nil, (&log{Completion: c}).names())
 	w, got, err := d.memory.Create(d.t.Context(), c)
 	switch {
 	case c.Key != "" && holder != nil:
@@ -138,6 +145,8 @@ func (d *model) create(a, b int) {
 			d.t.Fatalf("Create = %v, %+v, %v; want the holder %+v", w, got, err, holder.Completion)
 		}
 		return
+	case fits != (err == nil):
+		d.t.Fatalf("Create: %v, with room: %v", err, fits)
 	case err == nil:
 		if w == nil || got != c {
 			d.t.Fatalf("Create = %v, %+v; want %+v", w, got, c)
@@ -156,7 +165,12 @@ func (d *model) append(r *modelRun, k Kind, size int) {
 	for i := range e.Data {
 		e.Data[i] = byte(i * int(e.Sequence))
 	}
+	size, least := r.writer.(*log).grow(e)
+	fits := k != Event || size == 0 || d.fits(r, int64(size)) || d.fits(r, int64(least))
 	data, err := r.writer.Append(d.t.Context(), e)
+	if fits && errors.Is(err, ErrFull) || !fits && err == nil {
+		d.t.Fatalf("Append: %v, with room: %v", err, fits)
+	}
 	if err == nil && !bytes.Equal(data, e.Data) {
 		d.t.Fatalf("appended %q, and it is %q", e.Data, data)
 	}
@@ -174,6 +188,36 @@ func (d *model) append(r *modelRun, k Kind, size int) {
 	r.ended, r.until = true, time.Now().Add(d.memory.config.Retention)
 	r.freed = l.bytes + logCost - goneCost
 	d.ended = append(d.ended, r)
+}
+
+// fits says whether there is room for a new completion, with names of n bytes, or, of
+// those that run, for one to grow by n bytes: room's rules, counted anew.
+func (d *model) fits(grows *modelRun, n int64) bool {
+	room := &d.memory.room
+	sum, aside := int64(0), room.guaranteed
+	first := true
+	for _, r := range d.known {
+		if r.ended {
+			continue
+		}
+		l := r.writer.(*log)
+		pages := l.bytes
+		if r == grows {
+			pages += n
+		}
+		pages = max(pages, room.reservation)
+		sum += logCost + l.names() + pages
+		if first {
+			first, aside = false, max(0, room.guaranteed-pages)
+		}
+	}
+	if grows != nil {
+		return sum+aside <= room.size
+	}
+	if first {
+		aside = max(0, room.guaranteed-room.reservation)
+	}
+	return sum+logCost+n+room.reservation+aside <= room.size*15/16
 }
 
 // madeRoom follows the evictions of an operation that needed room and may have
@@ -199,9 +243,6 @@ func (d *model) madeRoom(err error) {
 		}
 	case errors.Is(err, ErrFull):
 		d.refused++
-		if len(d.ended)+len(d.gone) > 0 {
-			d.t.Fatalf("full, with %d ended and %d gone", len(d.ended), len(d.gone))
-		}
 	case errors.Is(err, ErrTooLarge):
 		d.refused++
 	default:
