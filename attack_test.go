@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -40,6 +41,7 @@ type target struct{ http, grpc string }
 // attacks are those by the bodies of requests. All of them are 4 MiB, but those that
 // are said to be larger.
 var attacks = slices.Concat(
+	[]attack{{name: "none", bytes: 1, factor: math.Inf(1), one: func(context.Context, target) string { return "" }}},
 	posts("array in a tool's parameters", tool(`{"enum":[`+filled("1,", 4<<20)+`1]}`)),
 	posts("objects in a tool's parameters", tool(`{"enum":[`+filled("{},", 4<<20)+`1]}`)),
 	posts("members in a tool's parameters", tool(`{`+counted(`"%x":1,`, 4<<20)+`"":1}`)),
@@ -171,7 +173,7 @@ func (a *attack) measure(t *testing.T, upstream *process, w io.Writer) {
 	}
 	fmt.Fprintf(w, "%s\t%s\t%.1f\t%d MiB\t%.1f\t%v\t%d\t%d MiB\t%.1f\t%v\t%v\t%v\t%v\t\n",
 		a.name, end, float64(a.bytes)/(1<<20), one>>20, factor, oneCPU.Round(time.Millisecond),
-		a.atOnce, many>>20, float64(many)/float64(a.atOnce*a.bytes), manyCPU.Round(time.Millisecond),
+		a.atOnce, many>>20, float64(many)/float64(max(a.atOnce, 1)*a.bytes), manyCPU.Round(time.Millisecond),
 		gaps[len(gaps)/2].Round(time.Millisecond), gaps[len(gaps)*99/100].Round(time.Millisecond), gaps[len(gaps)-1].Round(time.Millisecond))
 }
 

@@ -30,7 +30,7 @@ const (
 
 	// textTokens is how many of them a text may have in place of each that becomes a
 	// message. Tools have many: a schema is made of short words.
-	textTokens = 4
+	textTokens = 3
 )
 
 // decode makes a message of a body, which is changed. what says what the body is to be.
