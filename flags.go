@@ -67,7 +67,7 @@ type serverCommand struct {
 
 type bridgeCommand struct {
 	bridgeFlags
-	Server string `default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090 (in turn to all its addresses)."`
+	Server string `default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090. Of several addresses, one at a time is used: servers do not share their completions yet, so that no bridge can resume on one what began on another."`
 	commonFlags
 }
 

@@ -21,10 +21,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/sluice-sse/sluice/bridge"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
@@ -90,7 +88,7 @@ func (c *serverCommand) run(ctx context.Context, getenv func(string) string, std
 
 func (c *bridgeCommand) run(ctx context.Context, stdout io.Writer, log *slog.Logger) error {
 	room := newRoom(c.MaxBody)
-	conn, err := dial(c.Server)
+	conn, err := dial(c.Server, log)
 	if err != nil {
 		return err
 	}
@@ -343,27 +341,3 @@ func (h *bridgeHalf) cutAll() {
 	h.cut()
 	h.bridge.Close()
 }
-
-// What may be on its way from the server of one stream, and of all, in bytes. Fixed
-// sizes bound what a slow client has waiting here, and grpc-go need not look for
-// better ones: that takes a quarter of what an event costs when events come fast.
-const (
-	streamWindow     = 256 << 10
-	connectionWindow = 16 << 20
-)
-
-// dial returns a connection to a server, which is made when it is first used.
-func dial(target string) (*grpc.ClientConn, error) {
-	return grpc.NewClient(target,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
-		grpc.WithInitialWindowSize(streamWindow),
-		grpc.WithInitialConnWindowSize(connectionWindow),
-	)
-}
-
-// maxMessage is the largest message in bytes that a bridge takes from its server:
-// more than any completion that is answered in one piece.
-const maxMessage = 1 << 30
