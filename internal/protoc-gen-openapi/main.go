@@ -190,6 +190,7 @@ func (p *proto) schema(name string) object {
 func (p *proto) message(m *protogen.Message) object {
 	properties := object{}
 	var oneOf []object
+	none := object{} // of the oneof's fields: all false
 	request := p.requested[string(m.Desc.Name())]
 	for _, f := range m.Fields {
 		names := []string{f.Desc.JSONName()}
@@ -205,12 +206,13 @@ func (p *proto) message(m *protogen.Message) object {
 			properties[name] = property
 			if f.Oneof != nil && !f.Oneof.Desc.IsSynthetic() {
 				oneOf = append(oneOf, object{"required": []string{name}})
+				none[name] = false
 			}
 		}
 	}
 	schema := object{"type": "object", "properties": properties, "description": prose(m.Comments.Leading)}
 	if oneOf != nil {
-		schema["oneOf"] = oneOf
+		schema["oneOf"] = append(oneOf, object{"properties": none})
 	}
 	if request {
 		schema["additionalProperties"] = false
