@@ -168,7 +168,7 @@ func (s *shell) serve(t *testing.T, line string) {
 		"https://api.openai.com/v1", s.upstream.URL+"/v1",
 	).Replace(line)
 	cmd := exec.Command("sh", "-c", command)
-	cmd.Env = append(os.Environ(), "SLUICE_HTTP=127.0.0.1:0", "SLUICE_GRPC=127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "SLUICE_HTTP=127.0.0.1:0", "SLUICE_GRPC=127.0.0.1:0", "SLUICE_SHUTDOWN_DELAY=0s")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // go run's child gets its signal
 	out := &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -218,7 +218,7 @@ func listTests(t *testing.T, line string) {
 	for _, m := range regexp.MustCompile(`-(?:run|bench) (\S+)`).FindAllStringSubmatch(line, -1) {
 		pattern = strings.Trim(m[1], "'")
 	}
-	out, err := exec.CommandContext(t.Context(), "sh", "-c", strings.Replace(line, "go test", "go test -list '"+pattern+"'", 1)).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", strings.Replace(line, "go test", "go test -vet=off -list '"+pattern+"'", 1)).CombinedOutput()
 	if err != nil || !regexp.MustCompile(`(?m)^(Test|Benchmark)`).Match(out) {
 		t.Errorf("%s: %v\n%s", line, err, out)
 	}
