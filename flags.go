@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -76,46 +75,9 @@ const description = `Completions of language models over gRPC, and over POST and
   sluice         both faces in one process
   sluice server  the gRPC face alone
   sluice bridge  the HTTP face alone, in front of a server
+  sluice help    this, and with a command behind it what that can be told
+  sluice version
 `
-
-// errHelp says that what was asked for was printed, and there is nothing to run.
-var errHelp = errors.New("help was asked for")
-
-// parse reads the command line and the environment. It returns one of the three
-// commands, or errHelp.
-func parse(args []string, getenv func(string) string, stdout, stderr io.Writer) (any, error) {
-	name, command := "sluice", any(&bothCommand{})
-	if len(args) > 0 {
-		switch args[0] {
-		case "server":
-			name, command, args = "sluice server", &serverCommand{}, args[1:]
-		case "bridge":
-			name, command, args = "sluice bridge", &bridgeCommand{}, args[1:]
-		}
-	}
-	exited := false
-	parser, err := kong.New(command,
-		kong.Name(name),
-		kong.Description(description),
-		kong.Vars{"version": version(), "shutdown_delay": shutdownDelay(stderr).String()},
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(int) { exited = true }),
-		kong.Resolvers(environment(getenv)),
-		kong.ValueFormatter(withEnvironment),
-		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
-	)
-	if err != nil {
-		return nil, err
-	}
-	_, err = parser.Parse(args)
-	if exited {
-		return nil, errHelp
-	}
-	if err != nil {
-		return nil, err
-	}
-	return command, nil
-}
 
 // variables returns the environment variables that stand for a flag: SLUICE_ and
 // its name, and then what other programs call the same thing.

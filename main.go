@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
@@ -47,7 +46,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "sluice: stopped at once")
 		os.Exit(1)
 	}()
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
+	warnings, err := unknownVariables(os.Environ())
+	for _, warning := range warnings {
+		fmt.Fprintln(os.Stderr, "sluice: warning:", warning)
+	}
+	if err == nil {
+		err = run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "sluice:", err)
 		os.Exit(1)
 	}
@@ -119,56 +125,6 @@ func (c *bothCommand) run(ctx context.Context, getenv func(string) string, stdou
 	return c.serve(ctx, log, s, b)
 }
 
-// half is one face of the program.
-type half interface {
-	// serve serves until stop is called, and returns why if it is for another
-	// reason.
-	serve() error
-
-	// stop stops in order: it is not ready and begins nothing new; its listener closes,
-	// once it has been seen not to be ready; what runs ends, and is cut when ctx is done.
-	stop(ctx context.Context, seen <-chan struct{})
-}
-
-// serve runs halves until ctx is done or one of them fails; then all stop at the
-// same time. It returns when all have.
-func (f *commonFlags) serve(ctx context.Context, log *slog.Logger, halves ...half) error {
-	failed := make(chan error, len(halves))
-	var serving, stopping sync.WaitGroup
-	for _, h := range halves {
-		serving.Go(func() { failed <- h.serve() })
-	}
-	drain, delay := time.Duration(f.DrainTimeout), time.Duration(f.ShutdownDelay)
-	var err error
-	select {
-	case <-ctx.Done():
-		log.Info(stoppingNote(drain, delay))
-	case err = <-failed: // there is nothing to be seen
-		log.Error("stopping", "cause", err, "drain_timeout", drain)
-		delay = 0
-	}
-	ctx = context.WithoutCancel(ctx)
-	seen, cancelSeen := context.WithTimeout(ctx, delay)
-	defer cancelSeen()
-	ctx, cancel := context.WithTimeout(ctx, drain)
-	defer cancel()
-	for _, h := range halves {
-		stopping.Go(func() { h.stop(ctx, seen.Done()) })
-	}
-	stopping.Wait()
-	serving.Wait()
-	return err
-}
-
-// stoppingNote says what a stop waits for.
-func stoppingNote(drain, delay time.Duration) string {
-	note := fmt.Sprintf("stopping: no new completions; running ones have %v to end", drain)
-	if delay > 0 {
-		note += fmt.Sprintf(", and for %v it can be seen that this is not ready", delay)
-	}
-	return note + "; a second signal (Ctrl-C) stops at once"
-}
-
 // serverHalf is the gRPC face and all that is behind it.
 type serverHalf struct {
 	server   *server.Server
@@ -202,7 +158,7 @@ func newServerHalf(f *serverFlags, common *commonFlags, room room, getenv func(s
 		upstream = h.upstream
 	}
 	var err error
-	if h.listener, err = net.Listen("tcp", f.GRPC); err != nil {
+	if h.listener, err = listen("--grpc", f.GRPC); err != nil {
 		return nil, err
 	}
 	h.journal = journal.NewMemory(journal.MemoryConfig{
@@ -240,6 +196,7 @@ func (h *serverHalf) stop(ctx context.Context, seen <-chan struct{}) {
 // close lets go of everything once the half has stopped, or was never served.
 func (h *serverHalf) close() {
 	h.grpc.Stop()
+	h.listener.Close() // which nobody has yet, if it was never served
 	h.server.Close()
 	h.journal.Close()
 	if h.upstream != nil {
@@ -258,7 +215,7 @@ type bridgeHalf struct {
 func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *commonFlags, room room, log *slog.Logger) (*bridgeHalf, error) {
 	h := &bridgeHalf{}
 	var err error
-	if h.listener, err = net.Listen("tcp", f.HTTP); err != nil {
+	if h.listener, err = listen("--http", f.HTTP); err != nil {
 		return nil, err
 	}
 	h.bridge, err = bridge.New(conn, bridge.Config{

@@ -1,9 +1,30 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"sync"
+	"syscall"
 )
+
+// listen listens where a flag says.
+func listen(flag, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	var op *net.OpError
+	var wrong *net.AddrError
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.As(err, &wrong):
+		err = fmt.Errorf("%w: write HOST:PORT, such as 127.0.0.1:8080", wrong)
+	case errors.Is(err, syscall.EADDRINUSE):
+		err = errors.New("another program listens there: take another port, or 0 for a free one")
+	case errors.As(err, &op):
+		err = op.Err // the rest says the address once more
+	}
+	return nil, fmt.Errorf("%s %s: %w", flag, address, err)
+}
 
 // opening is how much a client of gRPC sends first, at least: HTTP/2's preface and the
 // header of a SETTINGS frame, in bytes (RFC 9113 section 3.4).
