@@ -132,6 +132,7 @@ type serverHalf struct {
 	health   *health.Server
 	listener net.Listener
 	journal  *journal.Memory
+	pacer    *pacer         // of the garbage collector; nil: there is none
 	upstream *openai.Engine // nil: there is none
 	keyed    bool           // the upstream gets a key
 }
@@ -166,6 +167,9 @@ func newServerHalf(f *serverFlags, common *commonFlags, room room, getenv func(s
 		Bytes:         int64(f.JournalMemory),
 		MaxCompletion: int64(f.MaxCompletionBytes),
 	})
+	if getenv("GOGC") == "" { // else it is the operator's to say
+		h.pacer = startPacer(h.journal.Bytes)
+	}
 	h.server = server.New(server.Config{
 		Echo:               &echo.Engine{Interval: f.EchoInterval},
 		OpenAI:             upstream,
@@ -199,6 +203,9 @@ func (h *serverHalf) close() {
 	h.listener.Close() // which nobody has yet, if it was never served
 	h.server.Close()
 	h.journal.Close()
+	if h.pacer != nil {
+		h.pacer.stop()
+	}
 	if h.upstream != nil {
 		h.upstream.Close()
 	}
