@@ -89,15 +89,15 @@ func TestUnknownVariables(t *testing.T) {
 		// What Kubernetes sets for services that are called sluice and sluice-bridge.
 		"SLUICE_SERVICE_HOST=10.0.0.1", "SLUICE_SERVICE_PORT=80", "SLUICE_SERVICE_PORT_HTTP=80", "SLUICE_PORT=tcp://10.0.0.1:80",
 		"SLUICE_PORT_80_TCP=x", "SLUICE_PORT_80_TCP_PROTO=tcp", "SLUICE_PORT_80_TCP_ADDR=10.0.0.1", "SLUICE_BRIDGE_SERVICE_HOST=10.0.0.1",
-		"SLUICE_MAXBODY=1", "SLUICE_HTTP_ADDR=x", "SLUICE_OPENAI_API_KEY=sk-x", "SLUICE_CORS_ORIGINS=x", "SLUICE_FROBNICATE=x", "SLUICE_HELP=1",
+		"SLUICE_MAXBODY=1", "SLUICE_HTTP_ADDR=x", "SLUICE_OPENAI_API_KEY=sk-x", "SLUICE_CORS_ORIGINS=x", "SLUICE_FROBNICATE=x", "SLUICE_VERSION=1",
 	})
 	want := []string{
 		"the variable SLUICE_CORS_ORIGINS stands for no flag: did you mean SLUICE_CORS_ORIGIN?",
 		"the variable SLUICE_FROBNICATE stands for no flag",
-		"the variable SLUICE_HELP stands for no flag",
 		"the variable SLUICE_HTTP_ADDR stands for no flag: did you mean SLUICE_HTTP?",
 		"the variable SLUICE_MAXBODY stands for no flag: did you mean SLUICE_MAX_BODY?",
 		"the variable SLUICE_OPENAI_API_KEY stands for no flag: did you mean OPENAI_API_KEY?",
+		"the variable SLUICE_VERSION stands for no flag",
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v; want %q", got, err, want)
