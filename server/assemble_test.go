@@ -145,3 +145,23 @@ func TestAssemblyIsLinear(t *testing.T) {
 		})
 	}
 }
+
+// TestReadersAreLinear has more and more readers of one completion come and go.
+func TestReadersAreLinear(t *testing.T) {
+	m := journal.NewMemory(journal.MemoryConfig{})
+	t.Cleanup(m.Close)
+	if _, _, err := m.Create(t.Context(), journal.Completion{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	checkLinear(t, "readers", func(n int) func() {
+		return func() {
+			readers := make([]journal.Reader, n)
+			for i := range readers {
+				readers[i], _ = m.Read(t.Context(), "a", 0)
+			}
+			for i := range readers { // the last one first: a list is walked to its end
+				readers[n-1-i].Close()
+			}
+		}
+	})
+}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
-	"slices"
+	"sort"
 	"sync"
 	"time"
 )
@@ -145,10 +145,7 @@ func (l *log) read(after int32) (*reader, error) {
 	}
 	r := &reader{log: l, woken: make(chan struct{}, 1)}
 	// The last page that begins at or before the entry that is wanted.
-	r.page = len(l.full)
-	for r.page > 0 && l.at(r.page).first > after+1 {
-		r.page--
-	}
+	r.page = max(0, sort.Search(len(l.full)+1, func(i int) bool { return l.at(i).first > after+1 })-1)
 	if l.last > 0 {
 		r.last = l.at(r.page).first - 1
 		for r.last < after {
@@ -157,6 +154,7 @@ func (l *log) read(after int32) (*reader, error) {
 			r.last++
 		}
 	}
+	r.place = len(l.readers)
 	l.readers = append(l.readers, r)
 	return r, nil
 }
@@ -166,7 +164,8 @@ func (l *log) read(after int32) (*reader, error) {
 type reader struct {
 	log     *log
 	woken   chan struct{}
-	waiting bool // guarded by log.mu
+	waiting bool // guarded by log.mu, as is place
+	place   int  // in log.readers; -1: closed
 
 	page, offset int
 	last         int32
@@ -242,7 +241,11 @@ func (r *reader) Close() {
 	l := r.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := slices.Index(l.readers, r); i >= 0 {
-		l.readers = slices.Delete(l.readers, i, i+1)
+	if r.place < 0 {
+		return
 	}
+	last := len(l.readers) - 1
+	l.readers[r.place], l.readers[last].place = l.readers[last], r.place
+	l.readers[last] = nil
+	l.readers, r.place = l.readers[:last], -1
 }
