@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"strings"
 	"testing"
@@ -178,16 +179,19 @@ func TestShapes(t *testing.T) {
 	}
 }
 
+// valid are bodies with what a request may have.
+var valid = []string{
+	`{"model":"m","messages":[{"role":"user","content":"Hi","extra":{"a":[1,null,{"b":"c"}]}}],"max_tokens":5,"temperature":0.5}`,
+	`{"messages":[{"role":"user","parts":[{"text":"a"},{"imageUrl":{"url":"https://x"},"extra":{"cache_control":{}}}]}],"disconnectGrace":"1.5s"}`,
+	`{"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"enum":[1,2.5e3,"x",true]}}},"strict":true}}],"tool_choice":"auto"}`,
+	`{"response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{}}},"stop":["a"],"logit_bias":{"5":-1},"metadata":{"k":"v"},"extra":{"top_k":5}}`,
+	` { "prompt" : null , "seed" : "12" , "toolChoice" : null } `,
+}
+
 // FuzzDecode holds the decoder against protojson: within the bounds, the two take the
 // same, and make the same of it, the texts aside, which say the same as the Structs.
 func FuzzDecode(f *testing.F) {
-	for _, body := range []string{
-		`{"model":"m","messages":[{"role":"user","content":"Hi","extra":{"a":[1,null,{"b":"c"}]}}],"max_tokens":5,"temperature":0.5}`,
-		`{"messages":[{"role":"user","parts":[{"text":"a"},{"imageUrl":{"url":"https://x"},"extra":{"cache_control":{}}}]}],"disconnectGrace":"1.5s"}`,
-		`{"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"enum":[1,2.5e3,"x",true]}}},"strict":true}}],"tool_choice":"auto"}`,
-		`{"response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{}}},"stop":["a"],"logit_bias":{"5":-1},"metadata":{"k":"v"},"extra":{"top_k":5}}`,
-		` { "prompt" : null , "seed" : "12" , "toolChoice" : null } `,
-	} {
+	for _, body := range valid {
 		f.Add(body)
 	}
 	for _, tt := range badBodies {
@@ -196,20 +200,47 @@ func FuzzDecode(f *testing.F) {
 		}
 	}
 	b := newDecoder(f, 4<<20)
-	f.Fuzz(func(t *testing.T, body string) {
-		got, err := b.decodeRequest(body)
-		want := &completionv1.CompletionRequest{}
-		wantErr := protojson.UnmarshalOptions{RecursionLimit: maxRecursion}.Unmarshal([]byte(body), want)
-		if oneStop.MatchString(body) || err != nil && (strings.Contains(err.Error(), "too deep") || strings.Contains(err.Error(), "either")) {
-			return
+	f.Fuzz(func(t *testing.T, body string) { compare(t, b, body) })
+}
+
+// TestDecodeMutated is the same on bodies that chance has changed, by count.
+func TestDecodeMutated(t *testing.T) {
+	b := newDecoder(t, 4<<20)
+	r := rand.New(rand.NewPCG(1, 2))
+	pieces := []string{`"`, `{`, `}`, `[`, `]`, `,`, `:`, `null`, `true`, `1`, `-1e3`, `1e999`, `"a"`, `\`, `\u00e9`, `\ud83d`, "ü", "\xff", " ", "\n",
+		`"extra":{"a":1},`, `"stop":[],`, `"parameters":{},`, `"a":1,`, `{},`}
+	taken := 0
+	for range 20_000 {
+		body := valid[r.IntN(len(valid))]
+		for range r.IntN(3) {
+			at, piece := r.IntN(len(body)), pieces[r.IntN(len(pieces))]
+			body = body[:at] + piece + body[min(at+r.IntN(3)*r.IntN(len(piece)+1), len(body)):]
 		}
-		if (err == nil) != (wantErr == nil) {
-			t.Fatalf("%q: got %v, want %v", body, err, wantErr)
+		if compare(t, b, body) {
+			taken++
 		}
-		if err == nil && !proto.Equal(asStructs(t, got), asStructs(t, want)) {
-			t.Fatalf("%q: got %v, want %v", body, got, want)
-		}
-	})
+	}
+	if taken < 2000 || taken > 18_000 {
+		t.Errorf("%d of 20000 were taken: that compares too little", taken)
+	}
+}
+
+// compare holds the decoder against protojson and reports whether a body was taken.
+func compare(t *testing.T, b *Bridge, body string) (taken bool) {
+	t.Helper()
+	got, err := b.decodeRequest(body)
+	want := &completionv1.CompletionRequest{}
+	wantErr := protojson.UnmarshalOptions{RecursionLimit: maxRecursion}.Unmarshal([]byte(body), want)
+	if oneStop.MatchString(body) || err != nil && (strings.Contains(err.Error(), "too deep") || strings.Contains(err.Error(), "either")) {
+		return false
+	}
+	if (err == nil) != (wantErr == nil) {
+		t.Fatalf("%q: got %v, want %v", body, err, wantErr)
+	}
+	if err == nil && !proto.Equal(asStructs(t, got), asStructs(t, want)) {
+		t.Fatalf("%q: got %v, want %v", body, got, want)
+	}
+	return err == nil
 }
 
 // oneStop is what a body has that protojson does not take.

@@ -63,12 +63,13 @@ func (v *violations) names(field string, m proto.Message, names, set []string) {
 	}
 }
 
-// memberNames returns the names of the members of a JSON object that is valid.
+// memberNames returns the names of the members of a JSON object that is valid, and
+// no more of them than show that there are too many.
 func memberNames(text string) []string {
 	var names []string
 	d := json.NewDecoder(strings.NewReader(text))
 	_, _ = d.Token() // the brace
-	for d.More() {
+	for d.More() && len(names) <= maxExtra {
 		name, _ := d.Token()
 		names = append(names, name.(string))
 		var skipped json.RawMessage
