@@ -45,6 +45,31 @@ func testPageMarkdown(t *testing.T, b browser) {
 	p.wait(`document.querySelector(".answer > .text").hidden`)
 }
 
+func testPageText(t *testing.T, b browser) {
+	const markup = `<img src=x onerror="window.ran=1"><script>window.ran=1</script><svg onload=window.ran=1>&lt;`
+	d := newDictation(t)
+	p := b.open(t, start(t, "one process", d.env()).http)
+	p.ask(markup)
+	d.send(`{"reasoning_content":` + quote(markup) + `}`)
+	d.say(markup[:9], markup[9:])
+	d.send(`{"refusal":` + quote(markup) + `}`)
+	d.send(`{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":` + quote(markup) + `,"arguments":` + quote(markup) + `}}]}`)
+	d.end()
+	p.reads("#status", "Complete")
+	p.reads(".question .text", markup)
+	p.reads(answerText, markup)
+	p.reads(".answer .reasoning > div", markup)
+	p.reads(".answer .refusal", markup)
+	p.reads(".answer .call > div", markup)
+	p.reads(".answer .call > summary", "Calls "+markup)
+	if !eval[bool](p, `window.ran === undefined && !document.querySelector("#log :is(img, script, svg)")`) {
+		t.Error("what the model said became part of the page")
+	}
+	if n := p.count("/x$"); n != 0 {
+		t.Error("the page asked for the model's image")
+	}
+}
+
 // What a model says may have been written by somebody else: a page that it read, a file.
 // The ways are those of OWASP's sheets, of markdown-it's own tests, and of reports:
 // vercel/streamdown, earendil-works/pi#3531 (javascript: links), openai-node#1432 (an
@@ -83,12 +108,11 @@ func testPageHostileMarkdown(t *testing.T, b browser) {
 		}
 	}
 
-	// In proportion to the length; what a neighbour on the machine takes is left room for.
 	for _, name := range eval[[]string](p, `markdownTests.nasty`) {
-		took := eval[struct{ Once, Twice float64 }](p, fmt.Sprintf(`markdownTests.slow(%s, 5000)`, quote(name)))
-		t.Logf("%s: %.0f ms, twice as much %.0f ms", name, took.Once, took.Twice)
-		if took.Twice > 2000 || took.Twice > 200 && took.Twice > 3.5*took.Once {
-			t.Errorf("%s: %.0f ms, and twice as much %.0f ms", name, took.Once, took.Twice)
+		took := eval[struct{ Once, Much float64 }](p, `markdownTests.slow(`+quote(name)+`)`)
+		t.Logf("%s: %.0f ms, four times as much %.0f ms", name, took.Once, took.Much)
+		if took.Much > 2000 || took.Much > max(100, 8*took.Once) {
+			t.Errorf("%s: %.0f ms, and four times as much %.0f ms", name, took.Once, took.Much)
 		}
 	}
 }

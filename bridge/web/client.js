@@ -32,9 +32,7 @@ export class CompletionError extends Error {
     super(message, cause && { cause });
     const detail = (type) => body?.error?.details?.find((d) => d["@type"]?.endsWith(`/google.rpc.${type}`));
     const retryDelay = parseFloat(detail("RetryInfo")?.retryDelay) * 1000;
-    this.name = "CompletionError";
-    this.status = status;
-    this.body = body;
+    Object.assign(this, { name: "CompletionError", status, body });
     this.reason = detail("ErrorInfo")?.reason;
     this.retryAfter = retryAfter ?? (retryDelay >= 0 ? retryDelay : undefined);
     this.retryable = retryable ?? (this.retryAfter !== undefined || [429, 502, 503, 504].includes(status));
@@ -42,9 +40,7 @@ export class CompletionError extends Error {
 }
 
 // Lost is what another connection may mend. When enough were tried, it is thrown.
-class Lost extends CompletionError {
-  retryable = true;
-}
+class Lost extends CompletionError { retryable = true; }
 
 class CompletionRun {
   id; lastEventId; idempotencyKey; finished; // see client.d.ts
@@ -67,11 +63,9 @@ class CompletionRun {
     this.#fetch = (...args) => (options.fetch ?? fetch)(...args);
     this.#url = String(url);
     this.#headers = new Headers(options.headers);
-    this.id = id;
-    this.lastEventId = lastEventId;
+    Object.assign(this, { id, lastEventId });
     this.#sequence = Number(/_(\d+)$/.exec(lastEventId)?.[1] ?? 0);
-    this.#resumes = id !== undefined;
-    if (this.#resumes) return;
+    if ((this.#resumes = id !== undefined)) return;
     this.idempotencyKey = request.idempotencyKey ?? request.idempotency_key ?? newKey();
     const grace = request.disconnectGrace ?? (request.disconnect_grace ? undefined : "30s");
     this.#body = JSON.stringify({ ...request, disconnectGrace: grace });
@@ -244,8 +238,7 @@ class CompletionRun {
   // counts them, not the time: for a page that wakes up only one of them is due, so it
   // first hears whether the connection still lives.
   async #watch(promise) {
-    const { heartbeat } = this.#options;
-    const connection = this.#connection;
+    const { heartbeat } = this.#options, connection = this.#connection;
     let missing = 0;
     const timer = setInterval(() => {
       if (++missing === 3) connection.abort(new Error(`the server said nothing for ${3 * heartbeat} s`));
@@ -297,8 +290,7 @@ function parseJSON(text) {
 
 // newKey is for pages without https too, which have no randomUUID.
 function newKey() {
-  const random = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // EventStreamParser takes an event stream apart as WHATWG HTML section 9.2.6 says. It
