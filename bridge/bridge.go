@@ -145,7 +145,7 @@ func (b *Bridge) route(w http.ResponseWriter, r *http.Request) {
 		b.complete(w, r, nil)
 		return
 	}
-	b.mux.ServeHTTP(w, r)
+	b.mux.ServeHTTP(w, asGet(r))
 }
 
 const requestIDHeader = "X-Request-Id"

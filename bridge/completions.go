@@ -57,11 +57,7 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 
 // resume serves GET /v1/completions/{id}/events.
 func (b *Bridge) resume(w http.ResponseWriter, r *http.Request, params map[string]string) {
-	if negotiate(r.Header) != eventStream {
-		b.writeError(w, invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept", "accept %s: events have no other form", eventStream))
-		return
-	}
-	from, err := resumeFrom(r, params["id"])
+	from, err := wantsEvents(r, params["id"])
 	if err != nil {
 		b.writeError(w, err)
 		return

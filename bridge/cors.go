@@ -43,7 +43,7 @@ func (b *Bridge) guard(next http.Handler) (http.Handler, error) {
 func allowOrigins(origins []string, next http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
-		AllowedMethods: []string{"GET", "POST"},
+		AllowedMethods: []string{"GET", "HEAD", "POST"},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", lastEventIDHeader, requestIDHeader},
 		ExposedHeaders: []string{"Location", "Retry-After", requestIDHeader},
 		MaxAge:         600,

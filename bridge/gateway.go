@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/textproto"
+	"strconv"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -39,6 +40,7 @@ func (b *Bridge) newMux() *runtime.ServeMux {
 	)
 	must(completionv1.RegisterCompletionServiceHandlerClient(context.Background(), mux, b.client))
 	must(mux.HandlePath("GET", completionsPath+"/{id}/events", b.resume))
+	must(mux.HandlePath("HEAD", completionsPath+"/{id}/events", b.head))
 	must(mux.HandlePath("POST", completionsPath+":cancel", b.cancelByKey))
 	must(mux.HandlePath("GET", "/healthz", b.alive))
 	must(mux.HandlePath("GET", "/readyz", b.readyz))
@@ -86,7 +88,7 @@ func methods(path string) string {
 	case path == "/v1/completions", strings.HasSuffix(path, ":cancel"):
 		return "POST"
 	}
-	return "GET"
+	return "GET, HEAD"
 }
 
 func routingError(w http.ResponseWriter, r *http.Request, code int) error {
@@ -127,5 +129,6 @@ func (b *Bridge) readyz(w http.ResponseWriter, r *http.Request, _ map[string]str
 func (b *Bridge) openAPI(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
 	b.setWriteDeadline(w)
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b.config.OpenAPI)))
 	_, _ = w.Write(b.config.OpenAPI)
 }

@@ -234,7 +234,7 @@ func (s *response) writeLocked(blocks []byte) error {
 	if !s.committed {
 		s.committed = true
 		s.ctx.forget() // there is no second call any more
-		s.header()
+		writeStreamHeader(s.w, s.id)
 	}
 	s.written = time.Since(s.bridge.start)
 	s.arm()
@@ -261,15 +261,4 @@ func (s *response) arm() {
 		s.armed = s.written
 		_ = s.control.SetWriteDeadline(time.Now().Add(timeout + timeout/4))
 	}
-}
-
-func (s *response) header() {
-	h := s.w.Header()
-	h.Set("Content-Type", eventStream)
-	h.Set("Cache-Control", "no-store, no-transform")
-	h.Set("X-Accel-Buffering", "no") // nginx: do not gather
-	if s.id != "" {
-		h.Set("Location", location(s.id))
-	}
-	s.w.WriteHeader(http.StatusOK)
 }

@@ -16,6 +16,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"strconv"
 )
 
 //go:embed index.html *.css *.js *.d.ts vendor
@@ -76,5 +77,6 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
+	h.Set("Content-Length", strconv.Itoa(len(f.body)))
 	_, _ = w.Write(f.body)
 }
