@@ -1,6 +1,7 @@
 // What openapi-typescript makes of the description can be used: .ci/run compiles
 // this beside it.
 import type { components, operations, paths } from "./api";
+import type * as client from "./client";
 
 type Schemas = components["schemas"];
 
@@ -28,3 +29,19 @@ export function why({ error }: operations["createCompletion"]["responses"][429][
   const info = error.details.find((d) => d["@type"] === "type.googleapis.com/google.rpc.ErrorInfo");
   return info?.reason ?? error.status;
 }
+
+// The types of client.js have the same members, under the first of their two names;
+// JSON has no need of the text of JSON.
+type Lacks<Of, In> = Exclude<keyof Of, keyof In | `${string}_${string}` | `${string}Json`>;
+type Differs<A, B> = Lacks<A, B> | Lacks<B, A>;
+export const nothing = (
+  differs:
+    | Differs<client.CompletionRequest, Schemas["CompletionRequest"]>
+    | Differs<client.Message, Schemas["Message"]>
+    | Differs<client.ToolCall, Schemas["ToolCall"]>
+    | Differs<client.CompletionEvent, Schemas["CompletionEvent"]>
+    | Differs<client.Delta, Schemas["Delta"]>
+    | Differs<client.Finished, Schemas["Finished"]>
+    | Differs<client.Usage, Schemas["Usage"]>
+    | Differs<client.Completion, Schemas["Completion"]>,
+): never => differs;
