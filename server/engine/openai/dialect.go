@@ -83,11 +83,10 @@ func otherName(limit string) string {
 }
 
 // refusesStreamOptions tells whether it is our stream_options that are refused. To
-// be without them costs the caller no more than the usage. vLLM repeats all of the
-// input in its errors.
+// be without them costs the caller no more than the usage.
 func (r *refusal) refusesStreamOptions() bool {
 	named := slices.ContainsFunc(r.parameters(), func(path string) bool { return strings.HasPrefix(path, "stream_options") })
-	return r.isInvalid() && (named || strings.Contains(r.words(), "stream_options") && !strings.Contains(r.words(), "'input'"))
+	return r.isInvalid() && (named || strings.Contains(r.words(), "stream_options"))
 }
 
 // refusesName tells whether it is the name of a parameter that is refused, and not

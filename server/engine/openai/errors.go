@@ -149,7 +149,7 @@ func (r *refusal) reason(q question) (failure.Reason, string) {
 		return failure.UpstreamRejected, ""
 	}
 	words := r.words()
-	for _, w := range wordings() {
+	for w := range wordings() {
 		// A server that is down is that, whatever it says of keys and rates.
 		if (r.status < 500 || w.reason.Code() != failure.UpstreamRejected.Code() && w.reason != failure.UpstreamRateLimited) && fits(w.words, words) && ofAnswer {
 			return w.reason, w.field

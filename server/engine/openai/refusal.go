@@ -138,16 +138,19 @@ func (r *refusal) Error() string {
 	return fmt.Sprintf("the upstream answered %d: %s", r.status, bytes.TrimSpace(r.body))
 }
 
-// words returns what the upstream said, in lower case. A page is no words.
+// words returns what the upstream said, in lower case. A page is no words, and what
+// pydantic repeats of the request (vLLM) is the caller's.
 func (r *refusal) words() string {
-	d := &r.details
+	d, words := &r.details, ""
 	switch {
 	case *d != (errorDetails{}):
-		return strings.ToLower(string(d.Code + " " + d.Type + " " + d.Message))
+		words = strings.ToLower(string(d.Code + " " + d.Type + " " + d.Message))
 	case r.status/100 == 4 && !bytes.HasPrefix(bytes.TrimSpace(r.body), []byte("<")):
-		return strings.ToLower(string(r.body)) // plain text, or JSON that was cut short
+		words = strings.ToLower(string(r.body)) // plain text, or JSON that was cut short
 	}
-	return ""
+	words, _, _ = strings.Cut(words, "'input':")
+	words, _, _ = strings.Cut(words, `"input":`)
+	return words
 }
 
 // parameters returns what the upstream may mean as the parameters that it does not

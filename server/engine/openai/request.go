@@ -21,7 +21,7 @@ import (
 func encode(req *completionv1.CompletionRequest, d dialect) ([]byte, error) {
 	w := newWriter(proto.Size(req))
 	w.begin('{')
-	w.member("model", req.GetModel())
+	w.full("model", req.GetModel())
 	w.input(req)
 	w.sampling(req, d)
 	w.tools(req)
@@ -35,12 +35,9 @@ func encode(req *completionv1.CompletionRequest, d dialect) ([]byte, error) {
 	}
 	w.extra(req.GetExtra())
 	w.extraJSON(req.GetExtraJson())
-	w.member("stream", true)
+	w.literal("stream", "true")
 	if !d.noStreamOptions {
-		w.name("stream_options")
-		w.begin('{')
-		w.member("include_usage", true)
-		w.end('}')
+		w.literal("stream_options", `{"include_usage":true}`)
 	}
 	w.end('}')
 	if w.err != nil { // a number that is NaN or infinite
@@ -50,7 +47,9 @@ func encode(req *completionv1.CompletionRequest, d dialect) ([]byte, error) {
 }
 
 func (w *writer) input(req *completionv1.CompletionRequest) {
-	optional(w, "prompt", req.Prompt)
+	if req.Prompt != nil {
+		w.full("prompt", req.GetPrompt())
+	}
 	if len(req.GetMessages()) == 0 {
 		return
 	}
@@ -64,7 +63,7 @@ func (w *writer) input(req *completionv1.CompletionRequest) {
 
 func (w *writer) message(m *completionv1.Message) {
 	w.begin('{')
-	w.member("role", m.GetRole())
+	w.full("role", m.GetRole())
 	w.name("content")
 	switch {
 	case len(m.GetParts()) > 0:
@@ -78,10 +77,12 @@ func (w *writer) message(m *completionv1.Message) {
 		w.value(nil)
 	default:
 		// An assistant's turn may have been empty; null OpenAI takes only beside calls.
-		w.value(m.GetContent())
+		w.string(m.GetContent())
 	}
 	w.text("name", m.GetName())
-	optional(w, "reasoning_content", m.Reasoning)
+	if m.Reasoning != nil {
+		w.full("reasoning_content", m.GetReasoning())
+	}
 	if len(m.GetToolCalls()) > 0 {
 		w.name("tool_calls")
 		w.begin('[')
@@ -101,24 +102,24 @@ func (w *writer) part(p *completionv1.Part) {
 	w.begin('{')
 	switch kind := p.GetKind().(type) {
 	case *completionv1.Part_Text:
-		w.member("type", "text")
-		w.member("text", kind.Text)
+		w.full("type", "text")
+		w.full("text", kind.Text)
 	case *completionv1.Part_ImageUrl:
-		w.member("type", "image_url")
+		w.full("type", "image_url")
 		w.name("image_url")
 		w.begin('{')
-		w.member("url", kind.ImageUrl.GetUrl())
+		w.full("url", kind.ImageUrl.GetUrl())
 		w.text("detail", kind.ImageUrl.GetDetail())
 		w.end('}')
 	case *completionv1.Part_InputAudio:
-		w.member("type", "input_audio")
+		w.full("type", "input_audio")
 		w.name("input_audio")
 		w.begin('{')
-		w.member("data", kind.InputAudio.GetData())
+		w.full("data", kind.InputAudio.GetData())
 		w.text("format", kind.InputAudio.GetFormat())
 		w.end('}')
 	case *completionv1.Part_File:
-		w.member("type", "file")
+		w.full("type", "file")
 		w.name("file")
 		w.begin('{')
 		w.text("file_data", kind.File.GetFileData())
@@ -132,12 +133,12 @@ func (w *writer) part(p *completionv1.Part) {
 
 func (w *writer) toolCall(c *completionv1.ToolCall) {
 	w.begin('{')
-	w.member("id", c.GetId())
-	w.member("type", "function")
+	w.full("id", c.GetId())
+	w.full("type", "function")
 	w.name("function")
 	w.begin('{')
-	w.member("name", c.GetName())
-	w.member("arguments", c.GetArguments())
+	w.full("name", c.GetName())
+	w.full("arguments", c.GetArguments())
 	w.end('}')
 	w.extra(c.GetExtra())
 	w.end('}')
@@ -174,10 +175,10 @@ func (w *writer) tools(req *completionv1.CompletionRequest) {
 		for _, t := range req.GetTools() {
 			f := t.GetFunction()
 			w.begin('{')
-			w.member("type", cmp.Or(t.GetType(), "function"))
+			w.full("type", cmp.Or(t.GetType(), "function"))
 			w.name("function")
 			w.begin('{')
-			w.member("name", f.GetName())
+			w.full("name", f.GetName())
 			w.text("description", f.GetDescription())
 			w.object("parameters", f.GetParameters(), f.GetParametersJson())
 			optional(w, "strict", f.Strict)
@@ -198,11 +199,11 @@ func (w *writer) format(f *completionv1.ResponseFormat) {
 	}
 	w.name("response_format")
 	w.begin('{')
-	w.member("type", f.GetType())
+	w.full("type", f.GetType())
 	if s := f.GetJsonSchema(); s != nil {
 		w.name("json_schema")
 		w.begin('{')
-		w.member("name", s.GetName())
+		w.full("name", s.GetName())
 		w.text("description", s.GetDescription())
 		w.object("schema", s.GetSchema(), s.GetSchemaJson())
 		optional(w, "strict", s.Strict)

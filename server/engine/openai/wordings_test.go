@@ -97,6 +97,7 @@ func TestWordings(t *testing.T) {
 		{"vLLM", 400, `{"object":"error","message":"top_p must be in (0, 1], got 0.0.","type":"BadRequestError","param":null,"code":400}`, failure.InvalidRequest, "top_p"},
 		{"vLLM, newer", 400, `{"error":{"message":"Requested sample logprobs of 25, which is greater than max allowed: 20 (parameter=logprobs, value=25)","type":"BadRequestError","param":null,"code":400}}`, failure.InvalidRequest, "logprobs"},
 		{"vLLM, pydantic", 400, `{"object":"error","message":"[{'type': 'extra_forbidden', 'loc': ('body', 'top_k'), 'msg': 'Extra inputs are not permitted', 'input': 1}]","type":"BadRequestError","param":null,"code":400}`, failure.InvalidRequest, "extra.top_k"},
+		{"vLLM, pydantic, with what the caller wrote", 400, `{"object":"error","message":"[{'type': 'less_than_equal', 'loc': ('body', 'temperature'), 'input': {'messages': 'my billing; invalid model; context window'}}]","type":"BadRequestError","param":null,"code":400}`, failure.InvalidRequest, "temperature"},
 		{"TGI", 422, "{\"error\":\"Input validation error: `top_p` must be > 0.0 and < 1.0\",\"error_type\":\"validation\"}", failure.InvalidRequest, "top_p"},
 		{"Groq", 400, `{"error":{"message":"property 'verbosity' is unsupported","type":"invalid_request_error"}}`, failure.InvalidRequest, "verbosity"},
 		{"Groq, for the model", 400, "{\"error\":{\"message\":\"`reasoning_effort` is not supported with this model\",\"type\":\"invalid_request_error\"}}", failure.InvalidRequest, "reasoning_effort"},
@@ -145,7 +146,7 @@ func TestWordings(t *testing.T) {
 		{"a page that talks of a context window", 400, `<html>context window</html>`, failure.UpstreamRejected, ""},
 
 		// Down.
-		{"a server that is down", 503, openAI("billing: the context of the database is gone", "server_error", "", ""), failure.UpstreamUnavailable, ""},
+		{"a server that is down", 503, openAI("billing_not_active: the database is gone", "server_error", "", ""), failure.UpstreamUnavailable, ""},
 		{"a server that broke", 500, openAI("temperature must be read from the sensor", "server_error", "", ""), failure.UpstreamUnavailable, ""},
 	} {
 		t.Run(tc.server, func(t *testing.T) {
@@ -221,7 +222,7 @@ func TestWait(t *testing.T) {
 // TestWordingsFit checks that each line of the tables can be met: it is in lower
 // case, as what it is held against.
 func TestWordingsFit(t *testing.T) {
-	for _, w := range wordings() {
+	for w := range wordings() {
 		if w.words != strings.ToLower(w.words) || !fits(w.words, w.words) {
 			t.Errorf("%q can never fit", w.words)
 		}
