@@ -30,6 +30,7 @@ type calls struct {
 // call is one of them, as far as it has come.
 type call struct {
 	index int32
+	plot  int64  // the upstream's index; -1 where it gave none
 	chunk int    // in which it began
 	id    string // the upstream's; "" where it gave none
 	name  string
@@ -64,10 +65,10 @@ func (x *calls) begin(w *wireToolCall) (c *call, id string) {
 	if x.byID == nil {
 		x.byID, x.byPlot = map[string]*call{}, map[int64]*call{}
 	}
-	c = &call{index: int32(len(x.all)), chunk: x.chunk, id: w.ID, args: shape{empty: true}}
+	c = &call{index: int32(len(x.all)), plot: -1, chunk: x.chunk, id: w.ID, args: shape{empty: true}}
 	x.all = append(x.all, c)
 	if plot, ok := w.plot(); ok {
-		x.byPlot[plot] = c
+		x.byPlot[plot], c.plot = c, plot
 	}
 	id = w.ID
 	if id == "" || x.byID[id] != nil {
@@ -90,7 +91,7 @@ func (x *calls) find(w *wireToolCall) *call {
 	case w.ID == "" || other == nil || other == c:
 	case c == nil && w.Function.Name == "": // a piece that lost its place
 		return other
-	case c != nil && (!ok || x.byPlot[plot] == c && other.chunk <= c.chunk && !other.args.complete):
+	case c != nil && !other.args.complete && (!ok || other.plot == plot):
 		c = other // the calls of one index take turns
 	}
 	if c == nil || c.endedBy(w, x.chunk, ok) {

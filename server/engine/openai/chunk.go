@@ -19,12 +19,12 @@ import (
 // What each chunk needs comes first and together, for the processor's cache.
 type stream struct {
 	request *completionv1.CompletionRequest // until it is sent
+	failure error                           // comes next
 	again   *string                         // the text in delta, when all else in chunk is as in any like it
 	chunk   engine.Chunk                    // used again for each chunk, as are delta and wire
 	events  events
 	wire    wireChunk
 	delta   completionv1.Delta
-	failure error // comes next
 
 	engine   *Engine
 	ctx      context.Context

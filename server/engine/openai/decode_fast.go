@@ -107,8 +107,8 @@ func (c *wireChunk) decodeLike(data []byte) bool {
 		return false
 	}
 	s := scanner{b: data, i: t.at.start}
-	words, ok := s.fleeting()
-	if !ok || !utf8.ValidString(words) { // a half
+	words, escaped, ok := s.fleeting()
+	if !ok || escaped && !utf8.ValidString(words) { // or there is a half
 		return false
 	}
 	rest := t.data[t.at.end:]
@@ -194,7 +194,7 @@ func (s *scanner) delta(c *wireChunk) bool {
 // templateText takes a text and notes for the chunk's template where it stood.
 func (s *scanner) templateText(c *wireChunk, field textField) bool {
 	start := s.i
-	words, ok := s.fleeting()
+	words, _, ok := s.fleeting()
 	*c.text(field) = text(strings.Clone(words))
 	if ok && s.b[s.i-1] == '"' {
 		c.last.field, c.last.at = field, span{start, s.i}

@@ -254,6 +254,29 @@ func plainly(stream string) []string {
 	return events
 }
 
+// A chunk like the one before it costs no allocation, from the upstream's bytes to a
+// chunk of ours.
+func TestDeltasDoNotAllocate(t *testing.T) {
+	for name, data := range map[string]string{
+		"chat":   strings.Replace(plainChunks[0], `"content":""`, `"content":" world"`, 1),
+		"plain":  plainChunks[1],
+		"legacy": plainChunks[5],
+	} {
+		s := &stream{engine: newEngine(t, Config{BaseURL: "http://localhost"}), ctx: t.Context(), events: events{r: repeat("data: " + data + "\n\n")}}
+		next := func() {
+			if c, err := s.Next(true); err != nil || c.Delta == nil {
+				t.Fatal(c, err)
+			}
+		}
+		for range 1000 { // until the buffer is what a busy stream has
+			next()
+		}
+		if n := testing.AllocsPerRun(10_000, next); n != 0 {
+			t.Errorf("%s: %v allocations a chunk, want 0", name, n)
+		}
+	}
+}
+
 // BenchmarkDelta is one delta of a long stream, from the upstream's bytes to a chunk.
 func BenchmarkDelta(b *testing.B) {
 	for _, padded := range []bool{false, true} {

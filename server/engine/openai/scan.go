@@ -131,20 +131,21 @@ func (s *scanner) nothing() bool {
 	return s.literal("null") || s.literal(`""`) || s.take('[') && s.take(']') || s.take('{') && s.take('}')
 }
 
-// fleeting takes a string, or null for the empty one. Without escapes it is where it
-// was read, and changes when that does.
-func (s *scanner) fleeting() (string, bool) {
+// fleeting takes a string, or null for the empty one, and tells whether it has escapes.
+// Without them it is where it was read, and changes when that does.
+func (s *scanner) fleeting() (words string, escaped, ok bool) {
 	if s.literal("null") {
-		return "", true
+		return "", false, true
 	}
 	text, escaped, ok := s.raw()
 	if !ok {
-		return "", false
+		return "", false, false
 	}
 	if escaped {
-		return unescape(text)
+		words, ok = unescape(text)
+		return words, true, ok
 	}
-	return unsafe.String(unsafe.SliceData(text), len(text)), true
+	return unsafe.String(unsafe.SliceData(text), len(text)), false, true
 }
 
 // textLike takes a string without escapes that is most often the one before: then it
