@@ -128,7 +128,7 @@ func (s *stream) open() error {
 	}
 	switch first {
 	case '{', '[', '<': // no line of an event stream begins so
-		return s.noStream()
+		return s.noStream(askedFor(response.Request))
 	}
 	return nil
 }

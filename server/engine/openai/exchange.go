@@ -98,11 +98,10 @@ func (x *exchange) Do(req *http.Request) (*http.Response, error) {
 		defer res.Body.Close()
 		// A body that breaks off still says more than none.
 		said, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
-		asked := req.Method + " " + req.URL.RequestURI()
-		return nil, &refusal{asked: asked, status: res.StatusCode, header: res.Header, body: said}
+		return nil, &refusal{asked: askedFor(req), status: res.StatusCode, header: res.Header, body: said}
 	}
 	if x.limit == 0 {
-		x.response = res
+		x.response, res.Request = res, req
 		return nil, errTaken
 	}
 	res.Body = struct {
@@ -111,6 +110,9 @@ func (x *exchange) Do(req *http.Request) (*http.Response, error) {
 	}{io.LimitReader(res.Body, x.limit), res.Body}
 	return res, nil
 }
+
+// askedFor says in the log what a request asked for: is the base URL right?
+func askedFor(req *http.Request) string { return req.Method + " " + req.URL.RequestURI() }
 
 // send has go-openai send a request and returns the answer, whose body the caller
 // closes. The error may be any of those that failed understands.

@@ -10,7 +10,7 @@ import (
 // of 200, a whole completion from a server that does not stream, a page of a
 // proxy's. A completion has been made and paid for: it is read as the only event of
 // a stream.
-func (s *stream) noStream() error {
+func (s *stream) noStream(asked string) error {
 	body, err := io.ReadAll(io.LimitReader(s.events.rest(), maxEvent))
 	switch {
 	case err != nil:
@@ -31,7 +31,7 @@ func (s *stream) noStream() error {
 	completion := new(wireChunk)
 	if _, err := decode(body, completion); err != nil || len(completion.Choices) == 0 {
 		// The body may hold the text of a completion, which is not for the log.
-		return s.unavailable("the upstream answered without streaming", fmt.Errorf("content type %q", s.contentType))
+		return s.unavailable("the upstream answered without streaming", fmt.Errorf("content type %q to %s", s.contentType, asked))
 	}
 	s.events = events{r: io.MultiReader(bytes.NewReader([]byte("data: ")), bytes.NewReader(body))}
 	return nil
