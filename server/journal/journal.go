@@ -29,7 +29,7 @@ var (
 )
 
 // A Journal keeps completions. Its methods may be called by many goroutines at
-// once. The tests' fake is a small Memory.
+// once. Package journaltest tests what it promises; the tests' fake is a small Memory.
 type Journal interface {
 	// Create opens the journal of a completion and returns its writer. With a key
 	// that the principal has used for a completion that is still known, it creates

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"testing"
 )
 
@@ -151,82 +150,4 @@ func TestAppendIsFenced(t *testing.T) {
 			same(t, got, want)
 		})
 	}
-}
-
-func TestRead(t *testing.T) {
-	m := newMemory(t, MemoryConfig{})
-	create(t, m, Completion{ID: "empty"})
-	add(t, create(t, m, Completion{ID: "running"}), entries(3)[:3]...)
-	complete(t, m, "ended", 3)
-	tests := []struct {
-		id    string
-		after int32
-		want  int // how many entries there are at once
-		err   error
-		end   error // what comes behind them; nil: one waits
-	}{
-		{id: "unknown", err: ErrNotFound},
-		{id: "", err: ErrNotFound},
-		{id: "empty"},
-		{id: "empty", after: 1, err: ErrAhead},
-		{id: "running", want: 3},
-		{id: "running", after: 2, want: 1},
-		{id: "running", after: 3},
-		{id: "running", after: 4, err: ErrAhead},
-		{id: "running", after: 1<<31 - 1, err: ErrAhead},
-		{id: "ended", want: 4, end: io.EOF},
-		{id: "ended", after: 3, want: 1, end: io.EOF},
-		{id: "ended", after: 4, end: io.EOF},
-		{id: "ended", after: 5, err: ErrAhead},
-	}
-	for _, tt := range tests {
-		r, err := m.Read(t.Context(), tt.id, tt.after)
-		if !errors.Is(err, tt.err) {
-			t.Errorf("Read(%q, %d): %v; want %v", tt.id, tt.after, err, tt.err)
-		}
-		if err != nil {
-			continue
-		}
-		got, err := have(r)
-		if len(got) != tt.want || err != tt.end {
-			t.Errorf("after %q, %d: %d entries and %v; want %d and %v", tt.id, tt.after, len(got), err, tt.want, tt.end)
-		}
-		if got, err := have(r); len(got) > 0 || err != tt.end {
-			t.Errorf("after %q, %d, again: %d entries and %v; want %v", tt.id, tt.after, len(got), err, tt.end)
-		}
-		r.Close()
-	}
-}
-
-func TestGet(t *testing.T) {
-	m := newMemory(t, MemoryConfig{})
-	if info, err := m.Get(t.Context(), "a"); err != ErrNotFound || info != (Info{}) {
-		t.Errorf("of none: %+v, %v", info, err)
-	}
-	want := Info{Completion: Completion{ID: "a", Principal: "p", Key: "k", Request: [32]byte{1}, Model: "m"}}
-	w := create(t, m, want.Completion)
-	check := func() {
-		t.Helper()
-		if info, err := m.Get(t.Context(), "a"); err != nil || info != want {
-			t.Errorf("Get = %+v, %v; want %+v", info, err, want)
-		}
-	}
-	check()
-	add(t, w, Entry{Sequence: 1}, Entry{Sequence: 2})
-	want.Last = 2
-	check()
-	add(t, w, Entry{Sequence: 3, Kind: Failed})
-	want.Last, want.Ended = 3, true
-	check()
-}
-
-func TestAppendCopies(t *testing.T) {
-	m := newMemory(t, MemoryConfig{})
-	w := create(t, m, Completion{ID: "a"})
-	data := []byte("one")
-	add(t, w, Entry{1, Event, data})
-	copy(data, "two")
-	add(t, w, Entry{2, Finished, data})
-	got, _ := have(open(t, m, "a", 0))
-	same(t, got, []Entry{{1, Event, []byte("one")}, {2, Finished, []byte("two")}})
 }

@@ -213,27 +213,6 @@ func TestNextIsBounded(t *testing.T) {
 	}
 }
 
-func TestNextReturnsTheCause(t *testing.T) {
-	m := newMemory(t, MemoryConfig{})
-	w := create(t, m, Completion{ID: "a"})
-	r := open(t, m, "a", 0)
-	errLeft := errors.New("left")
-	for s := int32(1); s < 100; s++ {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(errLeft)
-		for range s % 3 {
-			if got, err := r.Next(ctx); err != errLeft {
-				t.Fatalf("Next = %v, %v; want the cause", got, err)
-			}
-		}
-		add(t, w, Entry{Sequence: s})
-		// What is there comes also to one who will not wait.
-		if got, err := r.Next(ctx); err != nil || len(got) != 1 || got[0].Sequence != s {
-			t.Fatalf("Next = %v, %v; want entry %d", got, err, s)
-		}
-	}
-}
-
 func TestCloseWhileOthersRead(t *testing.T) {
 	const n = 500
 	ctx := patience(t)
@@ -271,18 +250,6 @@ func TestCloseWhileOthersRead(t *testing.T) {
 	wg.Wait()
 	if l := w.(*log); len(l.readers) != 0 {
 		t.Errorf("%d readers left behind", len(l.readers))
-	}
-}
-
-func TestCloseTwice(t *testing.T) {
-	m := newMemory(t, MemoryConfig{})
-	w := create(t, m, Completion{ID: "a"})
-	stays, leaves := open(t, m, "a", 0), open(t, m, "a", 0)
-	leaves.Close()
-	leaves.Close()
-	add(t, w, Entry{Sequence: 1})
-	if got, err := have(stays); len(got) != 1 || err != nil {
-		t.Errorf("the other reader got %v, %v", got, err)
 	}
 }
 

@@ -1,0 +1,164 @@
+// Package journaltest holds what every journal.Journal promises against one: Run.
+package journaltest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// A Subject is a journal that is tested.
+type Subject struct {
+	// Open returns an empty journal with these limits. What it opens it closes with
+	// the test.
+	Open func(t testing.TB, limits Limits) journal.Journal
+
+	// InTime runs a test in which minutes may pass, in time.Sleep.
+	InTime func(t *testing.T, test func(t *testing.T))
+}
+
+// Limits are those of a journal. Of those that are zero, a subject chooses ones that
+// 256 KiB of entries are within.
+type Limits struct {
+	Retention     time.Duration // how long what has ended, and then what is left of it, stays
+	Bytes         int64         // of all completions
+	MaxCompletion int64         // of one
+}
+
+// patience is how long a test waits for what must happen at once.
+const patience = 20 * time.Second
+
+// Run tests a journal.
+func Run(t *testing.T, s Subject) {
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, Subject)
+	}{
+		{"Bursts", testBursts},
+		{"Live", testLive},
+		{"CancelledNextLosesNoWake", testCancelledNextLosesNoWake},
+		{"NextReturnsTheCause", testNextReturnsTheCause},
+		{"EntriesHold", testEntriesHold},
+		{"Read", testRead},
+		{"Get", testGet},
+		{"AppendIsFenced", testAppendIsFenced},
+		{"AppendCopies", testAppendCopies},
+		{"CloseTwice", testCloseTwice},
+		{"Keys", testKeys},
+		{"OneOfManyGetsTheKey", testOneOfManyGetsTheKey},
+		{"Find", testFind},
+		{"Expiry", testExpiry},
+		{"Eviction", testEviction},
+		{"EveryOneCanEnd", testEveryOneCanEnd},
+		{"Wait", testWait},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.test(t, s) })
+	}
+}
+
+// create opens a completion's journal, which must have room and the key be free.
+func create(t testing.TB, j journal.Journal, c journal.Completion) journal.Writer {
+	t.Helper()
+	w, got, err := j.Create(t.Context(), c)
+	if err != nil || w == nil || got != c {
+		t.Fatalf("Create(%q) = %v, %+v, %v", c.ID, w, got, err)
+	}
+	return w
+}
+
+// add appends entries, which must be taken.
+func add(t testing.TB, w journal.Writer, entries ...journal.Entry) {
+	t.Helper()
+	for _, e := range entries {
+		if data, err := w.Append(t.Context(), e); err != nil || !bytes.Equal(data, e.Data) {
+			t.Fatalf("Append(%d) = %.40q, %v", e.Sequence, data, err)
+		}
+	}
+}
+
+// entries returns n events, of sizes that differ, and an end.
+func entries(n int) []journal.Entry {
+	all := make([]journal.Entry, 0, n+1)
+	for s := range int32(n) {
+		data := bytes.Repeat([]byte{byte(s), byte(s >> 8), 'x'}, int(s*s)%17)
+		all = append(all, journal.Entry{Sequence: s + 1, Kind: journal.Event, Data: data})
+	}
+	return append(all, journal.Entry{Sequence: int32(n) + 1, Kind: journal.Finished, Data: []byte("end")})
+}
+
+// open returns a reader, which must be had, and is closed with the test.
+func open(t testing.TB, j journal.Journal, id string, after int32) journal.Reader {
+	t.Helper()
+	r, err := j.Read(t.Context(), id, after)
+	if err != nil {
+		t.Fatalf("Read(%q, %d): %v", id, after, err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+// drain returns copies of what a reader still gives, and why it stopped.
+func drain(ctx context.Context, r journal.Reader) (all []journal.Entry, err error) {
+	for {
+		some, err := r.Next(ctx)
+		if err == nil && len(some) == 0 {
+			err = errors.New("Next returned nothing")
+		}
+		if err != nil {
+			return all, err
+		}
+		for _, e := range some {
+			e.Data = bytes.Clone(e.Data)
+			all = append(all, e)
+		}
+	}
+}
+
+// have returns what a reader gives without waiting. The error is nil when more will
+// come.
+func have(r journal.Reader) ([]journal.Entry, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	errWait := errors.New("nothing there")
+	cancel(errWait)
+	all, err := drain(ctx, r)
+	if err == errWait {
+		err = nil
+	}
+	return all, err
+}
+
+// differ says where got is not want, or nothing.
+func differ(got, want []journal.Entry) error {
+	for i, e := range got[:min(len(got), len(want))] {
+		if w := want[i]; e.Sequence != w.Sequence || e.Kind != w.Kind || !bytes.Equal(e.Data, w.Data) {
+			return fmt.Errorf("entry %d, kind %d, %d bytes; want entry %d, kind %d, %d bytes",
+				e.Sequence, e.Kind, len(e.Data), w.Sequence, w.Kind, len(w.Data))
+		}
+	}
+	if len(got) != len(want) {
+		return fmt.Errorf("%d entries, want %d", len(got), len(want))
+	}
+	return nil
+}
+
+// ended checks that a reader gives these entries, and then the end.
+func ended(t testing.TB, ctx context.Context, r journal.Reader, want []journal.Entry) {
+	t.Helper()
+	got, err := drain(ctx, r)
+	if d := differ(got, want); d != nil || !errors.Is(err, io.EOF) {
+		t.Errorf("%v, and at the end %v", d, err)
+	}
+}
+
+// soon is a context that ends long after what the test waits for.
+func soon(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
