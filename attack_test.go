@@ -39,7 +39,7 @@ type attack struct {
 type target struct{ http, grpc string }
 
 // attacks are those by the bodies of requests. All of them are 4 MiB, but those that
-// are said to be larger. They are made when they are needed: a process that is this
+// are said to be larger, and those of which all is taken. They are made when they are needed: a process that is this
 // test binary does not need them, and would be measured with them.
 func attacks() []attack {
 	return slices.Concat(
@@ -57,6 +57,8 @@ func attacks() []attack {
 		posts("parts", `{"model":"cmpl_0-0-false","messages":[{"role":"user","parts":[`+filled(`{"text":""},`, 4<<20)+`{"text":""}]}]}`),
 		posts("metadata", ending(`"metadata":{`+counted(`"%x":"",`, 4<<20)+`"":""}`)),
 		posts("nested", tool(`{"a":`+filled("[", 2<<20)+filled("]", 2<<20)+`}`)),
+		posts("array in a tool's parameters, as long as may be", tool(`{"enum":[`+filled("1,", 700<<10)+`1]}`)),
+		posts("short messages, as many as may be", ending(`"messages":[`+filled(`{"role":"user","content":"a"},`, 750<<10)+`{"role":"user","content":"a"}]`)),
 		posts("escapes", ending(`"prompt":"`+filled(`\u0061`, 4<<20)+`"`)),
 		calls("gRPC: empty messages, 31 MiB", filled("\x1a\x00", 31<<20)),
 		calls("gRPC: empty messages", filled("\x1a\x00", 4<<20)),

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
 
 // InProcess is a client connection to services in this process: no port, no
@@ -98,8 +97,8 @@ func (c *InProcess) NewStream(ctx context.Context, _ *grpc.StreamDesc, name stri
 	return &clientStream{coroutine: s}, nil
 }
 
-// CallStream calls a server-streaming method and returns its error. The receiver
-// gets, on the caller's goroutine, the header when it is sent, the bytes of each
+// CallStream calls a server-streaming method and returns its error. The request is the
+// handler's from then on: it may be large, and is not copied. The receiver gets, on the caller's goroutine, the header when it is sent, the bytes of each
 // message, and Flush when no other message follows at once. An error that it
 // returns is what the handler's SendMsg returns.
 func (c *InProcess) CallStream(ctx context.Context, name string, request any, r interface {
@@ -112,7 +111,7 @@ func (c *InProcess) CallStream(ctx context.Context, name string, request any, r 
 		return status.Errorf(codes.Unimplemented, "unknown method %s", name)
 	}
 	s := &pushStream{receiver: r}
-	s.request = request
+	s.request, s.given = request, true
 	s.transport = transportStream{method: name, sent: func() error { r.Header(s.transport.header); return nil }}
 	s.context = serverContext(ctx, &s.transport)
 	if err := m.desc.Handler(m.impl, s); err != nil {
@@ -156,7 +155,8 @@ func (s *pushStream) SendMsg(m any) error {
 type handlerSide struct {
 	context   context.Context
 	transport transportStream
-	request   any // until the handler has taken it
+	request   any  // until the handler has taken it
+	given     bool // the request is the handler's
 }
 
 func (s *handlerSide) RecvMsg(m any) error {
@@ -164,6 +164,9 @@ func (s *handlerSide) RecvMsg(m any) error {
 		return io.EOF
 	}
 	defer func() { s.request = nil }()
+	if s.given && move(m, s.request) {
+		return nil
+	}
 	return transfer(m, s.request)
 }
 
@@ -300,33 +303,6 @@ func (c *handlerContext) Value(key any) any { return c.values.Value(key) }
 // find its own kind of context here.
 func (c *handlerContext) AfterFunc(f func()) (stop func() bool) {
 	return context.AfterFunc(c.Context, f)
-}
-
-// transfer gives the message from to the one to. A side that is no message but
-// bytes makes bytes of the other one.
-func transfer(to, from any) error {
-	encoded, fromBytes := from.(stdencoding.BinaryMarshaler)
-	raw, toBytes := to.(stdencoding.BinaryUnmarshaler)
-	if !fromBytes && !toBytes {
-		message := to.(proto.Message)
-		proto.Reset(message)
-		proto.Merge(message, from.(proto.Message))
-		return nil
-	}
-	var b []byte
-	var err error
-	if fromBytes {
-		b, err = encoded.MarshalBinary()
-	} else {
-		b, err = proto.Marshal(from.(proto.Message))
-	}
-	if err != nil {
-		return err
-	}
-	if toBytes {
-		return raw.UnmarshalBinary(b)
-	}
-	return proto.Unmarshal(b, to.(proto.Message))
 }
 
 // clientError is the status that err is on the other side of a connection.
