@@ -58,7 +58,7 @@ func attacks() []attack {
 		posts("metadata", ending(`"metadata":{`+counted(`"%x":"",`, 4<<20)+`"":""}`)),
 		posts("nested", tool(`{"a":`+filled("[", 2<<20)+filled("]", 2<<20)+`}`)),
 		posts("array in a tool's parameters, as long as may be", tool(`{"enum":[`+filled("1,", 700<<10)+`1]}`)),
-		posts("short messages, as many as may be", ending(`"messages":[`+filled(`{"role":"user","content":"a"},`, 750<<10)+`{"role":"user","content":"a"}]`)),
+		costly(posts("short messages, as many as may be", ending(`"messages":[`+filled(`{"role":"user","content":"a"},`, 750<<10)+`{"role":"user","content":"a"}]`))),
 		posts("escapes", ending(`"prompt":"`+filled(`\u0061`, 4<<20)+`"`)),
 		calls("gRPC: empty messages, 31 MiB", filled("\x1a\x00", 31<<20)),
 		calls("gRPC: empty messages", filled("\x1a\x00", 4<<20)),
@@ -107,6 +107,15 @@ func posts(name, body string) []attack {
 		_, _ = io.Copy(io.Discard, resp.Body)
 		return fmt.Sprint(resp.StatusCode)
 	}}}
+}
+
+// costly are attacks with few bytes, of which each takes more than usual, but the most
+// that may be is no more than what others take.
+func costly(attacks []attack) []attack {
+	for i := range attacks {
+		attacks[i].factor *= 3
+	}
+	return attacks
 }
 
 // field is a field of wire type 2.
