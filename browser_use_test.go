@@ -13,6 +13,8 @@ import (
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 // The screens that the page is made for.
@@ -205,7 +207,7 @@ func testPagePrompt(t *testing.T, b browser) {
 func testPageAccessible(t *testing.T, b browser) {
 	axe, err := os.ReadFile(filepath.Join("bridge", "web", "testdata", "node_modules", "axe-core", "axe.min.js"))
 	if err != nil {
-		t.Skip("SKIPPED: axe does not look at the page without its package: run npm ci in bridge/web/testdata")
+		skip.For(t, "axe does not look at the page without its package: run npm ci in bridge/web/testdata")
 	}
 	d := newDictation(t)
 	p := b.open(t, start(t, "one process", d.env()).http, "status of 503")

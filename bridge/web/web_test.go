@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 func TestRoutes(t *testing.T) {
@@ -118,7 +120,7 @@ func TestVendored(t *testing.T) {
 	}
 	want, err := os.ReadFile("testdata/node_modules/markdown-it/dist/browser/markdown-it.esm.min.mjs")
 	if err != nil {
-		t.Skip("SKIPPED: what is vendored is not compared without its package: run npm ci in bridge/web/testdata")
+		skip.For(t, "what is vendored is not compared without its package: run npm ci in bridge/web/testdata")
 	}
 	if !bytes.Equal(got, want) {
 		t.Error("vendor/markdown-it.mjs is not the one of the package in testdata/package.json")

@@ -1,9 +1,13 @@
 package skip
 
 import (
+	"bytes"
+	"cmp"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -45,5 +49,27 @@ func TestSeen(t *testing.T) {
 	out, err := os.ReadFile(file.Name())
 	if err != nil || !strings.HasPrefix(string(out), want+"ok") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestNothingSkipsOtherwise checks that all tests of the module skip by For.
+func TestNothingSkipsOtherwise(t *testing.T) {
+	looked := 0
+	err := fs.WalkDir(os.DirFS("../.."), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && (d.Name() == "node_modules" || d.Name() == "skip") {
+			return cmp.Or(err, fs.SkipDir)
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		looked++
+		text, err := os.ReadFile(filepath.Join("../..", path))
+		if line := regexp.MustCompile(`.*\.Skip(f|Now)?\(.*`).Find(text); line != nil {
+			t.Errorf("%s: %s", path, bytes.TrimSpace(line))
+		}
+		return err
+	})
+	if err != nil || looked < 10 {
+		t.Errorf("%d files, %v", looked, err)
 	}
 }
