@@ -13,11 +13,11 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/failure"
-	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // listen serves a fixture's server on a socket and returns a connection to it, and
@@ -54,7 +54,6 @@ func dial(t *testing.T, g *grpc.Server) *grpc.ClientConn {
 func TestSlowReader(t *testing.T) {
 	const events = 2000
 	kilobyte := strings.Repeat("x", 1024)
-	var closed chan struct{}
 	f := newFixture(t, script(func(_ context.Context, emit func(...*engine.Chunk) error) error {
 		for range events {
 			if err := emit(text(kilobyte)); err != nil {
@@ -62,22 +61,27 @@ func TestSlowReader(t *testing.T) {
 			}
 		}
 		return emit(stopped)
-	}), func(c *Config) {
-		closed = make(chan struct{}, 3)
-		c.Journal = &closings{c.Journal, closed}
-	})
+	}), func(c *Config) { c.MaxDisconnectGrace = time.Minute })
 	conn, _ := f.listen(t, 100*time.Millisecond)
 	client := completionv1.NewCompletionServiceClient(conn)
-	id, s := f.streamFrom(t, client)
+	req := prompt("x")
+	req.DisconnectGrace = durationpb.New(time.Minute) // it may be let go before the other reader comes
+	s, err := client.StreamCompletion(t.Context(), req)
+	id := header(t, s, err)
+	r := f.server.running(id)
 
 	// The completion ends, and another reader has all of it, meanwhile.
 	if got := count(t, f.resume(t, t.Context(), id, 0)); got != events+2 {
 		t.Errorf("another reader got %d events", got)
 	}
-	<-closed // the other reader's
-	<-closed // the slow one's, though it still takes nothing
+	// The slow one is let go, though it still takes nothing.
+	for left := r == nil; !left; {
+		time.Sleep(time.Millisecond)
+		r.mu.Lock()
+		left = r.readers == 0
+		r.mu.Unlock()
+	}
 	var last int32
-	var err error
 	for err == nil {
 		var e *completionv1.CompletionEvent
 		if e, err = s.Recv(); err == nil {
@@ -96,27 +100,6 @@ func (f *fixture) streamFrom(t *testing.T, client completionv1.CompletionService
 	t.Helper()
 	s, err := client.StreamCompletion(t.Context(), prompt("x"))
 	return header(t, s, err), s
-}
-
-// closings is a journal that tells when a reader of it is closed.
-type closings struct {
-	journal.Journal
-	closed chan struct{}
-}
-
-type closing struct {
-	journal.Reader
-	closed chan struct{}
-}
-
-func (c *closings) Read(ctx context.Context, id string, after int32) (journal.Reader, error) {
-	r, err := c.Journal.Read(ctx, id, after)
-	return &closing{r, c.closed}, err
-}
-
-func (c *closing) Close() {
-	c.Reader.Close()
-	c.closed <- struct{}{}
 }
 
 func count(t *testing.T, s eventStream) (n int) {
