@@ -20,6 +20,7 @@ import (
 type stream struct {
 	request *completionv1.CompletionRequest // until it is sent
 	failure error                           // comes next
+	counted lenientInt                      // the next index of a choice, if that counts chunks; -1: it does not
 	again   *string                         // the text in delta, when all else in chunk is as in any like it
 	chunk   engine.Chunk                    // used again for each chunk, as are delta and wire
 	events  events
@@ -87,6 +88,7 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 		like, err := decode(data, &s.wire)
 		switch {
 		case like && s.again != nil && *s.wire.text(s.wire.last.field) != "":
+			s.counted = -1
 			*s.again = string(*s.wire.text(s.wire.last.field))
 			return &s.chunk, nil
 		case err != nil && s.events.cut:

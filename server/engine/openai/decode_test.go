@@ -236,6 +236,9 @@ func TestStreamLike(t *testing.T) {
 		return show(c)
 	}
 	long := &stream{engine: e, ctx: t.Context()}
+	for range 2 { // so that the index of a choice does not count chunks
+		next(long, fmt.Sprintf(forms[0], "a"))
+	}
 	for range 20_000 {
 		data := fmt.Sprintf(forms[rand.IntN(len(forms))], []string{"", "a", "x", "b\n"}[rand.IntN(4)])
 		for range 1 + rand.IntN(2) {

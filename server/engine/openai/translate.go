@@ -54,7 +54,7 @@ func (s *stream) translate(wire *wireChunk) *engine.Chunk {
 	var reason completionv1.Finished_FinishReason
 	for i := range wire.Choices {
 		c := &wire.Choices[i]
-		if c.Index != 0 {
+		if !s.asked(c.Index, len(wire.Choices) == 1) {
 			continue
 		}
 		s.addChoice(c, &w, &extra)
@@ -79,6 +79,21 @@ func (s *stream) translate(wire *wireChunk) *engine.Chunk {
 		s.again = s.onlyText(wire)
 	}
 	return &s.chunk
+}
+
+// asked tells whether the choice of an index is the one that was asked for, which is
+// the first. A server that sends one choice in each chunk may count chunks instead
+// (microsoft/foundry-local#144): it does as long as no index comes twice.
+func (s *stream) asked(index lenientInt, alone bool) bool {
+	switch {
+	case alone && index == s.counted && index >= 0:
+		s.counted++
+		return true
+	case index == 0:
+		s.counted = -1
+		return true
+	}
+	return false
 }
 
 // finish adds a finish reason, and what was held back for what does not come.
