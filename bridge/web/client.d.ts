@@ -167,7 +167,7 @@ export interface CompletionRequest {
   maxCompletionTokens?: number;
   temperature?: number;
   topP?: number;
-  stop?: string[];
+  stop?: string | string[];
   seed?: number | string;
   presencePenalty?: number;
   frequencyPenalty?: number;
