@@ -15,7 +15,7 @@ import (
 // busy.
 func checkLinear(t *testing.T, name string, prepare func(n int) func()) {
 	t.Helper()
-	const n, times, slack, rounds = 1000, 32, 8, 5
+	const n, times, slack, rounds = 1000, 32, 8, 3
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cost := func(do func()) (best time.Duration, bytes uint64) {
