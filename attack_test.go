@@ -177,7 +177,7 @@ func (a *attack) measure(t *testing.T, upstream *process, w io.Writer) {
 	}
 
 	good = &goodClients{}
-	if err := good.start(ctx, to.http, 8, 100); err != nil {
+	if err := good.start(ctx, to.http, 8, 60); err != nil {
 		t.Fatal(err)
 	}
 	many, manyCPU := p.cost(func() {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -270,4 +271,31 @@ func asStructs(t *testing.T, req *completionv1.CompletionRequest) *completionv1.
 		parse(&s.SchemaJson, &s.Schema)
 	}
 	return req
+}
+
+// A body waits for room as long as its caller does, and leaves it once it is decoded,
+// or is found to be wrong.
+func TestDecodeRoom(t *testing.T) {
+	inside, entered := 0, 0
+	b := newDecoder(t, 4<<20)
+	b.config.Room = func(ctx context.Context, bytes int) (func(), error) {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		inside++
+		entered += bytes
+		return func() { inside-- }, nil
+	}
+	for _, body := range []string{`{"prompt":"Hi"}`, `{"prompt":1}`, `{`} {
+		_, _ = b.decodeRequest(body)
+	}
+	if inside != 0 || entered != 28 {
+		t.Errorf("%d are inside, of %d bytes that came", inside, entered)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := b.decode(ctx, []byte("{}"), &completionv1.CompletionRequest{}, "a request")
+	if code, st := b.explain(err); code != 499 || st.Code() != codes.Canceled {
+		t.Errorf("got %d, %v for a caller that has gone", code, err)
+	}
 }
