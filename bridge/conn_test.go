@@ -490,3 +490,26 @@ func TestBothCallsAreTheCallers(t *testing.T) {
 		}
 	}
 }
+
+// A client that takes nothing has little made for it, though the system would take
+// megabytes.
+func TestUnreadIsBounded(t *testing.T) {
+	const most = 1 << 20
+	text, begun := strings.Repeat("x", 1<<10), make(chan struct{})
+	b := newBridge(t, func(s eventStream) error {
+		close(begun)
+		err := errors.Join(named(s, "cmpl_x"), created(s))
+		for n := int32(2); err == nil && n < 16<<10; n++ {
+			err = delta(s, n, text)
+		}
+		return err
+	}, bridge.Config{WriteTimeout: 200 * time.Millisecond})
+	s := serveBridge(t, b, true)
+	c := s.dial(t)
+	c.send(postStream)
+	<-begun
+	b.Wait() // until it is let go
+	if got, _ := io.Copy(io.Discard, c); got == 0 || got > most {
+		t.Errorf("%d bytes were made for a client that took none", got)
+	}
+}
