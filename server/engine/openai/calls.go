@@ -22,7 +22,7 @@ import (
 type calls struct {
 	all    []*call
 	last   *call            // that of the piece before
-	byPlot map[int64]*call  // the one that began last under an index of the upstream's
+	bySlot map[int64]*call  // the one that began last under an index of the upstream's
 	byID   map[string]*call // under an id of the upstream's
 	chunk  int              // which one it is whose pieces are added
 }
@@ -30,7 +30,7 @@ type calls struct {
 // call is one of them, as far as it has come.
 type call struct {
 	index int32
-	plot  int64  // the upstream's index; -1 where it gave none
+	slot  int64  // the upstream's index; -1 where it gave none
 	chunk int    // in which it began
 	id    string // the upstream's; "" where it gave none
 	name  string
@@ -63,12 +63,12 @@ func (x *calls) add(w *wireToolCall) *completionv1.ToolCall {
 // upstream's, if it has one that no other call has.
 func (x *calls) begin(w *wireToolCall) (c *call, id string) {
 	if x.byID == nil {
-		x.byID, x.byPlot = map[string]*call{}, map[int64]*call{}
+		x.byID, x.bySlot = map[string]*call{}, map[int64]*call{}
 	}
-	c = &call{index: int32(len(x.all)), plot: -1, chunk: x.chunk, id: w.ID, args: shape{empty: true}}
+	c = &call{index: int32(len(x.all)), slot: -1, chunk: x.chunk, id: w.ID, args: shape{empty: true}}
 	x.all = append(x.all, c)
-	if plot, ok := w.plot(); ok {
-		x.byPlot[plot], c.plot = c, plot
+	if slot, ok := w.slot(); ok {
+		x.bySlot[slot], c.slot = c, slot
 	}
 	id = w.ID
 	if id == "" || x.byID[id] != nil {
@@ -83,15 +83,15 @@ func (x *calls) begin(w *wireToolCall) (c *call, id string) {
 // find returns the call that a piece goes on with, or nil if it begins one.
 func (x *calls) find(w *wireToolCall) *call {
 	c := x.last
-	plot, ok := w.plot()
+	slot, ok := w.slot()
 	if ok {
-		c = x.byPlot[plot]
+		c = x.bySlot[slot]
 	}
 	switch other := x.byID[w.ID]; {
 	case w.ID == "" || other == nil || other == c:
 	case c == nil && w.Function.Name == "": // a piece that lost its place
 		return other
-	case c != nil && !other.args.complete && (!ok || other.plot == plot):
+	case c != nil && !other.args.complete && (!ok || other.slot == slot):
 		c = other // the calls of one index take turns
 	}
 	if c == nil || c.endedBy(w, x.chunk, ok) {
@@ -104,24 +104,26 @@ func (x *calls) find(w *wireToolCall) *call {
 func (c *call) endedBy(w *wireToolCall, chunk int, indexed bool) bool {
 	name := w.Function.Name
 	otherID := w.ID != "" && w.ID != c.id
-	otherName := name != "" && c.name != "" && !strings.HasPrefix(name, c.name)
+	longer := c.args.empty && strings.HasPrefix(name, c.name) // it comes as far as it has been written
+	otherName := name != "" && c.name != "" && name != c.name && !longer
+	more := strings.TrimSpace(string(w.Function.Arguments)) != ""
 	switch {
 	case otherID && c.id != "" && (name != "" || !indexed):
 		return true
-	case otherName && (otherID || !indexed && w.ID == "" || !c.args.empty):
+	case otherName && (otherID || !indexed && w.ID == "" || !c.args.empty || more): // else it is the next piece of the name
 		return true
 	case name == "" || c.name == "":
 		return false
 	case c.args.complete: // and now there are more arguments, for a call with a name
-		return otherName || strings.TrimSpace(string(w.Function.Arguments)) != ""
+		return more
 	case c.chunk == chunk && w.ID == "" && c.id == "": // two in one list, which have nothing but names
 		return c.args.empty
 	}
 	return false
 }
 
-// plot returns the upstream's index, if it has one.
-func (w *wireToolCall) plot() (int64, bool) {
+// slot returns the upstream's index, if it has one.
+func (w *wireToolCall) slot() (int64, bool) {
 	if w.Index == nil || *w.Index < 0 || *w.Index >= math.MaxInt32 {
 		return 0, false
 	}
