@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"testing"
@@ -191,4 +194,46 @@ func TestShutdownDelay(t *testing.T) {
 			t.Errorf("%T: got %v, want %v", log, got, want)
 		}
 	}
+}
+
+// TestNothingRunsAfterStop checks that the program's end is that of all that it began,
+// also of what clients left open.
+func TestNothingRunsAfterStop(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			const slack = 5 // goroutines: of the runtime, of timers that fire
+			http.DefaultClient.CloseIdleConnections()
+			baseline := settled()
+			p := start(t, layout, nil, "--echo-interval=1h", "--drain-timeout=100ms")
+			var conns []net.Conn
+			for _, request := range []string{"", "GET /healthz HT", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", postCompletionOf(`{"prompt":"One two"}`), postCompletionOf(`{"prompt":"One two"}`) + "\r\n"} {
+				for _, addr := range []string{strings.TrimPrefix(p.http, "http://"), p.grpc} {
+					c, err := net.Dial("tcp", addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					if _, err := io.WriteString(c, request); err != nil {
+						t.Fatal(err)
+					}
+					conns = append(conns, c)
+				}
+			}
+			<-p.stop()
+			for _, c := range conns {
+				_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+				if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error("a connection is still open")
+				}
+			}
+			if after := settled(); after > baseline+slack {
+				_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
+				t.Errorf("%d goroutines before, %d after", baseline, after)
+			}
+		})
+	}
+}
+
+func postCompletionOf(body string) string {
+	return fmt.Sprintf("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }

@@ -4,7 +4,7 @@
 // The routes are those of the generated grpc-gateway, but for those that stream: GET
 // /v1/completions/{id}/events is ours on its mux, POST /v1/completions before it. Over
 // HTTP/1.1 a stream takes the connection from net/http (conn.go) and has a goroutine
-// of its own; over HTTP/2 it has the request's. In one process that runs the
+// of its own, as a completion in one piece does; over HTTP/2 it has the request's. In one process that runs the
 // server's handler, which pushes events, and writes what has gathered (direct.go).
 // Over any other connection it receives events, and writes them, too, unless they
 // come so fast that they gather (receive.go). It ends with the stream's end, the
