@@ -40,10 +40,10 @@ func TestCommandLine(t *testing.T) {
 		{"bridge -server 127.0.0.1:9090", "", "write --server, with two dashes"},
 		{"--max-bdy=1", "", "unknown flag --max-bdy, did you mean \"--max-body\"?"},
 		{"--shutdown-delay=-1s", "", `"-1s" is not a duration`},
-		{"--http=8080", "", "--http 8080: address 8080: missing port in address: write HOST:PORT"},
+		{"--http=8080 --grpc=127.0.0.1:0", "", "--http 8080: address 8080: missing port in address: write HOST:PORT"},
 		{"--grpc=127.0.0.1:99999", "", "--grpc 127.0.0.1:99999: "},
 		{"server --grpc=localhost", "", "--grpc localhost: address localhost: missing port in address"},
-		{"bridge --allow-host=http://x", "", `allow the host "http://x"`},
+		{"bridge --http=127.0.0.1:0 --allow-host=http://x", "", `allow the host "http://x"`},
 	} {
 		t.Run(tt.line, func(t *testing.T) {
 			var out, log lockedBuffer
