@@ -72,7 +72,8 @@ func TestSeenDraining(t *testing.T) {
 			}
 			defer conn.Close()
 			words := strings.Repeat("word ", 80) // 3.2 s
-			running := p.post(t, `{"prompt":"`+words+`"}`)
+			body := `{"prompt":"` + words + `"}`
+			running := p.post(t, body, "Idempotency-Key", "running")
 			id := strings.TrimPrefix(running.Header.Get("Location"), "/v1/completions/")
 			begun := time.Now()
 			stopped := p.stop()
@@ -92,11 +93,18 @@ func TestSeenDraining(t *testing.T) {
 			if reason(status.Convert(err)) != "DRAINING" {
 				t.Errorf("a new completion over gRPC: %v", err)
 			}
+			if resp := p.post(t, `{"prompt":"Hi"}`, "Idempotency-Key", "new"); resp.StatusCode != 503 {
+				t.Errorf("a new completion with a key: %s", resp.Status)
+			}
 			again := p.send(t.Context(), t, "GET", "/v1/completions/"+id+"/events", "")
+			sameKey := p.post(t, body, "Idempotency-Key", "running")
+			if got := sameKey.Header.Get("Location"); got != "/v1/completions/"+id {
+				t.Errorf("the same key: %s %s", sameKey.Status, got)
+			}
 			if statusOf(t, p.http+"/healthz") != 200 {
 				t.Error("it is not alive")
 			}
-			for name, resp := range map[string]*http.Response{"running": running, "resumed": again} {
+			for name, resp := range map[string]*http.Response{"running": running, "resumed": again, "same key": sameKey} {
 				if got, err := messages(resp.Body); err != nil || got[len(got)-1].Event != "finished" {
 					t.Errorf("%s: got %v, %v", name, got, err)
 				}

@@ -30,7 +30,9 @@ func (b *Bridge) complete(w http.ResponseWriter, r *http.Request, _ map[string]s
 		return
 	}
 	last := r.Header.Get(lastEventIDHeader)
-	if b.draining.Load() && (form == jsonType || last == "") {
+	// With a key, it may be one that runs: the server knows, and begins nothing new when
+	// it stops itself.
+	if b.draining.Load() && (form == jsonType || last == "") && req.GetIdempotencyKey() == "" {
 		b.writeError(w, draining().Err())
 		return
 	}

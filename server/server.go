@@ -158,6 +158,9 @@ func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest)
 	}
 	r := newRun(s, c, req, requestID(ctx))
 	if err := s.admit(r); err != nil {
+		if info, unknown := s.config.Journal.Find(ctx, c.Principal, c.Key); unknown == nil {
+			return s.attachByKey(info.Completion, hash) // nothing new
+		}
 		return nil, err
 	}
 	w, holder, err := s.config.Journal.Create(ctx, c)
@@ -167,14 +170,20 @@ func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest)
 	}
 	if w == nil {
 		s.dismiss(r)
-		if holder.Request != hash {
-			return nil, failure.New(failure.IdempotencyKeyReused,
-				"the idempotency key was used with another request: use a new key")
-		}
-		return s.attach(holder.ID), nil
+		return s.attachByKey(holder, hash)
 	}
 	r.start(w, eng, req)
 	return r.leader(ctx), nil
+}
+
+// attachByKey counts the caller as a reader of the completion that its key stands for,
+// if it asks for the same.
+func (s *Server) attachByKey(holder journal.Completion, request [32]byte) (*seat, error) {
+	if holder.Request != request {
+		return nil, failure.New(failure.IdempotencyKeyReused,
+			"the idempotency key was used with another request: use a new key")
+	}
+	return s.attach(holder.ID), nil
 }
 
 // route names the model that req leaves open and returns the engine for it.

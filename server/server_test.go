@@ -382,7 +382,9 @@ func TestAnotherCallersCompletion(t *testing.T) {
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, silent(begun, text("a")))
-		_, s := f.stream(t, t.Context(), prompt("x"))
+		keyed := prompt("x")
+		keyed.IdempotencyKey = "key"
+		_, s := f.stream(t, t.Context(), keyed)
 		drained := make(chan time.Duration)
 		start := time.Now()
 		go func() {
@@ -394,6 +396,10 @@ func TestDrain(t *testing.T) {
 		synctest.Wait()
 		if _, err := f.client.CreateCompletion(t.Context(), prompt("x")); reason(err) != failure.Draining {
 			t.Errorf("a new one: %v", err)
+		}
+		_, same := f.stream(t, t.Context(), keyed) // is no new one, and would be paid for elsewhere
+		if got, err := read(same); got != "1:created 2:a" || reason(err) != failure.Draining {
+			t.Errorf("the running one by its key: %q, %v", got, err)
 		}
 		if got, err := read(s); got != "1:created 2:a" || reason(err) != failure.Draining {
 			t.Errorf("the running one: %q, %v", got, err)
