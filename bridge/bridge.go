@@ -155,8 +155,9 @@ const requestIDHeader = "X-Request-Id"
 var safeRequestID = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]{1,128}$`)
 
 // Drain tells that the bridge is about to stop: /readyz answers 503 from now on, new
-// completions are refused with DRAINING, but for those whose key the server may know, and each stream's next event asks its client
-// to come back a little later, not all at once. The streams go on, and can be resumed.
+// completions are refused with DRAINING, unless they have a key, which the server may
+// know, and each stream's next event asks its client to come back a little later, not
+// all at once. The streams go on, and can be resumed.
 func (b *Bridge) Drain() { b.draining.Store(true) }
 
 // Wait waits for the end of the streams that http.Server.Shutdown does not know of,
