@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"net/http"
@@ -39,6 +40,27 @@ func TestForeignHost(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is asked of the server as a whole is looked at, too, and not answered by net/http,
+// which would read its body for ever.
+func TestForeignHostOptions(t *testing.T) {
+	p := start(t, "one process", nil)
+	for host, code := range map[string]int{"evil.example": 403, "localhost": 400} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(p.http, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "OPTIONS * HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != code {
+			t.Errorf("%s: got %s, want %d", host, resp.Status, code)
+		}
 	}
 }
 

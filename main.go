@@ -250,6 +250,8 @@ func newBridgeHalf(conn grpc.ClientConnInterface, f *bridgeFlags, common *common
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		Protocols:         &http.Protocols{},
+		// net/http would answer OPTIONS * by itself: for any host, and reading any body.
+		DisableGeneralOptionsHandler: true,
 		// A client whose machine is gone says nothing: ping it.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 20 * time.Second, PingTimeout: 10 * time.Second},
 	}

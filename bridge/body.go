@@ -27,6 +27,7 @@ const maxLeft = 256 << 10
 type boundedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
+	begun   bool // to be read
 	read    bool // to its end
 }
 
@@ -39,9 +40,14 @@ func (b *Bridge) boundBody(w http.ResponseWriter, r *http.Request) (answer func(
 	body := &boundedBody{ReadCloser: http.MaxBytesReader(w, r.Body, b.config.MaxBody), control: http.NewResponseController(w)}
 	// Not every ResponseWriter of a test can; a connection's can.
 	_ = body.control.SetReadDeadline(time.Now().Add(readTimeout))
+	unbounded := r.Body
 	r.Body = body
 	return func() {
 		if body.read || r.ProtoMajor > 1 { // over HTTP/2, an unread body holds up nothing
+			return
+		}
+		if !body.begun && r.Header.Get("Expect") != "" { // it is sent only when it is asked for
+			r.Body = unbounded // by which net/http sees that it must not read, but close
 			return
 		}
 		// Here, not in net/http, which would count it as time for the writing.
@@ -52,6 +58,7 @@ func (b *Bridge) boundBody(w http.ResponseWriter, r *http.Request) (answer func(
 
 // Read implements io.Reader.
 func (b *boundedBody) Read(p []byte) (int, error) {
+	b.begun = true
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF && !b.read {
 		b.read = true

@@ -82,6 +82,7 @@ var stalled = []struct {
 	{"an encoding", "POST /v1/completions\r\nContent-Encoding: gzip\r\nContent-Length: 14", "\x1f\x8b", 415},
 	{"an Accept that cannot be", "POST /v1/completions\r\nAccept: image/png\r\nContent-Length: 14", "Hello", 406},
 	{"another origin", "POST /v1/completions\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 14", "Hello", 403},
+	{"another host", "POST /v1/completions\r\nHost: evil.example\r\nContent-Length: 14", "Hello", 403},
 	{"no such path", "POST /v1/nothing\r\nContent-Length: 14", "Hello", 404},
 	{"another method", "PUT /v1/completions\r\nContent-Length: 14", "Hello", 408},
 	{"a GET with a body", "GET /healthz\r\nContent-Length: 14", "Hello", 408},
@@ -93,12 +94,15 @@ var stalled = []struct {
 func TestStalledBody(t *testing.T) {
 	for _, tt := range stalled {
 		t.Run(tt.name, func(t *testing.T) {
-			onPipes(t, nil, bridge.Config{MaxBody: 1000}, func(t *testing.T, p *pipes) {
+			onPipes(t, nil, bridge.Config{MaxBody: 1000, Hosts: []string{"sluice.test"}}, func(t *testing.T, p *pipes) {
 				conn, _ := p.dial(t.Context(), "", "")
 				defer conn.Close()
 				start, line, rest := time.Now(), "", ""
 				line, rest, _ = strings.Cut(tt.head, "\r\n")
-				if _, err := io.WriteString(conn, line+" HTTP/1.1\r\nHost: localhost\r\n"+rest+"\r\n\r\n"+tt.body); err != nil {
+				if !strings.HasPrefix(rest, "Host:") {
+					rest = "Host: localhost\r\n" + rest
+				}
+				if _, err := io.WriteString(conn, line+" HTTP/1.1\r\n"+rest+"\r\n\r\n"+tt.body); err != nil {
 					t.Fatal(err)
 				}
 				_ = conn.SetReadDeadline(start.Add(time.Hour))
@@ -112,6 +116,37 @@ func TestStalledBody(t *testing.T) {
 				}
 				if _, err := r.ReadByte(); err != io.EOF || time.Since(start) > 31*time.Second {
 					t.Errorf("after %v the connection gives %v, want its end within 31 s", time.Since(start), err)
+				}
+			})
+		})
+	}
+}
+
+// A client that asks first whether its body is wanted, and sends it only then, need not
+// wait for a refusal, nor is it told to go on (RFC 9110 section 10.1.1).
+func TestRefusedBeforeBody(t *testing.T) {
+	for _, tt := range stalled {
+		if tt.status == 408 || tt.status == 413 {
+			continue
+		}
+		t.Run(tt.name, func(t *testing.T) {
+			onPipes(t, nil, bridge.Config{Hosts: []string{"sluice.test"}}, func(t *testing.T, p *pipes) {
+				conn, _ := p.dial(t.Context(), "", "")
+				defer conn.Close()
+				start := time.Now()
+				line, rest, _ := strings.Cut(tt.head, "\r\n")
+				if !strings.HasPrefix(rest, "Host:") {
+					rest = "Host: localhost\r\n" + rest
+				}
+				if _, err := io.WriteString(conn, line+" HTTP/1.1\r\nExpect: 100-continue\r\n"+rest+"\r\n\r\n"); err != nil {
+					t.Fatal(err)
+				}
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(start); resp.StatusCode != tt.status || !resp.Close || took > 0 {
+					t.Errorf("got %s after %v, and it says that it closes: %v; want %d at once", resp.Status, took, resp.Close, tt.status)
 				}
 			})
 		})
@@ -153,6 +188,39 @@ func TestStalledBodyHTTP2(t *testing.T) {
 			stop.Close()
 		}
 	})
+}
+
+// However a request is answered, a client that takes nothing of it does not hold its
+// connection for longer than the write timeout.
+func TestNothingTaken(t *testing.T) {
+	const head = " HTTP/1.1\r\nHost: localhost\r\n"
+	play := func(s eventStream) error { return named(s, "cmpl_x") }
+	for name, request := range map[string]string{
+		"no events":           "GET /v1/completions/cmpl_x/events" + head + "Last-Event-ID: cmpl_x_3\r\n\r\n",
+		"no events, HTTP/1.0": "GET /v1/completions/cmpl_x/events HTTP/1.0\r\nHost: localhost\r\nLast-Event-ID: cmpl_x_3\r\n\r\n",
+		"the head of events":  "HEAD /v1/completions/cmpl_x/events" + head + "\r\n",
+		"a preflight":         "OPTIONS /v1/completions" + head + "Origin: https://pages.test\r\nAccess-Control-Request-Method: POST\r\n\r\n",
+		"no stream":           "POST /v1/completions" + head + "Last-Event-ID: x\r\nContent-Length: 14\r\n\r\n{\"prompt\":\"x\"}",
+		"a page":              "GET /" + head + "\r\n",
+		"alive":               "GET /healthz" + head + "\r\n",
+		"nothing there":       "GET /nowhere" + head + "\r\n",
+		"another host":        "GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			onPipes(t, play, bridge.Config{Hosts: []string{"sluice.test"}, CORSOrigins: []string{"https://pages.test"}}, func(t *testing.T, p *pipes) {
+				conn, _ := p.dial(t.Context(), "", "")
+				defer conn.Close()
+				if _, err := io.WriteString(conn, request); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(31 * time.Second)
+				_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+				if _, err := io.WriteString(conn, "\r\n"); err != io.ErrClosedPipe {
+					t.Errorf("the connection is still open: %v", err)
+				}
+			})
+		})
+	}
 }
 
 // The deadline is the body's: a stream whose request took long to arrive, or whose

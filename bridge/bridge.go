@@ -121,13 +121,16 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(requestIDHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
+	if r.ProtoMajor == 1 {       // over HTTP/2, it would reset a response that is still waited for
+		b.setWriteDeadline(w) // for what sets none, such as the answer to a preflight
+	}
+	answer := b.boundBody(w, r)
 	if err := b.hosts.check(r); err != nil { // before CORS, which may answer by itself
 		b.writeError(w, err)
-		return
+	} else {
+		b.handler.ServeHTTP(w, r)
 	}
-	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
-	answer := b.boundBody(w, r)
-	b.handler.ServeHTTP(w, r)
 	answer()
 }
 
@@ -164,7 +167,7 @@ func (b *Bridge) Drain() { b.draining.Store(true) }
 // since they have taken their connections from it.
 func (b *Bridge) Wait() { b.streams.Wait() }
 
-// Close cuts those streams.
+// Close cuts those streams, and closes their connections.
 func (b *Bridge) Close() { b.cancel() }
 
 const firstRetry = time.Second // what clients wait for before they come back

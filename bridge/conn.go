@@ -264,6 +264,7 @@ func (c *conn) finish() bool {
 	if c.chunked {
 		rest = append(rest, "0\r\n\r\n"...)
 	}
+	_ = c.SetWriteDeadline(time.Now().Add(c.bridge.config.WriteTimeout)) // 204 has no other write
 	_, err := c.Conn.Write(rest)
 	return err == nil
 }
