@@ -302,8 +302,10 @@ func (h *bridgeHalf) stop(ctx context.Context, seen <-chan struct{}) {
 	h.cutAll()
 }
 
-// cutAll ends all requests and streams.
+// cutAll ends all requests and streams, and those, too, that wait for a client which
+// takes nothing.
 func (h *bridgeHalf) cutAll() {
 	h.cut()
 	h.bridge.Close()
+	h.http.Close()
 }

@@ -149,6 +149,43 @@ func TestStopIsPrompt(t *testing.T) {
 	}
 }
 
+// TestStopWithStuckClients checks that clients which take nothing are not waited for, once
+// the drain is over, whatever they have asked for.
+func TestStopWithStuckClients(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			p := start(t, layout, nil, "--echo-interval=0s", "--drain-timeout=1s")
+			body := `{"prompt":"` + strings.Repeat("word ", 100_000) + `"}`
+			post := fmt.Sprintf("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+			for _, request := range []string{post, strings.Repeat("GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n", 100)} {
+				c, err := net.Dial("tcp", strings.TrimPrefix(p.http, "http://"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+				if _, err := io.WriteString(c, request); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.Read(make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			resp, err := http2(t).Post(p.http+"/v1/completions", "application/json", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			time.Sleep(500 * time.Millisecond) // until all three are full
+			start := time.Now()
+			<-p.stop()
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
 // TestSignals checks what the signals do: the first one begins to stop, says what is
 // waited for, and that the second one stops at once; it does.
 func TestSignals(t *testing.T) {

@@ -61,18 +61,19 @@ func (b *Bridge) take(w http.ResponseWriter, r *http.Request) *conn {
 	if err != nil { // a ResponseWriter of a test, or one that a handler has put around it
 		return nil
 	}
-	if before, ok := raw.(*givenBack); ok && len(before.read) == 0 { // it was here already
-		raw = before.Conn
+	var ahead []byte
+	if n := buffered.Reader.Buffered(); n > 0 {
+		ahead, _ = buffered.Reader.Peek(n)
+		ahead = bytes.Clone(ahead) // without the rest of the buffer
 	}
-	c := &conn{Conn: raw, bridge: b, header: w.Header(), watched: make(chan struct{})}
+	if before, ok := raw.(*givenBack); ok { // it was here already
+		raw, ahead = before.Conn, append(ahead, before.read...)
+	}
+	c := &conn{Conn: raw, bridge: b, header: w.Header(), ahead: ahead, watched: make(chan struct{})}
 	// Under TLS, the listener is not the one that net/http accepts from.
 	c.close = r.Close || b.listener.Load() == nil || r.TLS != nil
 	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
 		c.idle = s.IdleTimeout
-	}
-	if n := buffered.Reader.Buffered(); n > 0 {
-		ahead, _ := buffered.Reader.Peek(n)
-		c.ahead = bytes.Clone(ahead) // without the rest of the buffer
 	}
 	return c
 }
@@ -83,7 +84,7 @@ func (b *Bridge) take(w http.ResponseWriter, r *http.Request) *conn {
 func (b *Bridge) respond(w http.ResponseWriter, r *http.Request, ctx context.Context, answer func(*streamContext, http.ResponseWriter) bool) {
 	b.streams.Add(1) // before net/http no longer counts the connection
 	if own := b.take(w, r); own != nil {
-		live := newStreamContext(b.ctx, ctx) // the request's ends with the handler
+		live := newStreamContext(context.Background(), ctx) // the request's ends with the handler
 		go func() {
 			defer b.streams.Done()
 			own.serve(live, answer)
@@ -101,9 +102,14 @@ func (b *Bridge) respond(w http.ResponseWriter, r *http.Request, ctx context.Con
 }
 
 // serve calls answer, which reports whether the response is whole, and gives the
-// connection back. The context is cancelled when the client leaves.
+// connection back. The context is cancelled when the client leaves, or the bridge is
+// closed.
 func (c *conn) serve(ctx *streamContext, answer func(*streamContext, http.ResponseWriter) bool) {
 	whole := false
+	defer context.AfterFunc(c.bridge.ctx, func() {
+		ctx.cancel()
+		c.Conn.Close() // a write waits for the client, not for the context
+	})()
 	defer func() {
 		// As net/http has it: a fault in one response does not end all of them.
 		if err := recover(); err != nil {

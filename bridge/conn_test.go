@@ -203,6 +203,24 @@ func TestPipelined(t *testing.T) {
 	}
 }
 
+// A client that sends far ahead costs no more with each request.
+func TestPipelinedFarAhead(t *testing.T) {
+	const requests = 2000
+	s := listen(t, func(s eventStream) error { return named(s, "cmpl_x") }, true)
+	c := s.dial(t)
+	go func() { _, _ = io.WriteString(c, strings.Repeat(getStream, requests)) }()
+	for range requests {
+		c.whole(204, "")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, given := range s.conns[1:] {
+		if inner := bridge.Unwrap(given); inner != s.conns[0] {
+			t.Fatalf("after %d requests there came back a %T in a %T", i+1, inner, given)
+		}
+	}
+}
+
 // Responses that are no stream.
 func TestConnectionOtherResponses(t *testing.T) {
 	s := listen(t, func(s eventStream) error { return failed(codes.NotFound, "COMPLETION_NOT_FOUND") }, true)

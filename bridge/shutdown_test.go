@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -101,6 +102,34 @@ func TestShutdownIsPrompt(t *testing.T) {
 			}
 			if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Error("the connection is still open")
+			}
+		})
+	}
+}
+
+// A client that takes nothing does not keep Close, and those who wait after it, waiting
+// for its write timeout.
+func TestCloseWhileWriting(t *testing.T) {
+	for name, request := range map[string]string{"a stream": postStream, "a whole one": postWhole, "events": getStream} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.Repeat("word ", 1<<20)
+			b := newBridge(t, func(s eventStream) error {
+				return errors.Join(named(s, "cmpl_x"), created(s), delta(s, 2, text), delta(s, 3, text), delta(s, 4, text), finished(s, 5))
+			}, bridge.Config{})
+			s := serveBridge(t, b, true)
+			c := s.dial(t)
+			if err := c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+				t.Fatal(err)
+			}
+			c.send(request)
+			if _, err := c.r.Peek(1); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			b.Close()
+			b.Wait()
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("it took %v", took)
 			}
 		})
 	}
