@@ -98,6 +98,16 @@ var badHTTP = []badInput{
 	{name: "DELETE", method: "DELETE", status: 405, fields: []string{"method"}, says: []string{"POST", "DELETE"}},
 	{name: "two keys", body: chat(`"idempotency_key":"a"`), header: []string{"Idempotency-Key", "b"},
 		says: []string{"Idempotency-Key", "idempotency_key"}, fields: []string{"Idempotency-Key"}},
+
+	// What is said of it is short, and UTF-8, whatever it is.
+	{name: "a key in Latin-1", body: chat(""), header: []string{"Idempotency-Key", "caf\xe9"}, says: []string{"UTF-8"}, fields: []string{"Idempotency-Key"}},
+	{name: "an encoding in Latin-1", body: chat(""), header: []string{"Content-Encoding", "caf\xe9"}, status: 415, fields: []string{"Content-Encoding"}, says: []string{"caf"}},
+	{name: "a long type", body: chat(""), header: []string{"Content-Type", strings.Repeat("a", 50_000)}, status: 415, fields: []string{"Content-Type"}, says: []string{"application/json"}},
+	{name: "a long value", body: chat(`"max_tokens":"` + strings.Repeat("é", 30_000) + `"`), says: []string{"1:59", "maxTokens", "éé"}},
+	{name: "a long number", body: chat(`"max_tokens":1` + strings.Repeat("0", 60_000)), says: []string{"1:59", "maxTokens", "1000"}},
+	{name: "a long name", body: chat(`"a` + strings.Repeat("é", 30_000) + `":1`), says: []string{"1:46", "unknown", "aéé", "extra"}},
+	{name: "a long name in a message", body: `{"messages":[{"` + strings.Repeat("é", 30_000) + `":1}]}`, says: []string{"1:15", "unknown", "éé"}},
+	{name: "a long name twice", body: chat(`"metadata":{` + strings.Repeat(`"`+strings.Repeat("k", 30_000)+`":"",`, 2) + `"":""}`), says: []string{"duplicate", "kk"}},
 }
 
 // badRequests are mistakes that can be made on each face.
@@ -218,6 +228,9 @@ func checkInvalid(t *testing.T, st *status.Status, says, wantFields []string) {
 	t.Helper()
 	if got := fields(st); reason(st) != "INVALID_REQUEST" || !slices.Equal(got, wantFields) {
 		t.Errorf("got %s with the fields %q, want INVALID_REQUEST with %q", reason(st), got, wantFields)
+	}
+	if len(st.Message()) > 1000 {
+		t.Errorf("the message has %d bytes: %.100s", len(st.Message()), st.Message())
 	}
 	for _, word := range says {
 		if !strings.Contains(st.Message(), word) {

@@ -54,6 +54,7 @@ func TestLayoutsAgree(t *testing.T) {
 	for _, tt := range []struct {
 		name, method, path, body string
 		accept                   []string // default: a stream, and the whole
+		header                   []string
 	}{
 		{name: "echo", method: "POST", path: "/v1/completions", body: `{"model":"echo","prompt":"One two\nthree."}`},
 		{name: "echo of nothing", method: "POST", path: "/v1/completions", body: `{"model":"echo","prompt":""}`},
@@ -67,6 +68,10 @@ func TestLayoutsAgree(t *testing.T) {
 		{name: "unknown completion", method: "GET", path: "/v1/completions/cmpl_x"},
 		{name: "unknown completion's events", method: "GET", path: "/v1/completions/cmpl_x/events", accept: []string{""}},
 		{name: "cancel an unknown completion", method: "POST", path: "/v1/completions/cmpl_x:cancel"},
+		{name: "no UTF-8: completion", method: "GET", path: "/v1/completions/%ff"},
+		{name: "no UTF-8: events", method: "GET", path: "/v1/completions/%ff/events", accept: []string{""}},
+		{name: "no UTF-8: cancel", method: "POST", path: "/v1/completions/%ff:cancel"},
+		{name: "no UTF-8: header", method: "POST", path: "/v1/completions", body: `{"prompt":"Hi"}`, header: []string{"Idempotency-Key", "caf\xe9"}},
 		{name: "models", method: "GET", path: "/v1/models"},
 		{name: "no such path", method: "GET", path: "/v1/completion"},
 		{name: "no such method", method: "PATCH", path: "/v1/completions"},
@@ -79,8 +84,8 @@ func TestLayoutsAgree(t *testing.T) {
 				tt.accept = []string{"", "application/json"}
 			}
 			for _, accept := range tt.accept {
-				first, id := one.exchange(t, tt.method, tt.path, tt.body, accept)
-				second, otherID := two.exchange(t, tt.method, tt.path, tt.body, accept)
+				first, id := one.exchange(t, tt.method, tt.path, tt.body, accept, tt.header...)
+				second, otherID := two.exchange(t, tt.method, tt.path, tt.body, accept, tt.header...)
 				if first != second {
 					t.Errorf("Accept: %s: one process\n%s\ntwo processes\n%s", accept, first, second)
 				}
@@ -101,11 +106,10 @@ func TestLayoutsAgree(t *testing.T) {
 
 // exchange returns a whole answer as it is on the wire, but for what varies, and
 // the path of the completion that it names.
-func (p *program) exchange(t *testing.T, method, path, body, accept string) (answer, location string) {
+func (p *program) exchange(t *testing.T, method, path, body, accept string, header ...string) (answer, location string) {
 	t.Helper()
-	var header []string
 	if accept != "" {
-		header = []string{"Accept", accept}
+		header = append([]string{"Accept", accept}, header...)
 	}
 	resp := p.send(t.Context(), t, method, path, body, header...)
 	said, err := io.ReadAll(resp.Body)

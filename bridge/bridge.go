@@ -28,6 +28,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
@@ -146,6 +147,10 @@ func (b *Bridge) route(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.Method == http.MethodPost && r.URL.Path == completionsPath {
 		b.complete(w, r, nil)
+		return
+	}
+	if !utf8.ValidString(r.URL.Path) { // an id that no message can hold
+		b.writeError(w, routingError(w, r, http.StatusNotFound))
 		return
 	}
 	b.mux.ServeHTTP(w, asGet(r))

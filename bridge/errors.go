@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	codepb "google.golang.org/genproto/googleapis/rpc/code"
@@ -35,7 +36,7 @@ func ofReading(info *errdetails.ErrorInfo) bool {
 // invalid returns an error for a request that the bridge itself refuses. The
 // field is the part of the request that is wrong: a header, "body", "path".
 func invalid(httpStatus int, code codes.Code, field, format string, args ...any) error {
-	s := status.Newf(code, format, args...)
+	s := status.New(code, brief(fmt.Sprintf(format, args...), maxWords))
 	return &runtime.HTTPStatusError{
 		HTTPStatus: httpStatus,
 		Err: withDetails(s,
@@ -43,6 +44,20 @@ func invalid(httpStatus int, code codes.Code, field, format string, args ...any)
 			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: s.Message()}}},
 		).Err(),
 	}
+}
+
+// maxWords bounds what is said of a request, in bytes: it may quote it.
+const maxWords = 500
+
+// brief returns the beginning of a text, in UTF-8: without it, a status loses its details.
+func brief(s string, most int) string {
+	if len(s) > most {
+		for most > 0 && !utf8.RuneStart(s[most]) {
+			most--
+		}
+		s = s[:most] + "…"
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // unreachable is what callers learn of a server that cannot be reached, or

@@ -96,9 +96,9 @@ func routingError(w http.ResponseWriter, r *http.Request, code int) error {
 	case http.StatusMethodNotAllowed:
 		allow := methods(r.URL.Path)
 		w.Header().Set("Allow", allow)
-		return invalid(code, codes.Unimplemented, "method", "%s takes %s, not %s", r.URL.Path, allow, r.Method)
+		return invalid(code, codes.Unimplemented, "method", "%s takes %s, not %s", clip(r.URL.Path), allow, clip(r.Method))
 	case http.StatusNotFound:
-		return invalid(code, codes.NotFound, "path", "there is no %s here: see /openapi.json for what there is", r.URL.Path)
+		return invalid(code, codes.NotFound, "path", "there is no %s here: see /openapi.json for what there is", clip(r.URL.Path))
 	}
 	return invalid(code, codes.InvalidArgument, "path", "the path cannot be read")
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
@@ -28,6 +29,9 @@ func (b *Bridge) readRequest(w http.ResponseWriter, r *http.Request) (*completio
 		return nil, err
 	}
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
+		if !utf8.ValidString(key) { // which no message can hold
+			return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "Idempotency-Key", "the Idempotency-Key header is not UTF-8")
+		}
 		if had := req.GetIdempotencyKey(); had != "" && had != key {
 			return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "Idempotency-Key",
 				"the Idempotency-Key header and the body's idempotency_key differ: send one")
@@ -41,7 +45,7 @@ func (b *Bridge) readRequest(w http.ResponseWriter, r *http.Request) (*completio
 // text/event-stream, which a well-known post on POST and server-sent events sends.
 func checkContentType(h http.Header) error {
 	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Encoding", "send the body as it is, not as %s", encoding)
+		return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Encoding", "send the body as it is, not as %q", clip(encoding))
 	}
 	contentType := h.Get("Content-Type")
 	if contentType == "" {
@@ -51,7 +55,7 @@ func checkContentType(h http.Header) error {
 		return nil
 	}
 	return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Type",
-		"send JSON with the header Content-Type: application/json, not %q", contentType)
+		"send JSON with the header Content-Type: application/json, not %q", clip(contentType))
 }
 
 // cursor is a place in a completion: an event's id.
@@ -90,9 +94,4 @@ func resumeFrom(r *http.Request, id string) (cursor, error) {
 }
 
 // clip bounds a value that goes back to its sender in a message.
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "…"
-	}
-	return s
-}
+func clip(s string) string { return brief(s, 64) }
