@@ -68,13 +68,25 @@ func unquote(b []byte) string {
 	return s
 }
 
+// plainText is text that does not come in parts: parts within parts without end would
+// be read again at each depth.
+type plainText text
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *plainText) UnmarshalJSON(b []byte) error {
+	if len(b) == 0 || b[0] == '[' || b[0] == '{' {
+		return nil
+	}
+	return (*text)(t).UnmarshalJSON(b)
+}
+
 // wirePart is a part of a text, in the words of those who send them: an object, or just
 // a string.
 type wirePart struct {
 	raw json.RawMessage
 
 	Type     string          `json:"type"`
-	Text     text            `json:"text"`     // OpenAI, Mistral; OpenRouter's reasoning.text
+	Text     plainText       `json:"text"`     // OpenAI, Mistral; OpenRouter's reasoning.text
 	Thinking json.RawMessage `json:"thinking"` // Mistral: parts; Anthropic: a string
 	Summary  json.RawMessage `json:"summary"`  // OpenRouter's reasoning.summary: a string; OpenAI's reasoning: parts
 	Content  json.RawMessage `json:"content"`  // OpenAI's reasoning
@@ -99,7 +111,7 @@ func partsOf(b json.RawMessage) []wirePart {
 	for i, raw := range list {
 		parts[i].raw = raw
 		if raw[0] == '"' {
-			parts[i].Text = text(unquote(raw))
+			parts[i].Text = plainText(unquote(raw))
 			continue
 		}
 		_ = leniently(raw, &parts[i])
@@ -114,7 +126,7 @@ func (p *wirePart) isReasoning() bool {
 
 // words returns the text of a part.
 func (p *wirePart) words() text {
-	words := p.Text
+	words := text(p.Text)
 	for _, nested := range []json.RawMessage{p.Thinking, p.Summary, p.Content} {
 		if words != "" || len(nested) == 0 {
 			continue

@@ -29,6 +29,9 @@ func TestLinear(t *testing.T) {
 		"thinking parts": func(n int) string {
 			return delta(`"content":[` + list(n, `{"type":"thinking","thinking":[{"text":"hm"}]}`) + `]`)
 		},
+		"parts within parts": func(n int) string {
+			return delta(`"content":` + strings.Repeat(`[{"text":`, n/8) + `"` + strings.Repeat("a word or two ", n) + `"` + strings.Repeat("}]", n/8))
+		},
 		"unknown parts": func(n int) string { return delta(`"content":[` + list(n, `{"type":"x","x":1}`) + `]`) },
 		"images":        func(n int) string { return delta(`"images":[` + list(n, `{"image_url":{"url":"data:,x"}}`) + `]`) },
 		"details": func(n int) string {
