@@ -36,16 +36,16 @@ type wireCached struct {
 
 // usage returns what a chunk says that was used, wherever it says so, or nil.
 func (c *wireChunk) usage() *completionv1.Usage {
-	w := c.Usage
-	if w == nil && c.Groq != nil {
-		w = c.Groq.Usage
+	used := usageOf(c.Usage)
+	if used == nil && c.Groq != nil {
+		used = usageOf(c.Groq.Usage)
 	}
 	for i := range c.Choices {
-		if w == nil {
-			w = c.Choices[i].Usage
+		if used == nil {
+			used = usageOf(c.Choices[i].Usage)
 		}
 	}
-	return usageOf(w)
+	return used
 }
 
 // usageOf returns nil for a usage that is all zero: Ollama has one in every chunk
@@ -58,7 +58,7 @@ func usageOf(w *wireUsage) *completionv1.Usage {
 	return &completionv1.Usage{
 		PromptTokens:     count(prompt),
 		CompletionTokens: count(completion),
-		TotalTokens:      count(cmp.Or(w.TotalTokens, w.InputTokens+w.OutputTokens)), // Anthropic has no total
+		TotalTokens:      count(cmp.Or(w.TotalTokens, prompt+completion)), // Anthropic has no total
 		ReasoningTokens:  count(cmp.Or(w.CompletionDetails.ReasoningTokens, w.OutputDetails.ReasoningTokens, w.ReasoningTokens)),
 		CachedTokens: count(cmp.Or(w.PromptDetails.CachedTokens, w.InputDetails.CachedTokens,
 			w.CachedTokens, w.CacheHitTokens, w.CacheRead)),
