@@ -103,6 +103,9 @@ func TestDialect(t *testing.T) {
 		{"an error that repeats all of the input", 400, map[string]string{"temperature": `{"object":"error","message":"[{'type': 'greater_than', 'loc': ('body', 'temperature'), 'input': {'stream_options': {'include_usage': True}}}]","code":400}`},
 			func(r *completionv1.CompletionRequest) { r.Temperature = proto.Float64(1) },
 			[]string{chats + " stream_options"}, []string{chats + " stream_options"}, "temperature"},
+		// The other name might be one that the upstream ignores.
+		{"an error that repeats what a caller wrote", 400, map[string]string{"max_tokens": `{"object":"error","message":"[{'type': 'value_error', 'loc': ('body', 'max_tokens'), 'input': \"unsupported parameter: 'max_tokens'\"}]","code":400}`}, older,
+			[]string{chats + " max_tokens=7 stream_options"}, []string{chats + " max_tokens=7 stream_options"}, "max_tokens"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			upstream := &picky{status: tc.status, refuse: tc.refuse}

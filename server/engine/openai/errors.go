@@ -148,6 +148,11 @@ func (r *refusal) reason(q question) (failure.Reason, string) {
 	case status < 400, status == http.StatusUnauthorized, status == http.StatusPaymentRequired, !ofAnswer && status < 500:
 		return failure.UpstreamRejected, ""
 	}
+	invalid := status == http.StatusBadRequest || status == http.StatusUnprocessableEntity
+	// A message about what callers give names to may hold any of these words.
+	if field := q.parameter(string(r.details.Param)); invalid && (strings.HasPrefix(field, "tool") || strings.HasPrefix(field, "response_format")) {
+		return failure.InvalidRequest, field
+	}
 	words := r.words()
 	for w := range wordings() {
 		// A server that is down is that, whatever it says of keys and rates.
@@ -158,7 +163,7 @@ func (r *refusal) reason(q question) (failure.Reason, string) {
 	switch {
 	case status >= 500:
 		return failure.UpstreamUnavailable, ""
-	case status == http.StatusBadRequest, status == http.StatusUnprocessableEntity:
+	case invalid:
 		for _, path := range r.parameters() {
 			if field := q.parameter(path); field != "" {
 				return failure.InvalidRequest, field

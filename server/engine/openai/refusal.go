@@ -148,6 +148,11 @@ func (r *refusal) words() string {
 	case r.status/100 == 4 && !bytes.HasPrefix(bytes.TrimSpace(r.body), []byte("<")):
 		words = strings.ToLower(string(r.body)) // plain text, or JSON that was cut short
 	}
+	return withoutInput(words)
+}
+
+// withoutInput returns words up to where pydantic repeats the request.
+func withoutInput(words string) string {
 	words, _, _ = strings.Cut(words, "'input':")
 	words, _, _ = strings.Cut(words, `"input":`)
 	return words
@@ -183,8 +188,11 @@ func (r *refusal) sentence() string {
 	if r.details.Message == "" {
 		return r.words()
 	}
-	return strings.ToLower(string(r.details.Message))
+	return withoutInput(strings.ToLower(string(r.details.Message)))
 }
+
+// maxLocations bounds of how many errors of pydantic's the parameters are looked for.
+const maxLocations = 64
 
 // locations returns the paths of pydantic's errors, which Mistral, vLLM and others
 // on FastAPI have as a message: {"detail":[{"loc":["body","messages",0,"user","name"]}]}.
@@ -201,7 +209,7 @@ func locations(message word, ofType string) []string {
 		_ = json.Unmarshal([]byte(message), &found.Detail)
 	}
 	var paths []string
-	for _, d := range found.Detail {
+	for _, d := range found.Detail[:min(len(found.Detail), maxLocations)] {
 		if ofType != "" && d.Type != ofType {
 			continue
 		}

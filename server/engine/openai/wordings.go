@@ -49,6 +49,7 @@ func nameIn(form, message string) string {
 		for end < len(rest) && isName(rest[end]) {
 			end++
 		}
+		run := end
 		for ; end > 0; end-- { // the longest that after follows: [top_k]
 			if strings.HasPrefix(rest[end:], after) {
 				return strings.TrimRight(rest[:end], ".") // of a sentence
@@ -57,6 +58,9 @@ func nameIn(form, message string) string {
 		if atStart || rest == "" {
 			return ""
 		}
+		// The form may begin again within what was no name, but not end there: to look
+		// through all of that once more is quadratic where a form begins as names may.
+		rest = rest[max(0, run-len(before)):]
 	}
 }
 

@@ -192,6 +192,7 @@ func paramForms() []paramForm {
 		{"request.{} of type", false},                             // Ollama, LocalAI: Go's encoding/json
 		{"- '{}'", false},                                         // FastChat: "… is greater than the maximum of 2 - 'temperature'", lm-sys/FastChat#2994
 		{"^{} must be", false},                                    // vLLM, SGLang: "temperature must be non-negative, got -1.0."
+		{"^`{}` must be", false},                                  // Groq, through gateways that drop param
 		{"^'{}' must be", false},                                  // LM Studio: "'response_format.type' must be …"
 		{"^{}: ", false},                                          // Anthropic: "temperature: range: 0..1", anthropics/anthropic-sdk-python#893
 	}

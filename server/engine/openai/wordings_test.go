@@ -108,6 +108,8 @@ func TestWordings(t *testing.T) {
 		{"Gemini, in a schema", 400, `{"error":{"code":400,"message":"Invalid JSON payload received. Unknown name \"const\" at 'tools[0].function_declarations[5].parameters.properties[8].value.any_of[0]': Cannot find field.","status":"INVALID_ARGUMENT"}}`, failure.InvalidRequest, "tools[0].function_declarations[5].parameters.properties[8].value.any_of[0]"},
 		{"Bedrock, too many tokens", 400, `{"message":"The maximum tokens you requested exceeds the model limit of 32768"}`, failure.InvalidRequest, "max_tokens"},
 		{"llama-server, a template", 500, `{"error":{"code":500,"message":"\n------------\nWhile executing CallExpression at line 47, column 32 in source:\n...\nError: Jinja Exception: After the optional system message, conversation roles must alternate user and assistant roles except for tool calls and results.","type":"server_error"}}`, failure.InvalidRequest, "messages"},
+		{"Groq, without the parameter", 400, "{\"error\":{\"message\":\"`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the `context_window` for this model\",\"type\":\"invalid_request_error\"}}", failure.InvalidRequest, "max_tokens"},
+		{"OpenAI, a tool that is called like a code", 400, openAI("Invalid schema for function 'content_filter': In context=('properties', 'x'), array schema missing items.", "invalid_request_error", "tools[0].function.parameters", "invalid_function_parameters"), failure.InvalidRequest, "tools[0].function.parameters"},
 		{"Moonshot", 400, `{"error":{"message":"invalid temperature: only 1 is allowed for this model","type":"invalid_request_error"}}`, failure.InvalidRequest, "temperature"},
 		{"Fireworks", 400, `{"error":{"object":"error","type":"invalid_request_error","message":"Extra inputs are not permitted, field: 'verbosity', value: 'low'"}}`, failure.InvalidRequest, "verbosity"},
 		{"Ollama", 400, `{"error":{"message":"json: cannot unmarshal string into Go struct field ChatCompletionRequest.temperature of type float64","type":"invalid_request_error","param":null,"code":null}}`, failure.InvalidRequest, "temperature"},
@@ -141,6 +143,7 @@ func TestWordings(t *testing.T) {
 		{"our stream_options, twice", 422, `{"detail":[{"type":"extra_forbidden","loc":["body","stream"],"msg":"Extra inputs are not permitted"}]}`, failure.UpstreamRejected, ""},
 		{"a parameter that is not the caller's", 400, openAI("Unknown parameter: 'top_k2'.", "invalid_request_error", "top_k2", "unknown_parameter"), failure.UpstreamRejected, ""},
 		{"a parameter that is no name", 400, openAI("Bad", "invalid_request_error", "temperature at http://upstream.internal", ""), failure.UpstreamRejected, ""},
+		{"vLLM, pydantic, the input that the caller wrote", 400, `{"object":"error","message":"[{'type': 'value_error', 'loc': ('body',), 'msg': 'Bad', 'input': {'messages': \"unsupported parameter: 'max_tokens'\"}}]","type":"BadRequestError","param":null,"code":400}`, failure.UpstreamRejected, ""},
 		{"402", 402, openAI("Insufficient credits; reduce max_tokens", "", "max_tokens", ""), failure.UpstreamRejected, ""},
 		{"401", 401, openAI("invalid model", "", "temperature", ""), failure.UpstreamRejected, ""},
 		{"a page that talks of a context window", 400, `<html>context window</html>`, failure.UpstreamRejected, ""},
@@ -216,6 +219,26 @@ func TestWait(t *testing.T) {
 				t.Errorf("got %v, want %v: %v", got, tc.want, err)
 			}
 		})
+	}
+}
+
+// TestLongWords checks that it takes no more than a moment to look for a name in a
+// long message which again and again begins like a form.
+func TestLongWords(t *testing.T) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r := &refusal{status: 400, details: errorDetails{Message: word(strings.Repeat("request.", 1<<17))}}
+		r.reason(question{model: "m"})
+	}()
+	within(t, done, "look for a name")
+	for message, want := range map[string]string{
+		"request.request.top_p of type": "request.top_p", "xinvalid temperature value": "temperature", "invalid invalid seed value": "seed",
+	} {
+		got := nameIn("invalid {} value", message) + nameIn("request.{} of type", message)
+		if got != want {
+			t.Errorf("%q: got %q, want %q", message, got, want)
+		}
 	}
 }
 
