@@ -41,6 +41,9 @@ type call struct {
 // add returns a piece as callers get it, or nil if it says nothing.
 func (x *calls) add(w *wireToolCall) *completionv1.ToolCall {
 	c := x.find(w)
+	if c == nil && x.saysNothing(w) {
+		return nil
+	}
 	out := &completionv1.ToolCall{Extra: w.extra.message()}
 	if c == nil {
 		c, out.Id = x.begin(w)
@@ -57,6 +60,12 @@ func (x *calls) add(w *wireToolCall) *completionv1.ToolCall {
 		return nil
 	}
 	return out
+}
+
+// saysNothing tells whether a piece begins no call: null in a list, a call that some
+// server has for none, with all its fields empty, or another end of one that has ended.
+func (x *calls) saysNothing(w *wireToolCall) bool {
+	return w.Function == (wireFunction{}) && w.extra == nil && (w.ID == "" || x.byID[w.ID] != nil)
 }
 
 // begin makes the next call, and returns the id that callers know it by: the

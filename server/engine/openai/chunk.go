@@ -30,9 +30,9 @@ type stream struct {
 	engine   *Engine
 	ctx      context.Context
 	question question
-	complete bool // it came to its own end
-	finished bool // there was a finish reason, and after it no more of the answer
-	deltas   bool // there was a delta: what comes as a message then is all of it again
+	complete bool                               // it came to its own end
+	reason   completionv1.Finished_FinishReason // that came, and after it no more of the answer
+	deltas   bool                               // a delta said something: what comes as a message then is all of it again
 	halves   halves
 	calls    calls
 
@@ -47,16 +47,14 @@ type stream struct {
 // Next implements engine.Stream. The stream's own end is [DONE], or the end of its
 // events, whatever has come by then.
 func (s *stream) Next(wait bool) (*engine.Chunk, error) {
-	if s.failure != nil {
+	switch {
+	case s.failure != nil && s.ctx.Err() == nil:
 		return nil, s.failure
-	}
-	if s.request != nil {
-		switch {
-		case s.ctx.Err() != nil:
-			return nil, context.Cause(s.ctx)
-		case !wait:
-			return nil, nil
-		}
+	case s.failure != nil, s.request != nil && s.ctx.Err() != nil:
+		return nil, context.Cause(s.ctx)
+	case s.request != nil && !wait:
+		return nil, nil
+	case s.request != nil:
 		if err := s.open(); err != nil {
 			return nil, err
 		}
@@ -73,9 +71,9 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 			return nil, nil
 		case err == io.EOF:
 			s.complete = true
-			return nil, io.EOF
+			return s.end()
 		case err != nil:
-			return nil, s.broken(err)
+			return s.broken(err)
 		}
 		data = bytes.TrimSpace(data)
 		switch {
@@ -83,7 +81,7 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 			continue
 		case string(data) == "[DONE]":
 			s.complete = true
-			return nil, io.EOF
+			return s.end()
 		}
 		like, err := decode(data, &s.wire)
 		switch {
@@ -92,7 +90,7 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 			*s.again = string(*s.wire.text(s.wire.last.field))
 			return &s.chunk, nil
 		case err != nil && s.events.cut:
-			return nil, s.broken(err)
+			return s.broken(err)
 		case err != nil:
 			return nil, s.unavailable("the upstream sent what is no chunk", fmt.Errorf("decode a chunk: %w", err))
 		}
@@ -150,16 +148,16 @@ func (s *stream) Close() {
 }
 
 // broken is for a stream that did not come to its own end.
-func (s *stream) broken(err error) error {
+func (s *stream) broken(err error) (*engine.Chunk, error) {
 	switch {
 	case s.ctx.Err() != nil:
-		return context.Cause(s.ctx)
+		return nil, context.Cause(s.ctx)
 	case errors.Is(err, errEventTooLong):
-		return s.unavailable("the upstream sent more in one event than can be taken", err)
-	case s.finished: // the answer is complete: what is lost is the usage at most
-		return io.EOF
+		return nil, s.unavailable("the upstream sent more in one event than can be taken", err)
+	case s.reason != completionv1.Finished_FINISH_REASON_UNSPECIFIED: // the answer is complete: what is lost is the usage at most
+		return s.end()
 	}
-	return failure.New(failure.UpstreamTruncated, "the upstream broke off in the middle of its answer").
+	return nil, failure.New(failure.UpstreamTruncated, "the upstream broke off in the middle of its answer").
 		WithCause(s.engine.cause("read the stream: " + err.Error()))
 }
 

@@ -1,6 +1,8 @@
 package openai
 
 import (
+	"io"
+
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
 )
@@ -66,10 +68,11 @@ func (s *stream) translate(wire *wireChunk) *engine.Chunk {
 	d.Reasoning = s.halves.reasoning.join(w.reasoning.text())
 	d.Refusal = s.halves.refusal.join(w.refusal.text())
 	d.Extra = extra.message()
+	if goesOn(d) {
+		s.reason = completionv1.Finished_FINISH_REASON_UNSPECIFIED // what had come was not the end
+	}
 	if reason != completionv1.Finished_FINISH_REASON_UNSPECIFIED {
 		s.finish(reason)
-	} else if goesOn(d) {
-		s.finished = false // what had come was not the end
 	}
 	if goesOn(d) || d.Logprobs != nil || d.Extra != nil {
 		s.chunk.Delta = d
@@ -96,20 +99,32 @@ func (s *stream) asked(index lenientInt, alone bool) bool {
 	return false
 }
 
-// finish adds a finish reason, and what was held back for what does not come.
+// finish adds a finish reason.
 func (s *stream) finish(reason completionv1.Finished_FinishReason) {
-	d := &s.delta
-	d.Text += s.halves.text.end()
-	d.Reasoning += s.halves.reasoning.end()
-	d.Refusal += s.halves.refusal.end()
-	d.ToolCalls = append(d.ToolCalls, s.calls.end()...)
-	// OpenAI says so itself where the choice of the tool was the caller's
-	// (docs: function calling, edge cases), and many others always.
-	if reason == completionv1.Finished_STOP && len(s.calls.all) > 0 {
+	switch {
+	case reason != completionv1.Finished_STOP:
+	case s.reason != completionv1.Finished_FINISH_REASON_UNSPECIFIED:
+		reason = s.reason // that it has stopped is known, and why
+	case len(s.calls.all) > 0:
+		// OpenAI says so itself where the choice of the tool was the caller's
+		// (docs: function calling, edge cases), and many others always.
 		reason = completionv1.Finished_TOOL_CALLS
 	}
-	s.chunk.FinishReason = reason
-	s.finished = true
+	s.chunk.FinishReason, s.reason = reason, reason
+}
+
+// end returns the end of the stream, and before it what stands for the halves that
+// wait in vain: not behind the finish reason, for some servers give one in each chunk.
+func (s *stream) end() (*engine.Chunk, error) {
+	d := &s.delta
+	d.Text, d.Reasoning, d.Refusal = s.halves.text.end(), s.halves.reasoning.end(), s.halves.refusal.end()
+	d.ToolCalls, d.Parts, d.Logprobs, d.Extra = append(d.ToolCalls[:0], s.calls.end()...), nil, nil, nil
+	if s.reason == completionv1.Finished_FINISH_REASON_UNSPECIFIED || !goesOn(d) {
+		return nil, io.EOF
+	}
+	s.failure = io.EOF
+	s.chunk = engine.Chunk{Delta: d, FinishReason: s.reason}
+	return &s.chunk, nil
 }
 
 // goesOn tells whether a delta has more of the answer.
@@ -140,9 +155,10 @@ func (s *stream) onlyText(wire *wireChunk) *string {
 func (s *stream) addChoice(c *wireChoice, w *words, extra *members) {
 	from := c.Delta
 	switch {
-	case from != nil:
+	case s.deltas: // a message is all of the answer again (abundantbeing/hermes-browser-extension#11)
+	case from.says():
 		s.deltas = true
-	case !s.deltas: // else it is all of the answer again (abundantbeing/hermes-browser-extension#11)
+	case c.Message != nil:
 		from = c.Message
 	}
 	if from == nil || from.Content != c.Text { // Together has the same words in both (BerriAI/litellm#8675)
@@ -154,6 +170,12 @@ func (s *stream) addChoice(c *wireChoice, w *words, extra *members) {
 	if from != nil {
 		s.add(from, w, extra)
 	}
+}
+
+// says tells whether there is more in a delta than a role.
+func (d *wireDelta) says() bool {
+	return d != nil && (d.Content != "" || d.ReasoningContent != "" || d.Reasoning != "" || d.Refusal != "" ||
+		len(d.ToolCalls) > 0 || d.FunctionCall != nil || d.rest != nil)
 }
 
 // add adds what an upstream's delta has to ours.
@@ -177,7 +199,7 @@ func (s *stream) add(from *wireDelta, w *words, extra *members) {
 	for i := range from.ToolCalls {
 		s.addCall(&from.ToolCalls[i])
 	}
-	if from.FunctionCall != nil {
+	if from.FunctionCall != nil && len(from.ToolCalls) == 0 { // else it is one of those again
 		s.addCall(&wireToolCall{Index: new(lenientInt), Function: *from.FunctionCall})
 	}
 }

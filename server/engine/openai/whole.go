@@ -14,9 +14,11 @@ func (s *stream) noStream(asked string) error {
 	body, err := io.ReadAll(io.LimitReader(s.events.rest(), maxEvent))
 	switch {
 	case err != nil:
-		return s.broken(err)
+		_, err = s.broken(err)
+		return err
 	case len(body) == maxEvent:
-		return s.broken(errEventTooLong)
+		_, err = s.broken(errEventTooLong)
+		return err
 	}
 	said := &refusal{status: 200, body: body}
 	if said.parse() {
