@@ -6,6 +6,7 @@
 package echo
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"strings"
@@ -28,7 +29,7 @@ func (*Engine) Models(context.Context) ([]string, error) { return []string{"echo
 
 // Generate implements engine.Engine.
 func (e *Engine) Generate(ctx context.Context, req *completionv1.CompletionRequest) engine.Stream {
-	s := &stream{ctx: ctx, req: req, interval: e.Interval}
+	s := &stream{ctx: ctx, limit: cmp.Or(req.MaxTokens, req.MaxCompletionTokens), interval: e.Interval}
 	s.text, s.usage = input(req)
 	for _, stop := range req.GetStop() {
 		s.text, _, _ = strings.Cut(s.text, stop)
@@ -39,7 +40,7 @@ func (e *Engine) Generate(ctx context.Context, req *completionv1.CompletionReque
 // stream is an engine.Stream.
 type stream struct {
 	ctx      context.Context
-	req      *completionv1.CompletionRequest
+	limit    *int32 // of its words; nil: none
 	text     string // what is left of it
 	usage    *completionv1.Usage
 	interval time.Duration
@@ -63,7 +64,7 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 		s.chunk.Model = "echo"
 	case s.text == "":
 		s.end(completionv1.Finished_STOP)
-	case s.req.MaxTokens != nil && s.usage.CompletionTokens == s.req.GetMaxTokens():
+	case s.limit != nil && s.usage.CompletionTokens == *s.limit:
 		s.end(completionv1.Finished_LENGTH)
 	default:
 		if ok, err := s.pause(wait); !ok {
@@ -120,8 +121,12 @@ func input(req *completionv1.CompletionRequest) (string, *completionv1.Usage) {
 	var text string
 	for _, m := range req.GetMessages() {
 		said := m.GetContent()
-		for _, p := range m.GetParts() {
-			said += p.GetText()
+		if len(m.GetParts()) > 0 {
+			var parts strings.Builder
+			for _, p := range m.GetParts() {
+				parts.WriteString(p.GetText())
+			}
+			said = parts.String()
 		}
 		count(usage, words(said), 0)
 		if m.GetRole() == "user" {

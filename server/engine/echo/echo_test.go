@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -39,6 +40,7 @@ func TestGenerate(t *testing.T) {
 			{Kind: &completionv1.Part_Text{Text: "a "}}, {Kind: &completionv1.Part_ImageUrl{ImageUrl: &completionv1.ImageURL{Url: "data:,"}}}, {Kind: &completionv1.Part_Text{Text: "b"}},
 		}}}}, []string{"a", " b"}, completionv1.Finished_STOP, 2},
 		{"max_tokens", &completionv1.CompletionRequest{Prompt: proto.String("a b c"), MaxTokens: proto.Int32(2)}, []string{"a", " b"}, completionv1.Finished_LENGTH, 3},
+		{"max_completion_tokens", &completionv1.CompletionRequest{Messages: user("a b c"), MaxCompletionTokens: proto.Int32(2)}, []string{"a", " b"}, completionv1.Finished_LENGTH, 3},
 		{"max_tokens just enough", &completionv1.CompletionRequest{Prompt: proto.String("a b"), MaxTokens: proto.Int32(2)}, []string{"a", " b"}, completionv1.Finished_STOP, 2},
 		{"the first of two stops", &completionv1.CompletionRequest{Prompt: proto.String("a b c d"), Stop: []string{"d", "b c"}}, []string{"a", " "}, completionv1.Finished_STOP, 4},
 	}
@@ -106,5 +108,22 @@ func generate(ctx context.Context, e *Engine, req *completionv1.CompletionReques
 			return err
 		}
 		emit(c)
+	}
+}
+
+// TestParts checks that a message of ten times as many parts takes some ten times as
+// much memory: they are put together once.
+func TestParts(t *testing.T) {
+	size := func(n int) uint64 {
+		parts := slices.Repeat([]*completionv1.Part{{Kind: &completionv1.Part_Text{Text: "a word "}}}, n)
+		req := &completionv1.CompletionRequest{Messages: []*completionv1.Message{{Role: "user", Parts: parts}}}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		(&Engine{}).Generate(t.Context(), req)
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if little, much := size(1000), size(10_000); much > 20*little {
+		t.Errorf("1,000 parts take %d bytes, 10,000 take %d", little, much)
 	}
 }
