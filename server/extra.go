@@ -9,8 +9,8 @@ import (
 // extras puts together what an upstream says of an answer in one extra after the
 // other: objects are merged, and lists stand one behind the other, but that elements
 // of a list with the same type and index are one, as of reasoning_details, which come
-// in pieces. What is null says nothing; of other values the last one holds. The zero
-// value is ready to use.
+// in pieces, and so does speech. What is null says nothing; of other values the last one
+// holds. The zero value is ready to use.
 //
 // It takes time and memory in proportion to what it is given: texts and lists grow in
 // place.
@@ -25,31 +25,32 @@ type extraValue struct {
 	fields map[string]*extraValue
 	list   []*extraValue
 	isList bool
-	pieces map[piece]*extraValue // those of list that others may belong to
-}
-
-// piece names an element of a list that comes in pieces.
-type piece struct {
-	kind  string
-	index float64
+	pieces map[float64]*extraValue // under each index, the element that the next piece may belong to
 }
 
 // joined are the members of such an element that are texts in pieces (OpenRouter's
 // reasoning_details: reasoning.text, reasoning.summary, reasoning.encrypted;
-// OpenRouterTeam/ai-sdk-provider src/chat/index.ts joins text so). Others, like a
-// signature, come whole.
-var joined = map[string]bool{"text": true, "summary": true, "data": true}
+// OpenRouterTeam/ai-sdk-provider src/chat/index.ts joins text so; LiteLLM's
+// thinking_blocks: thinking). Others, like a signature, come whole.
+var joined = map[string]bool{"text": true, "summary": true, "data": true, "thinking": true}
+
+// speech has its members that are texts in pieces (openai/openai-node#1991).
+var speech = map[string]bool{"data": true, "transcript": true}
+
+// thinkingBlocks is a list whose elements have no index: a delta has the next piece of
+// its last element (BerriAI/litellm#29428).
+const thinkingBlocks = "thinking_blocks"
 
 // add adds the next extra. It keeps the values, which must not change.
 func (e *extras) add(s *structpb.Struct) {
 	if len(s.GetFields()) > 0 {
-		e.fields = merge(e.fields, s, false)
+		e.fields = merge(e.fields, s, nil)
 	}
 }
 
-// merge adds an object's members to those that are there. The texts of an element in
+// merge adds an object's members to those that are there. Those texts that come in
 // pieces are joined.
-func merge(fields map[string]*extraValue, s *structpb.Struct, isPiece bool) map[string]*extraValue {
+func merge(fields map[string]*extraValue, s *structpb.Struct, inPieces map[string]bool) map[string]*extraValue {
 	if fields == nil {
 		fields = make(map[string]*extraValue, len(s.GetFields()))
 	}
@@ -59,32 +60,37 @@ func merge(fields map[string]*extraValue, s *structpb.Struct, isPiece bool) map[
 			have = &extraValue{}
 			fields[name] = have
 		}
-		have.add(v, isPiece && joined[name])
+		have.add(name, v, inPieces)
 	}
 	return fields
 }
 
-// add adds a value to one that may be there.
-func (e *extraValue) add(v *structpb.Value, isText bool) {
+// add adds a value to one of the same name that may be there.
+func (e *extraValue) add(name string, v *structpb.Value, inPieces map[string]bool) {
 	switch kind := v.GetKind().(type) {
 	case *structpb.Value_StructValue:
-		*e = extraValue{fields: merge(e.fields, kind.StructValue, false)}
+		var within map[string]bool
+		if name == "audio" {
+			within = speech
+		}
+		*e = extraValue{fields: merge(e.fields, kind.StructValue, within)}
 	case *structpb.Value_ListValue:
 		if !e.isList {
 			*e = extraValue{isList: true}
 		}
 		for _, element := range kind.ListValue.GetValues() {
-			e.addElement(element)
+			e.addElement(name, element)
 		}
 	case *structpb.Value_StringValue:
-		if !isText {
+		switch {
+		case inPieces[name]:
+			if e.text == nil {
+				*e = extraValue{text: &strings.Builder{}}
+			}
+			e.text.WriteString(kind.StringValue)
+		case inPieces == nil || kind.StringValue != "" || e.isEmpty(): // an empty one has nothing of a piece
 			*e = extraValue{last: v}
-			return
 		}
-		if e.text == nil {
-			*e = extraValue{text: &strings.Builder{}}
-		}
-		e.text.WriteString(kind.StringValue)
 	default:
 		_, null := v.GetKind().(*structpb.Value_NullValue)
 		if !null || e.isEmpty() {
@@ -98,26 +104,50 @@ func (e *extraValue) isEmpty() bool {
 }
 
 // addElement adds an element to a list, or to the one in it that it is a piece of.
-func (e *extraValue) addElement(v *structpb.Value) {
+func (e *extraValue) addElement(list string, v *structpb.Value) {
 	fields := v.GetStructValue().GetFields()
-	index, hasIndex := fields["index"].GetKind().(*structpb.Value_NumberValue)
-	if !hasIndex {
-		element := &extraValue{}
-		element.add(v, false)
-		e.list = append(e.list, element)
-		return
-	}
-	name := piece{fields["type"].GetStringValue(), index.NumberValue}
-	element := e.pieces[name]
-	if element == nil {
+	_, hasIndex := fields["index"].GetKind().(*structpb.Value_NumberValue)
+	index := fields["index"].GetNumberValue()
+	element := e.pieces[index]
+	if !hasIndex && list != thinkingBlocks || element == nil || !element.goesOn(fields) {
 		element = &extraValue{}
 		e.list = append(e.list, element)
-		if e.pieces == nil {
-			e.pieces = map[piece]*extraValue{}
-		}
-		e.pieces[name] = element
 	}
-	element.fields = merge(element.fields, v.GetStructValue(), true)
+	if !hasIndex && list != thinkingBlocks {
+		element.add("", v, nil)
+		return
+	}
+	if e.pieces == nil {
+		e.pieces = map[float64]*extraValue{}
+	}
+	e.pieces[index] = element
+	element.fields = merge(element.fields, v.GetStructValue(), joined)
+}
+
+// goesOn tells whether an element goes on with what may be the next piece of it. The
+// index does not say: OpenRouter has 0 in each piece of a stream, so that it is another
+// element when the type changes (OpenRouterTeam/ai-sdk-provider#520), the id does, or
+// more text comes behind a signature, which is an element's last. What a provider wants
+// back encrypted under no id is whole, where it has no index.
+func (e *extraValue) goesOn(fields map[string]*structpb.Value) bool {
+	if e.word("type") != fields["type"].GetStringValue() {
+		return false
+	}
+	if id, other := e.word("id"), fields["id"].GetStringValue(); id != "" && other != "" && id != other {
+		return false
+	}
+	if _, hasIndex := fields["index"]; !hasIndex && fields["type"].GetStringValue() == "redacted_thinking" {
+		return false
+	}
+	return e.word("signature") == "" || fields["text"].GetStringValue()+fields["thinking"].GetStringValue() == ""
+}
+
+// word returns a member that is a string, or "".
+func (e *extraValue) word(name string) string {
+	if member := e.fields[name]; member != nil {
+		return member.last.GetStringValue()
+	}
+	return ""
 }
 
 // result returns all of it, or nil when there was nothing.

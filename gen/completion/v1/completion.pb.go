@@ -1447,7 +1447,8 @@ type Delta struct {
 	// What else the upstream says of the answer: what it wants back in the message's
 	// extra (reasoning_details), sources (annotations). The extras of deltas put
 	// together are: their objects merged, their lists one behind the other, where
-	// elements of the same type and index are one and their texts are joined.
+	// elements of the same type, index and id that follow each other are one and their
+	// texts are joined, as are those of thinking_blocks and of audio.
 	Extra         *structpb.Struct `protobuf:"bytes,7,opt,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
