@@ -65,7 +65,15 @@ func (x *calls) add(w *wireToolCall) *completionv1.ToolCall {
 // saysNothing tells whether a piece begins no call: null in a list, a call that some
 // server has for none, with all its fields empty, or another end of one that has ended.
 func (x *calls) saysNothing(w *wireToolCall) bool {
-	return w.Function == (wireFunction{}) && w.extra == nil && (w.ID == "" || x.byID[w.ID] != nil)
+	if strings.TrimSpace(string(w.Function.Arguments)) != "" || w.extra != nil {
+		return false
+	}
+	known := x.byID[w.ID]
+	if w.ID == "" || known == nil {
+		return w.ID == "" && w.Function.Name == ""
+	}
+	slot, ok := w.slot()
+	return w.Function.Name == "" || w.Function.Name == known.name && (!ok || slot == known.slot)
 }
 
 // begin makes the next call, and returns the id that callers know it by: the
