@@ -94,14 +94,15 @@ func TestCancelByKeyBeforeStart(t *testing.T) {
 	go func() {
 		req := prompt("x")
 		req.IdempotencyKey = "k"
+		got := ""
 		s, err := f.client.StreamCompletion(t.Context(), req)
 		if err == nil {
-			var got string
 			got, err = read(s)
-			end <- got
-			return
 		}
-		end <- err.Error()
+		if err != nil {
+			got += " " + err.Error()
+		}
+		end <- got
 	}()
 	<-h.created
 	cancelled := make(chan error, 1)

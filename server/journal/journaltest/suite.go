@@ -108,7 +108,7 @@ func drain(ctx context.Context, r journal.Reader) (all []journal.Entry, err erro
 	for {
 		some, err := r.Next(ctx)
 		if err == nil && len(some) == 0 {
-			err = errors.New("Next returned nothing")
+			err = errors.New("nothing was returned by Next")
 		}
 		if err != nil {
 			return all, err
