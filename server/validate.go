@@ -48,10 +48,25 @@ func validate(req *completionv1.CompletionRequest) error {
 
 type violations []failure.Violation
 
-// check notes a violation unless ok.
+// check notes a violation unless ok. It is called for each part of a request, of which
+// there may be many: a path to the field is made only when something is wrong (element).
 func (v *violations) check(ok bool, field, format string, args ...any) {
 	if !ok && len(*v) < maxViolations {
 		*v = append(*v, failure.Violation{Field: field, Description: fmt.Sprintf(format, args...)})
+	}
+}
+
+// element has check look at an element of a list, and says of each field that is wrong
+// there, "" being the element itself, where it is.
+func (v *violations) element(list string, i int, check func()) {
+	before := len(*v)
+	check()
+	for n := range (*v)[before:] {
+		field, path := &(*v)[before+n].Field, fmt.Sprintf("%s[%d]", list, i)
+		if *field != "" {
+			path += "." + *field
+		}
+		*field = path
 	}
 }
 
@@ -63,50 +78,52 @@ func (v *violations) input(req *completionv1.CompletionRequest) {
 		v.check(false, "messages", "set messages (a conversation) or prompt (a text to continue)")
 	}
 	for i, m := range req.GetMessages() {
-		v.message(fmt.Sprintf("messages[%d]", i), m)
+		v.element("messages", i, func() { v.message(m) })
 	}
 }
 
-func (v *violations) message(field string, m *completionv1.Message) {
+func (v *violations) message(m *completionv1.Message) {
 	role := m.GetRole()
-	roles := []string{"system", "developer", "user", "assistant", "tool"}
-	v.check(slices.Contains(roles, role), field+".role", "must be one of %s", strings.Join(roles, ", "))
-	v.check(m.Content == nil || len(m.GetParts()) == 0, field+".parts", "set either content or parts, not both")
-	v.check(m.Content != nil || len(m.GetParts()) > 0 || role == "assistant", field+".content", "set content or parts")
-	v.check(len(m.GetToolCalls()) == 0 || role == "assistant", field+".tool_calls", "only an assistant's message has tool calls")
-	v.check(m.Reasoning == nil || role == "assistant", field+".reasoning", "only an assistant's message has reasoning")
-	v.check((m.GetToolCallId() != "") == (role == "tool"), field+".tool_call_id", "set it in a tool's message, and only there")
-	v.word(field+".name", m.GetName())
+	v.check(slices.Contains(roles, role), "role", "must be one of system, developer, user, assistant, tool")
+	v.check(m.Content == nil || len(m.GetParts()) == 0, "parts", "set either content or parts, not both")
+	v.check(m.Content != nil || len(m.GetParts()) > 0 || role == "assistant", "content", "set content or parts")
+	v.check(len(m.GetToolCalls()) == 0 || role == "assistant", "tool_calls", "only an assistant's message has tool calls")
+	v.check(m.Reasoning == nil || role == "assistant", "reasoning", "only an assistant's message has reasoning")
+	v.check((m.GetToolCallId() != "") == (role == "tool"), "tool_call_id", "set it in a tool's message, and only there")
+	v.word("name", m.GetName())
 	for i, p := range m.GetParts() {
-		v.part(fmt.Sprintf("%s.parts[%d]", field, i), p)
+		v.element("parts", i, func() { v.part(p) })
 	}
 	for i, call := range m.GetToolCalls() {
-		callField := fmt.Sprintf("%s.tool_calls[%d]", field, i)
-		v.check(call.GetId() != "", callField+".id", "must not be empty")
-		v.extra(callField+".extra", call, call.GetExtra(), "type", "function")
+		v.element("tool_calls", i, func() {
+			v.check(call.GetId() != "", "id", "must not be empty")
+			v.extra(call, call.GetExtra(), "type", "function")
+		})
 	}
-	v.extra(field+".extra", m, m.GetExtra(), "reasoning_content")
+	v.extra(m, m.GetExtra(), "reasoning_content")
 }
 
-func (v *violations) part(field string, p *completionv1.Part) {
+var roles = []string{"system", "developer", "user", "assistant", "tool"}
+
+func (v *violations) part(p *completionv1.Part) {
 	switch kind := p.GetKind().(type) {
 	case *completionv1.Part_Text:
 	case *completionv1.Part_ImageUrl:
 		url := kind.ImageUrl.GetUrl()
 		v.check(strings.HasPrefix(url, "https://") || strings.HasPrefix(url, "http://") || strings.HasPrefix(url, "data:"),
-			field+".image_url.url", "must be an https: or data: URL")
-		v.word(field+".image_url.detail", kind.ImageUrl.GetDetail())
+			"image_url.url", "must be an https: or data: URL")
+		v.word("image_url.detail", kind.ImageUrl.GetDetail())
 	case *completionv1.Part_InputAudio:
-		v.check(kind.InputAudio.GetData() != "", field+".input_audio.data", "must not be empty")
-		v.word(field+".input_audio.format", kind.InputAudio.GetFormat())
+		v.check(kind.InputAudio.GetData() != "", "input_audio.data", "must not be empty")
+		v.word("input_audio.format", kind.InputAudio.GetFormat())
 	case *completionv1.Part_File:
-		v.check(kind.File.GetFileData() != "" || kind.File.GetFileId() != "", field+".file", "set file_data or file_id")
+		v.check(kind.File.GetFileData() != "" || kind.File.GetFileId() != "", "file", "set file_data or file_id")
 	default: // a kind that has no field here: its type is in the extra (video_url)
-		v.check(p.GetExtra().GetFields()["type"].GetStringValue() != "", field, "set text, image_url, input_audio or file")
-		v.extra(field+".extra", p, p.GetExtra())
+		v.check(p.GetExtra().GetFields()["type"].GetStringValue() != "", "", "set text, image_url, input_audio or file")
+		v.extra(p, p.GetExtra())
 		return
 	}
-	v.extra(field+".extra", p, p.GetExtra(), "type")
+	v.extra(p, p.GetExtra(), "type")
 }
 
 func (v *violations) parameters(req *completionv1.CompletionRequest) {
@@ -118,7 +135,7 @@ func (v *violations) parameters(req *completionv1.CompletionRequest) {
 	v.within("frequency_penalty", req.FrequencyPenalty, -2, 2)
 	v.check(len(req.GetStop()) <= maxStops, "stop", "must have at most %d sequences", maxStops)
 	for i, stop := range req.GetStop() {
-		v.check(stop != "", fmt.Sprintf("stop[%d]", i), "must not be empty")
+		v.element("stop", i, func() { v.check(stop != "", "", "must not be empty") })
 	}
 	v.check(req.TopLogprobs == nil || req.GetLogprobs(), "top_logprobs", "needs logprobs")
 	v.check(req.GetTopLogprobs() >= 0 && req.GetTopLogprobs() <= 20, "top_logprobs", "must be between 0 and 20")
@@ -170,10 +187,12 @@ func (v *violations) tools(req *completionv1.CompletionRequest) {
 		v.check(len(req.GetTools()) == 0, "tools", "need messages, not a prompt")
 	}
 	for i, tool := range req.GetTools() {
-		field, f := fmt.Sprintf("tools[%d]", i), tool.GetFunction()
-		v.word(field+".type", tool.GetType())
-		v.title(field+".function.name", f.GetName())
-		v.object(field+".function.parameters", f.GetParameters(), f.GetParametersJson())
+		v.element("tools", i, func() {
+			f := tool.GetFunction()
+			v.word("type", tool.GetType())
+			v.title("function.name", f.GetName())
+			v.object("function.parameters", f.GetParameters(), f.GetParametersJson())
+		})
 	}
 	v.toolChoice(req)
 }

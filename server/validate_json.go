@@ -23,10 +23,10 @@ func (v *violations) object(field string, s *structpb.Struct, text string) {
 
 // extra checks members that go upstream beside those that are made of the fields
 // of m, and beside set, which are made besides.
-func (v *violations) extra(field string, m proto.Message, s *structpb.Struct, set ...string) {
+func (v *violations) extra(m proto.Message, s *structpb.Struct, set ...string) {
 	if len(s.GetFields()) > 0 {
-		v.object(field, s, "")
-		v.names(field, m, slices.Sorted(maps.Keys(s.GetFields())), set)
+		v.object("extra", s, "")
+		v.names(m, slices.Sorted(maps.Keys(s.GetFields())), set)
 	}
 }
 
@@ -34,32 +34,38 @@ func (v *violations) extra(field string, m proto.Message, s *structpb.Struct, se
 func (v *violations) requestExtra(req *completionv1.CompletionRequest) {
 	// A completion is one choice, and always streamed.
 	set := []string{"stream", "stream_options", "n", "best_of"}
-	v.extra("extra", req, req.GetExtra(), set...)
+	v.extra(req, req.GetExtra(), set...)
 	if text := req.GetExtraJson(); text != "" {
 		before := len(*v)
 		if v.object("extra", req.GetExtra(), text); len(*v) == before {
-			v.names("extra", req, memberNames(text), set)
+			v.names(req, memberNames(text), set)
 		}
 	}
 }
 
 // names checks the names of an extra. A server may take a name in letters of
 // another case for its own, as Go's encoding/json does, or the last of two.
-func (v *violations) names(field string, m proto.Message, names, set []string) {
-	v.check(len(names) <= maxExtra, field, "must have at most %d members", maxExtra)
+func (v *violations) names(m proto.Message, names, set []string) {
+	v.check(len(names) <= maxExtra, "extra", "must have at most %d members", maxExtra)
 	seen := make(map[string]bool, len(names))
 	fields := m.ProtoReflect().Descriptor().Fields()
 	for _, name := range names[:min(len(names), maxExtra)] {
-		v.title(field, name)
-		v.check(!seen[name], field+"."+name, "must be there once")
+		v.title("extra", name)
+		if len(name) > maxName {
+			continue // it would be in the path
+		}
+		if seen[name] {
+			v.check(false, "extra."+name, "must be there once")
+		}
 		seen[name] = true
 		for i := range fields.Len() {
-			f := fields.Get(i)
-			own := strings.EqualFold(name, string(f.Name())) || strings.EqualFold(name, f.JSONName())
-			v.check(!own, field+"."+name, "has a field of its own: %s", f.Name())
+			if f := fields.Get(i); strings.EqualFold(name, string(f.Name())) || strings.EqualFold(name, f.JSONName()) {
+				v.check(false, "extra."+name, "has a field of its own: %s", f.Name())
+			}
 		}
-		own := slices.ContainsFunc(set, func(s string) bool { return strings.EqualFold(name, s) })
-		v.check(!own, field+"."+name, "is set here and cannot be changed")
+		if slices.ContainsFunc(set, func(s string) bool { return strings.EqualFold(name, s) }) {
+			v.check(false, "extra."+name, "is set here and cannot be changed")
+		}
 	}
 }
 

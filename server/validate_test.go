@@ -156,6 +156,23 @@ func TestValidateCounts(t *testing.T) {
 	}
 }
 
+// TestValidateMany checks that what is right, however much of it there is, costs nothing:
+// the paths to the fields would be tens of bytes for each.
+func TestValidateMany(t *testing.T) {
+	said := ""
+	req := &completionv1.CompletionRequest{}
+	for range 1000 {
+		req.Messages = append(req.Messages, &completionv1.Message{Role: "assistant", Content: &said, ToolCalls: []*completionv1.ToolCall{{Id: "a"}}},
+			&completionv1.Message{Role: "user", Parts: []*completionv1.Part{{Kind: &completionv1.Part_Text{Text: "Hi"}}}})
+		req.Tools = append(req.Tools, &completionv1.Tool{Function: &completionv1.Function{Name: "f"}})
+	}
+	var err error
+	allocations := testing.AllocsPerRun(10, func() { err = validate(req) })
+	if err != nil || allocations > 100 {
+		t.Errorf("%v allocations, %v", allocations, err)
+	}
+}
+
 // TestRequestHash checks that requests which differ in any one field, however deep,
 // are different requests, and those that differ in the key alone are the same.
 func TestRequestHash(t *testing.T) {
