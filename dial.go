@@ -69,7 +69,7 @@ func checkTarget(target string) error {
 	scheme, endpoint, _ := strings.Cut(target, ":")
 	if resolver.Get(scheme) == nil {
 		if before, after, ok := strings.Cut(target, "://"); ok {
-			return fmt.Errorf("%s:// is not how gRPC names a server: write HOST:PORT, such as %s", before, cmp.Or(strings.TrimRight(after, "/"), "127.0.0.1:9090"))
+			return fmt.Errorf("%s:// is not how gRPC names a server: write HOST:PORT, such as %s", before, hostPort(after))
 		}
 		scheme, endpoint = "dns", target
 	}
@@ -87,6 +87,16 @@ func checkTarget(target string) error {
 		return fmt.Errorf("%s is not a port", port)
 	}
 	return nil
+}
+
+// hostPort is the HOST:PORT that is meant by what stands behind a URL's scheme.
+func hostPort(rest string) string {
+	host, _, _ := strings.Cut(strings.TrimLeft(rest, "/"), "/")
+	host = cmp.Or(host, "127.0.0.1")
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		host += ":9090"
+	}
+	return host
 }
 
 // inOrder resolves names as dns does, and says what cannot be resolved, or is several

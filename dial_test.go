@@ -106,7 +106,11 @@ func TestServerComesLater(t *testing.T) {
 func TestTargets(t *testing.T) {
 	for target, want := range map[string]string{
 		"http://127.0.0.1:9090":        "write HOST:PORT, such as 127.0.0.1:9090",
-		"https://sluice.internal/":     "write HOST:PORT, such as sluice.internal",
+		"http://sluice.test:1/v1":      "write HOST:PORT, such as sluice.test:1",
+		"https://[::1]":                "write HOST:PORT, such as [::1]:9090",
+		"http://":                      "write HOST:PORT, such as 127.0.0.1:9090",
+		"DNS:///sluice.test:1":         "write HOST:PORT, such as sluice.test:1",
+		"https://sluice.internal/":     "write HOST:PORT, such as sluice.internal:9090",
 		"grpc://127.0.0.1:9090":        "write HOST:PORT",
 		"127.0.0.1":                    "write HOST:PORT",
 		"localhost":                    "write HOST:PORT",
