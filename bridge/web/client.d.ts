@@ -50,6 +50,12 @@ export interface CompletionOptions {
    * server asks for a longer one by Retry-After, the run gives up. Default: 30000.
    */
   maxDelay?: number;
+  /**
+   * Whether the completion goes on for its grace when the page goes away, for the next
+   * one to resume. Default: it is cancelled, as a tab that was closed is not to cost. The
+   * page may keep the run's id, and before there is one its request and idempotencyKey.
+   */
+  outlivesPage?: boolean;
   /** Used instead of the global fetch, for all requests. */
   fetch?: (url: string, init: RequestInit) => Promise<Response>;
 }
@@ -112,6 +118,12 @@ export class CompletionError extends Error {
   readonly reason: string | undefined;
   /** Whether asking anew may help. That is a new completion, which costs again. */
   readonly retryable: boolean;
+  /**
+   * Whether it is the connection that failed. The completion may go on for its grace, so
+   * asking anew may be to pay for both. To come back to it, resume it by the run's id, or
+   * if there is none send the same request with the run's idempotencyKey.
+   */
+  readonly lost: boolean;
   /** How many milliseconds the server asks to wait before that. */
   readonly retryAfter: number | undefined;
 }

@@ -20,14 +20,17 @@
 // Refused: any other answer, and the event error. It is thrown. To ask anew may be to
 // pay anew, so that is for the caller to decide.
 //
-// Left: by cancel, break or an AbortSignal. Nobody will read the rest, so the server is
-// asked to end it, by its key while it has not told its id. It would else go on, and
-// cost, until the end of the grace, which is there for connections that are lost.
+// Left: by cancel, break or an AbortSignal, or since the page goes away. Nobody will read
+// the rest, so the server is asked to end it, by its key while it has not told its id.
+// It would else go on, and cost, until the end of the grace, which is there for
+// connections that are lost.
 
 export const streamCompletion = (url, request, options) => new CompletionRun(url, request, {}, options);
 export const resumeCompletion = (url, from, options) => new CompletionRun(url, {}, from, options);
 
 export class CompletionError extends Error {
+  lost = false;
+
   constructor(message, { status, body, retryAfter, retryable, cause } = {}) {
     super(message, cause && { cause });
     const detail = (type) => body?.error?.details?.find((d) => d["@type"]?.endsWith(`/google.rpc.${type}`));
@@ -40,7 +43,7 @@ export class CompletionError extends Error {
 }
 
 // Lost is what another connection may mend. When enough were tried, it is thrown.
-class Lost extends CompletionError { retryable = true; }
+class Lost extends CompletionError { lost = true; retryable = true; }
 
 class CompletionRun {
   id; lastEventId; idempotencyKey; finished; // see client.d.ts
@@ -58,8 +61,8 @@ class CompletionRun {
   #hurry; // ends the wait for the next try
 
   constructor(url, request, { id, lastEventId = "" }, options = {}) {
-    const { signal, onState = () => {}, heartbeat = 15, maxTries = 6, maxDelay = 30_000 } = options;
-    this.#options = { signal, onState, heartbeat, maxTries, maxDelay };
+    const { signal, onState = () => {}, heartbeat = 15, maxTries = 6, maxDelay = 30_000, outlivesPage = false } = options;
+    this.#options = { signal, onState, heartbeat, maxTries, maxDelay, outlivesPage };
     this.#fetch = (...args) => (options.fetch ?? fetch)(...args);
     this.#url = String(url);
     this.#headers = new Headers(options.headers);
@@ -73,9 +76,12 @@ class CompletionRun {
 
   async *[Symbol.asyncIterator]() {
     if (this.#next) throw new TypeError("a run can be read only once");
-    const { signal, onState } = this.#options;
+    const { signal, onState, outlivesPage } = this.#options;
     const abort = () => this.#leave(signal.reason);
     signal?.addEventListener("abort", abort);
+    // Only what is asked for in the listener itself comes to the server.
+    const hide = () => this.#leave(new DOMException("the page went away", "AbortError"));
+    if (!outlivesPage) globalThis.addEventListener?.("pagehide", hide); // Node has none
     if (signal?.aborted) abort();
     const events = this.#follow();
     try {
@@ -92,6 +98,7 @@ class CompletionRun {
       }
     } finally {
       signal?.removeEventListener("abort", abort);
+      globalThis.removeEventListener?.("pagehide", hide);
       this.#leave();
       onState("ended");
     }

@@ -233,6 +233,69 @@ test("cancel in onState", async (t) => {
   }
 });
 
+// --- a page that goes away ---
+
+// leavable puts a page around a run: what listens to it is told when it goes away.
+function leavable(t) {
+  const page = new EventTarget();
+  const listeners = new Set();
+  globalThis.addEventListener = (type, listener) => (listeners.add(listener), page.addEventListener(type, listener));
+  globalThis.removeEventListener = (type, listener) => (listeners.delete(listener), page.removeEventListener(type, listener));
+  t.after(() => {
+    delete globalThis.addEventListener;
+    delete globalThis.removeEventListener;
+  });
+  return { listeners, leave: () => page.dispatchEvent(new Event("pagehide")) };
+}
+
+test("a page that goes away ends its completions, and does not leave that to the grace", async (t) => {
+  const page = leavable(t);
+  const server = await serve(t, hold(block(1, created), block(2, delta("a"))));
+  const run = streamCompletion(server.url, request);
+  const { text, error } = await play(run, { each: ({ delta }) => delta && setTimeout(page.leave, 10) });
+  isAbort(error);
+  assert.equal(text, "a");
+  assert.deepEqual(await run.cancel(), { id: ID, state: "CANCELLED" });
+  assert.deepEqual(server.cancels.map((c) => c.url), [`/v1/completions/${ID}:cancel`]);
+  assert.equal(page.listeners.size, 0);
+
+  const early = await sent(t); // by the key
+  page.leave();
+  isAbort((await early.played).error);
+  assert.deepEqual(await early.run.cancel(), { id: ID, state: "CANCELLED" });
+  assert.deepEqual(early.server.cancels.map((c) => c.url), ["/v1/completions:cancel"]);
+});
+
+test("it has to ask at once, as it may not come to another turn", async (t) => {
+  const page = leavable(t);
+  const asked = [];
+  const fetch = async (url, init) => (asked.push([url, init.keepalive]), url.endsWith(":cancel") ? new Response("{}") : answerOf((c) => c.enqueue(bytes(block(1, created)))));
+  const { error } = await play(streamCompletion("/v1/completions", request, { fetch }), {
+    each: () => (page.leave(), assert.deepEqual(asked.at(-1), [`/v1/completions/${ID}:cancel`, true])),
+  });
+  isAbort(error);
+});
+
+test("a run that outlives its page is left to the grace, for the next one to resume", async (t) => {
+  const page = leavable(t);
+  const server = await serve(t, hold(block(1, created), block(2, delta("a"))));
+  const run = streamCompletion(server.url, request, { outlivesPage: true });
+  const { error } = await play(run, { each: async ({ delta }) => delta && (page.leave(), await turns(20), assert.equal(server.cancels.length, 0), run.cancel()) });
+  isAbort(error);
+  await run.cancel();
+  assert.equal(server.cancels.length, 1);
+});
+
+test("a run that has ended is not cancelled by its page, and keeps nothing of it", async (t) => {
+  const page = leavable(t);
+  const server = await serve(t, stream(block(1, created), block(2, finished)));
+  assert.equal((await play(streamCompletion(server.url, request))).error, undefined);
+  assert.equal(page.listeners.size, 0);
+  page.leave();
+  await turns(20);
+  assert.equal(server.cancels.length, 0);
+});
+
 // --- an answer that has ended ---
 
 // joshmossas/event-source-plus#29 aborts what was refused, others what was complete.

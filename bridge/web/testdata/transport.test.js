@@ -171,7 +171,7 @@ test("no progress: it gives up with an error, not with half an answer", async (t
   const server = await serve(t, again, ...Array(4).fill(again));
   const { text, error } = await play(streamCompletion(server.url, request, { ...quick, maxTries: 3 }));
   assert.equal(text, "x");
-  assertError(error, { message: /ended before the completion did/, status: undefined, retryable: true });
+  assertError(error, { message: /ended before the completion did/, status: undefined, lost: true, retryable: true });
   assert.deepEqual(asked(server), [POST, GET(2), GET(2), GET(2)]);
   assert.equal(server.cancels.length, 0);
 });
@@ -188,7 +188,7 @@ test("progress starts the count anew", async (t) => {
 test("a server that is not there: half the tries, then the cause", async (t) => {
   const server = await serve(t, reset, reset, reset);
   const { error } = await play(streamCompletion(server.url, request, quick));
-  assertError(error, { message: /^the connection was lost: /, status: undefined, body: undefined, reason: undefined, retryable: true });
+  assertError(error, { message: /^the connection was lost: /, status: undefined, body: undefined, reason: undefined, lost: true, retryable: true });
   assert.ok(error.cause instanceof TypeError);
   assert.equal(server.requests.length, 3);
 });
@@ -261,7 +261,7 @@ for (const [status, reason] of [
     const body = failure(status, reason);
     const server = await serve(t, json(status, body));
     const { error } = await play(streamCompletion(server.url, request, quick));
-    assertError(error, { message: `it was ${reason}`, status, body, reason, retryable: false, retryAfter: undefined });
+    assertError(error, { message: `it was ${reason}`, status, body, reason, lost: false, retryable: false, retryAfter: undefined });
     assert.equal(server.requests.length, 1);
     assert.equal(server.cancels.length, 0);
   });
@@ -278,7 +278,7 @@ test("a refusal that time may mend is thrown, and says so", async (t) => {
   ]) {
     const server = await serve(t, json(status, failure(status, "SOME_REASON", delay), headers));
     const { error } = await play(streamCompletion(server.url, request, quick));
-    assertError(error, { status, reason: "SOME_REASON", retryable: true, retryAfter });
+    assertError(error, { status, reason: "SOME_REASON", lost: false, retryable: true, retryAfter });
     assert.equal(server.requests.length, 1);
   }
 });
@@ -321,7 +321,7 @@ test("502, 503 and 504 on the way are a lost connection", async (t) => {
 test("502 for ever is thrown as what it is", async (t) => {
   const server = await serve(t, page(502), page(502), page(502));
   const { error } = await play(streamCompletion(server.url, request, quick));
-  assertError(error, { status: 502, retryable: true, body: undefined });
+  assertError(error, { status: 502, lost: true, retryable: true, body: undefined });
   assert.equal(server.requests.length, 3);
 });
 
@@ -373,7 +373,7 @@ test("an error event is thrown as the answer would have been", async (t) => {
   const run = streamCompletion(server.url, request, quick);
   const { text, error } = await play(run);
   assert.equal(text, "x");
-  assertError(error, { message: "it was IDLE_TIMEOUT", status: 504, body, reason: "IDLE_TIMEOUT", retryable: true, retryAfter: 1000 });
+  assertError(error, { message: "it was IDLE_TIMEOUT", status: 504, body, reason: "IDLE_TIMEOUT", lost: false, retryable: true, retryAfter: 1000 });
   assert.equal(run.finished, undefined);
   assert.equal(await run.cancel(), undefined);
   assert.deepEqual([server.requests.length, server.cancels.length], [1, 0]);

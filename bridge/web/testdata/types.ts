@@ -80,6 +80,7 @@ const options: CompletionOptions = {
   heartbeat: 15,
   maxTries: 6,
   maxDelay: 30_000,
+  outlivesPage: true,
   fetch: (url, init) => fetch(url, { ...init, credentials: "include" }),
 };
 
@@ -94,7 +95,8 @@ export async function read(): Promise<string> {
     const body: ErrorBody | undefined = error.body;
     const wait: number = error.retryable ? (error.retryAfter ?? 0) : Infinity;
     const reason: string | undefined = error.reason;
-    console.log(status, reason, wait, body?.error.code, body?.error.status, body?.error.message);
+    const lost: boolean = error.lost;
+    console.log(status, reason, lost, wait, body?.error.code, body?.error.status, body?.error.message);
     console.log(body?.error.details.map((detail) => [detail["@type"], detail.reason]), error.name, error.cause);
   }
   const completion: Completion | undefined = await run.cancel();
