@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -13,6 +14,7 @@ type resetter struct {
 	url      string
 	listener net.Listener
 	target   string
+	down     atomic.Bool // it takes no connection
 
 	mu      sync.Mutex // guards all below
 	clients []*net.TCPConn
@@ -32,6 +34,10 @@ func newResetter(t *testing.T, target string) *resetter {
 			client, err := listener.Accept()
 			if err != nil {
 				return
+			}
+			if c.down.Load() {
+				_ = client.Close()
+				continue
 			}
 			serving.Go(func() { c.forward(client.(*net.TCPConn)) })
 		}

@@ -59,6 +59,10 @@ export class Answer {
     follow();
   }
 
+  remove() {
+    this.#article.remove();
+  }
+
   #write(text) {
     this.text += text;
     const source = this.#part("text", plain);

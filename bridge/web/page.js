@@ -41,33 +41,43 @@ const notes = {
 
 const completions = "/v1/completions";
 
+// How long an answer goes on while nobody reads it. It is there for a page that is loaded
+// again, and for a lost connection. A page that is left for good cannot be told from the
+// first, and costs as long as this: so it is short.
+const disconnectGrace = "5s";
+
 // ask begins a turn. Without a question, it is about the one before.
 function ask(request, question) {
   if (current) return;
+  delete conversation.turns.at(-1)?.request; // nobody comes back to that any more
   const turn = { question, prompt: request.prompt !== undefined, who: request.model || "Answer", request, said: {}, begun: Date.now() };
   conversation.turns.push(turn);
   showQuestion(turn);
   read(turn, false, (options) => {
-    const run = streamCompletion(completions, request, options);
-    turn.request = { ...request, idempotencyKey: run.idempotencyKey };
+    const run = streamCompletion(completions, { ...request, disconnectGrace }, options);
+    turn.request = { ...request, disconnectGrace, idempotencyKey: run.idempotencyKey };
     return run;
   });
 }
 
 // comeBack goes on reading what the page began before it was loaded again.
 function comeBack(turn) {
-  const { id, request, begun } = turn;
-  if (id) return read(turn, true, (options) => resumeCompletion(completions, { id }, options));
-  // Later than the grace, the key may have been forgotten: it would be asked for anew.
-  if (Date.now() - begun < 30_000) return read(turn, true, (options) => streamCompletion(completions, request, options));
+  // Much later the key may have been forgotten: it would be asked for anew.
+  if (turn.id || Date.now() - turn.begun < 30_000) return goOn(turn);
   end(turn, { note: "The page was left before the answer began." });
   showAnswer(turn);
+}
+
+// goOn reads what was begun: by its id, or by its key before that is known.
+function goOn(turn) {
+  const { id, request } = turn;
+  read(turn, true, (options) => (id ? resumeCompletion(completions, { id }, options) : streamCompletion(completions, request, options)));
 }
 
 // read shows a run as it comes, and keeps what was said.
 async function read(turn, resumed, begin) {
   const { request, said: before } = turn;
-  turn.said = {};
+  delete turn.failure;
   withdraw();
   follow(true);
   const answer = new Answer(turn.who, { source: turn.prompt });
@@ -77,6 +87,7 @@ async function read(turn, resumed, begin) {
   let ended = "", lost = 0;
   const run = (current = begin({
     fetch: cuttable,
+    outlivesPage: true,
     onState(state, { delay } = {}) {
       if (run !== current) return; // it may tell more than the user waits for
       if (state === "connecting") show(state, resumed ? "Coming back…" : "Connecting…");
@@ -97,6 +108,7 @@ async function read(turn, resumed, begin) {
   try {
     for await (const event of run) {
       if (run !== current) return;
+      if (measured.events === 0) turn.said = {}; // not sooner: it is all there is until then
       measured.count(event);
       write($("raw"), abbreviated(JSON.stringify(event)) + "\n");
       draw(showMeter);
@@ -111,14 +123,19 @@ async function read(turn, resumed, begin) {
   } catch (error) {
     if (run !== current) return; // the conversation is gone
     show(run.stopped ? "ended" : "failed", run.stopped ? "Stopped" : "Failed");
+    if (measured.events === 0) answer.add(before); // what the last page had
     if (run.stopped) {
       end(turn, { note: notes.CANCELLED });
       answer.close(turn.note);
     } else {
-      const facts = [error.status && `HTTP ${error.status}`, measured.requestID && `request ${measured.requestID}`, run.id];
-      if (measured.events === 0) answer.add((turn.said = before)); // what the last page had
-      end(turn, { failure: { reason: error.reason, message: error.message, facts: facts.filter(Boolean) } });
-      answer.fail({ ...turn.failure, retryable: error.retryable, retryAfter: error.retryAfter }, offers(error, request));
+      const { lost, reason = lost ? "CONNECTION_LOST" : undefined, message, status, retryable, retryAfter } = error;
+      const facts = [status && `HTTP ${status}`, measured.requestID && `request ${measured.requestID}`, run.id];
+      turn.failure = { reason, message, facts: facts.filter(Boolean) };
+      const backTo = () => (answer.remove(), goOn(turn));
+      answer.fail({ ...turn.failure, retryable, retryAfter }, lost ? [again(backTo)] : offers(error, request));
+      // What was only lost has not ended: another page may come back to it, too.
+      if (lost) session.save(conversation);
+      else end(turn);
     }
   } finally {
     if (run === current) current = null;
@@ -150,7 +167,7 @@ function showAnswer({ who, prompt, said, note, failure }) {
 }
 
 // offers returns what can be done about a failure.
-function offers(error, request) {
+function offers(error, { idempotencyKey, ...request }) {
   // It may be the model, which takes no prompt, as most have it (OpenAI: "This is a chat
   // model and not supported in the v1/completions endpoint").
   const asConversation = request.prompt !== undefined && !error.retryable;
@@ -224,13 +241,14 @@ $("example").addEventListener("click", () => {
     "and what happens if somebody closes the sluices in the middle.";
   input.focus();
 });
+// 229: Safari has ended the composition already when its key arrives.
+const composing = (event) => event.isComposing || event.keyCode === 229;
 input.addEventListener("keydown", (event) => {
-  // 229: Safari has ended the composition already when its Enter arrives.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  if (event.key !== "Enter" || event.shiftKey || composing(event)) return;
   if (matchMedia("(pointer: coarse)").matches && !event.ctrlKey && !event.metaKey) return;
   send(event);
 });
-document.addEventListener("keydown", (event) => event.key === "Escape" && stop());
+document.addEventListener("keydown", (event) => event.key === "Escape" && !composing(event) && stop());
 // The page may be loaded again. If not, the grace ends what is under way: it begins now,
 // not when the browser forgets a page to which the reader might go back.
 window.addEventListener("pagehide", () => {
@@ -246,8 +264,9 @@ function keep() {
 
 function restore() {
   conversation = session.load();
-  setMode(conversation.mode);
+  setMode(conversation.mode === "prompt" ? "prompt" : "chat");
   input.value = conversation.draft;
+  $("model").append(new Option(conversation.model || "default model", conversation.model));
   for (const turn of conversation.turns) {
     showQuestion(turn);
     if (turn.request) comeBack(turn);
@@ -258,7 +277,6 @@ function restore() {
 
 async function listModels() {
   const select = $("model");
-  select.append(new Option("default model", ""));
   try {
     const response = await fetch("/v1/models");
     const body = await response.json();
@@ -267,10 +285,14 @@ async function listModels() {
     if (options.length) select.replaceChildren(...options);
     if (options.some(({ value }) => value === conversation.model)) select.value = conversation.model;
   } catch (error) {
-    show("failed", `The models cannot be listed: ${error.message}`);
+    if (!current) show("failed", `The models cannot be listed: ${error.message}`);
   }
 }
 
-restore();
+try {
+  restore();
+} catch {
+  startAnew(); // it was kept by another version of the page
+}
 listModels();
 if (document.activeElement === document.body) input.focus();

@@ -11,10 +11,12 @@ export const begin = () => ({ mode: "chat", model: "", draft: "", messages: [], 
 
 export function load() {
   try {
-    return { ...begin(), ...JSON.parse(sessionStorage.getItem(place)) };
+    const kept = { ...begin(), ...JSON.parse(sessionStorage.getItem(place)) };
+    if (Array.isArray(kept.messages) && Array.isArray(kept.turns)) return kept;
   } catch {
-    return begin(); // storage is not allowed
+    // Storage is not allowed.
   }
+  return begin();
 }
 
 export function save(conversation) {
