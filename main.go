@@ -35,6 +35,11 @@ import (
 //go:embed gen/completion/v1/completion.openapi.json
 var openAPI []byte
 
+// sameSignal is how long a signal may be repeated and is still one. Who starts the program
+// may pass on to it what the whole process group has got, as timeout and npm run do;
+// nobody presses Ctrl-C twice as fast.
+const sameSignal = 100 * time.Millisecond
+
 func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -42,9 +47,13 @@ func main() {
 	go func() {
 		<-signals
 		cancel()
-		<-signals
-		fmt.Fprintln(os.Stderr, "sluice: stopped at once")
-		os.Exit(1)
+		first := time.Now()
+		for range signals {
+			if time.Since(first) > sameSignal {
+				fmt.Fprintln(os.Stderr, "sluice: stopped at once")
+				os.Exit(1)
+			}
+		}
 	}()
 	warnings, err := unknownVariables(os.Environ())
 	for _, warning := range warnings {

@@ -205,13 +205,34 @@ func TestSignals(t *testing.T) {
 			defer resp.Body.Close()
 			p.signal(s)
 			p.says("running ones have 1m0s to end, and for 1s it can be seen that this is not ready; a second signal (Ctrl-C) stops at once")
-			p.signal(s)
 			start := time.Now()
+			again := time.AfterFunc(sameSignal+50*time.Millisecond, func() { p.signal(s) })
+			defer again.Stop()
 			if end := p.ended(); end.Exited() && end.ExitCode() != 1 || time.Since(start) > 10*time.Second {
 				t.Errorf("%v after %v", end, time.Since(start))
 			}
 		})
 	}
+	// timeout, npm run and others pass on to the program what its process group has got.
+	t.Run("twice in an instant", func(t *testing.T) {
+		for range 3 {
+			p := startProcess(t, "main --http=127.0.0.1:0 --grpc=127.0.0.1:0 --echo-interval=30ms --shutdown-delay=0s")
+			resp, err := http.Post("http://"+p.addrs[0]+"/v1/completions", "application/json", strings.NewReader(`{"prompt":"`+strings.Repeat("word ", 10)+`"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			p.signal(syscall.SIGINT)
+			p.signal(syscall.SIGTERM)
+			got, err := messages(resp.Body)
+			if err != nil || got[len(got)-1].Event != "finished" {
+				t.Errorf("the running completion ends in %v, %v", got, err)
+			}
+			if end := p.ended(); !end.Success() {
+				t.Error(end)
+			}
+		}
+	})
 	t.Run("nothing runs", func(t *testing.T) {
 		p := startProcess(t, "main --http=127.0.0.1:0 --grpc=127.0.0.1:0 --shutdown-delay=0s")
 		p.signal(syscall.SIGTERM)
