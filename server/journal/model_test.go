@@ -25,6 +25,9 @@ func audit(t testing.TB, m *Memory) {
 		if own := l.ended && l.page.first == l.last; !own { // the end's own page has its room in logCost
 			want += int64(cap(l.page.data))
 		}
+		if !l.ended {
+			want += int64(l.place.granted) // it has its room, and not yet the page
+		}
 		if l.bytes != want {
 			t.Fatalf("completion %s counts %d bytes and has %d", id, l.bytes, want)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"sync"
@@ -191,6 +192,9 @@ func testExpiry(t *testing.T, s Subject) {
 		expect(t, j, "a", nil)
 		time.Sleep(2 * time.Second)
 		expect(t, j, "a", journal.ErrExpired)
+		if got, err := done.Next(t.Context()); err != io.EOF {
+			t.Errorf("a reader that has had the end: %v, %v", got, err)
+		}
 		if d := differ(got, all[:len(got)]); d != nil || err != nil {
 			t.Errorf("what was read before: %v, %v", d, err)
 		}
@@ -253,8 +257,16 @@ func testEveryOneCanEnd(t *testing.T, s Subject) {
 					sequence++
 					_, err = w.Append(t.Context(), journal.Entry{Sequence: sequence, Data: make([]byte, size)})
 				}
-				if !errors.Is(err, journal.ErrTooLarge) && !errors.Is(err, journal.ErrFull) {
+				if !errors.Is(err, journal.ErrTooLarge) && (limits.Bytes == 0 || !errors.Is(err, journal.ErrFull)) {
 					t.Fatalf("%+v, entry %d of %d bytes: %v", limits, sequence, size, err)
+				}
+				if errors.Is(err, journal.ErrFull) { // and nobody else's end will make room
+					if err := w.Wait(soon(t), journal.Entry{Sequence: sequence, Data: make([]byte, size)}); !errors.Is(err, journal.ErrFull) {
+						t.Errorf("%+v, waiting for %d bytes: %v", limits, size, err)
+					}
+				}
+				if all := int64(sequence-1) * int64(size); all > max(limits.Bytes, limits.MaxCompletion) {
+					t.Errorf("%+v: %d bytes are taken", limits, all)
 				}
 				add(t, w, journal.Entry{Sequence: sequence, Kind: kind, Data: []byte(strings.Repeat("e", 300))})
 				got, _ := have(open(t, j, "a", sequence-1))
@@ -266,14 +278,11 @@ func testEveryOneCanEnd(t *testing.T, s Subject) {
 	}
 }
 
-// testWait fills the journal with what runs. Of those that find no room, each gets it
-// when others end, and none before; and all can end.
-func testWait(t *testing.T, s Subject) {
-	ctx := soon(t)
-	j := s.Open(t, Limits{Bytes: 128 << 10})
-	var writers []journal.Writer
+// createMany creates as many completions as a journal has room for, up to a thousand.
+func createMany(t testing.TB, j journal.Journal) (writers []journal.Writer) {
+	t.Helper()
 	for len(writers) < 1000 {
-		w, _, err := j.Create(ctx, journal.Completion{ID: fmt.Sprint(len(writers))})
+		w, _, err := j.Create(t.Context(), journal.Completion{ID: fmt.Sprint(len(writers))})
 		if errors.Is(err, journal.ErrFull) {
 			break
 		}
@@ -282,6 +291,15 @@ func testWait(t *testing.T, s Subject) {
 		}
 		writers = append(writers, w)
 	}
+	return writers
+}
+
+// testWait fills the journal with what runs. Of those that find no room, each gets it
+// when others end, and none before; and all can end.
+func testWait(t *testing.T, s Subject) {
+	ctx := soon(t)
+	j := s.Open(t, Limits{Bytes: 128 << 10})
+	writers := createMany(t, j)
 	var all sync.WaitGroup
 	for i, w := range writers {
 		all.Go(func() {
@@ -313,5 +331,70 @@ func testWait(t *testing.T, s Subject) {
 	w := create(t, j, journal.Completion{ID: "late"})
 	if err := w.Wait(late, journal.Entry{Sequence: 1}); err != nil && err != errLeft {
 		t.Errorf("with room, and a context that is done: %v", err)
+	}
+}
+
+// testWaitIsGivenUp has many wait for room. One of them stops waiting, and learns why;
+// when that has ended, and the first one has, the others get what they wait for.
+func testWaitIsGivenUp(t *testing.T, s Subject) {
+	s.InTime(t, func(t *testing.T) {
+		j := s.Open(t, Limits{Bytes: 128 << 10})
+		writers := createMany(t, j)
+		next := make([]journal.Entry, len(writers)) // of each
+		for i := range next {
+			next[i] = journal.Entry{Sequence: 1, Data: make([]byte, 400)}
+		}
+		left := len(writers) - 1
+		for full := make([]bool, len(writers)); left > 0; {
+			for i := 1; i < len(writers); i++ { // the first one could not wait
+				_, err := writers[i].Append(t.Context(), next[i])
+				switch {
+				case err == nil:
+					next[i].Sequence++
+				case !errors.Is(err, journal.ErrFull):
+					t.Fatal(err)
+				case !full[i]:
+					full[i] = true
+					left--
+				}
+			}
+		}
+		ctx := soon(t)
+		short, cancel := context.WithCancelCause(ctx)
+		errLeft := errors.New("left")
+		gone := make(chan error, 1)
+		go func() { gone <- writers[1].Wait(short, next[1]) }()
+		var stay sync.WaitGroup
+		for i := 2; i < len(writers); i++ {
+			stay.Go(func() {
+				if err := writers[i].Wait(ctx, next[i]); err != nil {
+					t.Errorf("%d waits: %v", i, err)
+				} else if _, err := writers[i].Append(ctx, next[i]); err != nil {
+					t.Errorf("%d has waited: %v", i, err)
+				} else {
+					next[i].Sequence++
+				}
+				end(t, writers[i], next[i].Sequence)
+			})
+		}
+		time.Sleep(time.Second) // so that they wait
+		if len(gone) > 0 {
+			t.Errorf("nobody has ended, and one has room: %v", <-gone)
+		}
+		cancel(errLeft)
+		if err := <-gone; err != errLeft {
+			t.Errorf("it waits no more: %v; want the cause", err)
+		}
+		end(t, writers[1], next[1].Sequence)
+		end(t, writers[0], next[0].Sequence)
+		stay.Wait()
+	})
+}
+
+// end appends the last entry.
+func end(t testing.TB, w journal.Writer, sequence int32) {
+	t.Helper()
+	if _, err := w.Append(t.Context(), journal.Entry{Sequence: sequence, Kind: journal.Failed}); err != nil {
+		t.Errorf("the end: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sluice-sse/sluice/server/journal"
 )
@@ -96,6 +97,27 @@ func testCancelledNextLosesNoWake(t *testing.T, s Subject) {
 		add(t, w, journal.Entry{Sequence: sequence})
 		all.Wait()
 		cancel(nil)
+	}
+}
+
+// testEndWakes has readers wait for nothing but the end.
+func testEndWakes(t *testing.T, s Subject) {
+	for _, kind := range []journal.Kind{journal.Finished, journal.Failed} {
+		s.InTime(t, func(t *testing.T) {
+			ctx := soon(t)
+			j := s.Open(t, Limits{})
+			w := create(t, j, journal.Completion{ID: "a"})
+			add(t, w, journal.Entry{Sequence: 1})
+			end := journal.Entry{Sequence: 2, Kind: kind, Data: []byte("end")}
+			var readers sync.WaitGroup
+			defer readers.Wait()
+			for range 3 {
+				r := open(t, j, "a", 1)
+				readers.Go(func() { ended(t, ctx, r, []journal.Entry{end}) })
+			}
+			time.Sleep(time.Second) // so that they wait
+			add(t, w, end)
+		})
 	}
 }
 

@@ -43,6 +43,7 @@ func Run(t *testing.T, s Subject) {
 		{"Bursts", testBursts},
 		{"Live", testLive},
 		{"CancelledNextLosesNoWake", testCancelledNextLosesNoWake},
+		{"EndWakes", testEndWakes},
 		{"NextReturnsTheCause", testNextReturnsTheCause},
 		{"EntriesHold", testEntriesHold},
 		{"Read", testRead},
@@ -57,6 +58,7 @@ func Run(t *testing.T, s Subject) {
 		{"Eviction", testEviction},
 		{"EveryOneCanEnd", testEveryOneCanEnd},
 		{"Wait", testWait},
+		{"WaitIsGivenUp", testWaitIsGivenUp},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, s) })
 	}
