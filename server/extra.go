@@ -107,13 +107,14 @@ func (e *extraValue) isEmpty() bool {
 func (e *extraValue) addElement(list string, v *structpb.Value) {
 	fields := v.GetStructValue().GetFields()
 	_, hasIndex := fields["index"].GetKind().(*structpb.Value_NumberValue)
+	isPiece := hasIndex || list == thinkingBlocks && fields != nil
 	index := fields["index"].GetNumberValue()
 	element := e.pieces[index]
-	if !hasIndex && list != thinkingBlocks || element == nil || !element.goesOn(fields) {
+	if !isPiece || element == nil || !element.goesOn(fields) {
 		element = &extraValue{}
 		e.list = append(e.list, element)
 	}
-	if !hasIndex && list != thinkingBlocks {
+	if !isPiece {
 		element.add("", v, nil)
 		return
 	}

@@ -64,6 +64,7 @@ func TestExtras(t *testing.T) {
 			`{"thinking_blocks":[{"type":"redacted_thinking","data":"eQ=="}]}`, `{"thinking_blocks":[{"type":"thinking","thinking":"b","signature":"t"},{"type":"thinking","thinking":"c","signature":"u"}]}`,
 		}, `{"thinking_blocks":[{"type":"thinking","thinking":"Step","signature":"s"},{"type":"redacted_thinking","data":"eA=="},{"type":"redacted_thinking","data":"eQ=="},
 			{"type":"thinking","thinking":"b","signature":"t"},{"type":"thinking","thinking":"c","signature":"u"}]}`},
+		{"what is no thinking block", []string{`{"thinking_blocks":["a",{}]}`, `{"thinking_blocks":[null,["b"]]}`}, `{"thinking_blocks":["a",{},null,["b"]]}`},
 		{"speech in pieces", []string{`{"audio":{"id":"a","transcript":"He"}}`, `{"audio":{"transcript":"llo"}}`, `{"audio":{"data":"AAAA"}}`, `{"audio":{"data":"BBBB"}}`, `{"audio":{"expires_at":1}}`},
 			`{"audio":{"id":"a","transcript":"Hello","data":"AAAABBBB","expires_at":1}}`},
 		{"pieces in one", []string{`{"l":[{"type":"t","index":0,"text":"a"},{"type":"t","index":0,"text":"b"}]}`}, `{"l":[{"type":"t","index":0,"text":"ab"}]}`},
