@@ -153,6 +153,9 @@ func shutdownDelay(log io.Writer) time.Duration {
 	return 5 * time.Second
 }
 
+// maxSize leaves room for what is computed of sizes.
+const maxSize = 1 << 50
+
 // byteSize is a size that is not zero: a number, with KiB, MiB or GiB behind it if need be.
 type byteSize int64
 
@@ -165,10 +168,24 @@ func (b *byteSize) UnmarshalText(text []byte) error {
 		}
 	}
 	var n int64
-	if _, err := fmt.Sscanf(number+"\n", "%d\n", &n); err != nil || n <= 0 || n > (1<<62)/unit {
+	if _, err := fmt.Sscanf(number+"\n", "%d\n", &n); err != nil || n <= 0 || n > maxSize/unit {
 		return fmt.Errorf("%q is not a size such as 4194304 or 4MiB", text)
 	}
 	*b = byteSize(n * unit)
+	return nil
+}
+
+// leastJournal is what a journal needs to be of use. Who gives it less has left out a
+// unit, and would have every completion refused, or fail after it was paid for.
+const leastJournal = 4 << 10
+
+// Validate implements kong.Validatable.
+func (f *serverFlags) Validate() error {
+	for name, size := range map[string]byteSize{"journal-memory": f.JournalMemory, "max-completion-bytes": f.MaxCompletionBytes} {
+		if size < leastJournal {
+			return fmt.Errorf("--%s=%d: that is less than 4KiB", name, size)
+		}
+	}
 	return nil
 }
 
