@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -12,6 +14,7 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/failure"
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 func TestCancel(t *testing.T) {
@@ -44,6 +47,26 @@ func TestCancelBeforeTheFirstChunk(t *testing.T) {
 	if got, err := read(s); got != "1:created 2:CANCELLED" || err != nil {
 		t.Errorf("the reader: %q, %v", got, err)
 	}
+}
+
+// A completion of which the journal cannot keep even the first event ends all the same.
+func TestCancelWithoutRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, silent(), func(c *Config) { c.Journal = journal.NewMemory(journal.MemoryConfig{MaxCompletion: 100}) })
+		id, s := f.stream(t, t.Context(), prompt("x"))
+		c, err := f.client.CancelCompletion(t.Context(), &completionv1.CancelCompletionRequest{Id: id})
+		if err != nil || c.GetState() != completionv1.Completion_FAILED {
+			t.Errorf("cancel: %v, %v", c, err)
+		}
+		if got, err := read(s); got != "" || reason(err) != failure.Overloaded {
+			t.Errorf("the reader: %q, %v", got, err)
+		}
+		// Its place is free again.
+		time.Sleep(time.Hour)
+		if left := f.server.config.Journal.(*journal.Memory).Bytes(); left != 0 {
+			t.Errorf("%d bytes are left", left)
+		}
+	})
 }
 
 func TestCancelByKey(t *testing.T) {

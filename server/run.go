@@ -267,28 +267,36 @@ func (r *run) outcome(err error) error {
 	return failure.New(failure.UpstreamUnavailable, "the upstream failed").WithCause(err)
 }
 
-// end journals and logs how the run ended.
+// end journals and logs how the run ended. When that cannot be said, as when even the
+// first event is too much for the journal, it ended in this: without an end, its readers
+// would wait for ever.
 func (r *run) end(outcome error) {
+	err := r.appendEnd(outcome)
 	var failed *failure.Error
-	var err error
-	switch {
-	case errors.As(outcome, &failed):
-		r.buf, err = proto.Marshal(failed.GRPCStatus().Proto())
-		err = r.append(journal.Failed, err)
-	default:
-		if outcome != nil {
-			r.finishReason = completionv1.Finished_CANCELLED
-		}
-		if r.sequence == 0 { // every completion that did not fail begins with created
-			err = r.created("")
-		}
-		if err == nil {
-			err = r.appendEvent(journal.Finished, &completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Finished{
-				Finished: &completionv1.Finished{FinishReason: r.finishReason, Usage: r.usage},
-			}})
-		}
+	if errors.As(err, &failed) {
+		outcome, err = failed, r.appendEnd(failed)
 	}
 	r.log(outcome, err)
+}
+
+func (r *run) appendEnd(outcome error) error {
+	var failed *failure.Error
+	var err error
+	if errors.As(outcome, &failed) {
+		r.buf, err = proto.Marshal(failed.GRPCStatus().Proto())
+		return r.append(journal.Failed, err)
+	}
+	if outcome != nil {
+		r.finishReason = completionv1.Finished_CANCELLED
+	}
+	if r.sequence == 0 { // every completion that did not fail begins with created
+		if err := r.created(""); err != nil {
+			return err
+		}
+	}
+	return r.appendEvent(journal.Finished, &completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Finished{
+		Finished: &completionv1.Finished{FinishReason: r.finishReason, Usage: r.usage},
+	}})
 }
 
 // log writes the run's one line: never a prompt, a text or a key.

@@ -158,6 +158,7 @@ func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest)
 	}
 	r := newRun(s, c, req, requestID(ctx))
 	if err := s.admit(r); err != nil {
+		r.settle()
 		if info, unknown := s.config.Journal.Find(ctx, c.Principal, c.Key); unknown == nil {
 			return s.attachByKey(info.Completion, hash) // nothing new
 		}
