@@ -69,16 +69,22 @@ const beyond = () => $("log").getBoundingClientRect().bottom + 16 - $("composer"
 // follow keeps the end of the conversation in sight: not that of the page, which on a
 // narrow screen has what is measured in between.
 export function follow(anew = false) {
+  look(); // the event of a scroll may still be on its way
   following ||= anew;
   const distance = beyond();
-  if (following && distance > 0) window.scrollBy({ top: distance, behavior: "instant" });
+  if (!following || distance <= 0) return;
+  window.scrollBy({ top: distance, behavior: "instant" });
+  place = window.scrollY;
 }
 
-window.addEventListener("scroll", () => {
+// look looks whether the reader has gone up, or is at the end again.
+function look() {
   if (beyond() < 50) following = true;
   else if (window.scrollY < place) following = false;
   place = window.scrollY;
-}, { passive: true });
+}
+
+window.addEventListener("scroll", look, { passive: true });
 window.addEventListener("resize", () => follow());
 
 // What has the focus is scrolled to where the composer does not cover it (WCAG 2.4.11).
