@@ -143,7 +143,7 @@ func (c *crowded) end(g *growing) {
 // goOn has those write on that need not wait any more, or ends them.
 func (c *crowded) goOn() {
 	for _, g := range slices.Clone(c.running) {
-		if g.wait == nil || len(g.wait) == 0 {
+		if len(g.wait) == 0 {
 			continue
 		}
 		err := <-g.wait
