@@ -10,6 +10,7 @@ import (
 	codepb "google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
@@ -60,7 +61,7 @@ func TestReadmeReasons(t *testing.T) {
 	}
 	for _, row := range rows {
 		for name := range strings.SplitSeq(strings.ReplaceAll(row[1], "`", ""), ", ") {
-			if code := failure.Reason(name).Code(); codepb.Code(code).String() != row[3] || status[code] != row[2] {
+			if code := failure.Code(failure.Reason(completionv1.ErrorReason_value[name])); codepb.Code(code).String() != row[3] || status[code] != row[2] {
 				t.Errorf("%s is %s, %v", name, status[code], code)
 			}
 		}

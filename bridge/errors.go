@@ -18,6 +18,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
 // domain is that of the ErrorInfo in the server's errors, and in ours.
@@ -27,10 +29,15 @@ const domain = "completion.v1"
 // completion: this reader was too slow, or what it had still to read is gone.
 func ofReading(info *errdetails.ErrorInfo) bool {
 	switch info.GetReason() {
-	case "SLOW_READER", "EVENTS_EXPIRED":
+	case completionv1.ErrorReason_SLOW_READER.String(), completionv1.ErrorReason_EVENTS_EXPIRED.String():
 		return true
 	}
 	return false
+}
+
+// infoOf returns the detail that names a reason.
+func infoOf(reason completionv1.ErrorReason) *errdetails.ErrorInfo {
+	return &errdetails.ErrorInfo{Reason: reason.String(), Domain: domain}
 }
 
 // invalid returns an error for a request that the bridge itself refuses. The
@@ -40,7 +47,7 @@ func invalid(httpStatus int, code codes.Code, field, format string, args ...any)
 	return &runtime.HTTPStatusError{
 		HTTPStatus: httpStatus,
 		Err: withDetails(s,
-			&errdetails.ErrorInfo{Reason: "INVALID_REQUEST", Domain: domain},
+			infoOf(completionv1.ErrorReason_INVALID_REQUEST),
 			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: s.Message()}}},
 		).Err(),
 	}
@@ -64,14 +71,14 @@ func brief(s string, most int) string {
 // answers what it never should.
 func unreachable() *status.Status {
 	return withDetails(status.New(codes.Unavailable, "the completion server cannot be reached: try again"),
-		&errdetails.ErrorInfo{Reason: "UPSTREAM_UNAVAILABLE", Domain: domain},
+		infoOf(completionv1.ErrorReason_UPSTREAM_UNAVAILABLE),
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
 }
 
 // draining is what callers learn of a bridge that stops, in the server's words.
 func draining() *status.Status {
 	return withDetails(status.New(codes.Unavailable, "the server is stopping: try again"),
-		&errdetails.ErrorInfo{Reason: "DRAINING", Domain: domain},
+		infoOf(completionv1.ErrorReason_DRAINING),
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
 }
 

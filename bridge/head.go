@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -41,7 +40,7 @@ func (b *Bridge) head(w http.ResponseWriter, r *http.Request, params map[string]
 	c, err := b.client.GetCompletion(ctx, &completionv1.GetCompletionRequest{Id: from.id})
 	if err == nil && from.sequence > c.GetLastSequence() {
 		err = withDetails(status.New(codes.Aborted, "the completion has no event with that sequence yet"),
-			&errdetails.ErrorInfo{Reason: "CURSOR_AHEAD", Domain: domain}).Err()
+			infoOf(completionv1.ErrorReason_CURSOR_AHEAD)).Err()
 	}
 	switch ended := c.GetState() != completionv1.Completion_RUNNING; {
 	case err != nil:

@@ -189,7 +189,7 @@ func TestRoom(t *testing.T) {
 		ended <- err
 	}()
 	cancel() // while it waits, or before
-	if err := <-ended; reason(err) != "" || !strings.Contains(err.Error(), "anceled") {
+	if err := <-ended; reason(err) != noReason || !strings.Contains(err.Error(), "anceled") {
 		t.Errorf("got %v", err)
 	}
 }

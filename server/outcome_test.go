@@ -78,7 +78,7 @@ func checkOutcome(t *testing.T, engine script, want string, wantReason failure.R
 		t.Errorf("read again: %q and %v, want %q and %v", again, errAgain, got, err)
 	}
 	c, err := f.client.GetCompletion(t.Context(), &completionv1.GetCompletionRequest{Id: id})
-	if err != nil || c.GetState() != state || (c.GetError() != nil) != (wantReason != "") {
+	if err != nil || c.GetState() != state || (c.GetError() != nil) != (wantReason != noReason) {
 		t.Errorf("completion %v, %v", c, err)
 	}
 	_, errWhole := f.client.CreateCompletion(t.Context(), prompt("x"))

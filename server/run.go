@@ -323,7 +323,7 @@ func (r *run) log(outcome, journalErr error) {
 		attrs = append(attrs, slog.String("request_id", r.requestID))
 	}
 	if failed != nil {
-		attrs = append(attrs, slog.String("reason", string(failed.Reason)))
+		attrs = append(attrs, slog.String("reason", failed.Reason.String()))
 	}
 	if outcome != nil {
 		attrs = append(attrs, slog.Any("cause", outcome))

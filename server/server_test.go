@@ -146,15 +146,22 @@ func word(e *completionv1.CompletionEvent) string {
 	return "nothing"
 }
 
-// reason returns the reason in an error's ErrorInfo.
+// reason returns the reason in an error's ErrorInfo, or noReason.
 func reason(err error) failure.Reason {
 	for _, d := range status.Convert(err).Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == failure.Domain {
-			return failure.Reason(info.GetReason())
+			value, ok := completionv1.ErrorReason_value[info.GetReason()]
+			if !ok || value == 0 {
+				panic("there is no reason " + info.GetReason())
+			}
+			return failure.Reason(value)
 		}
 	}
-	return ""
+	return noReason
 }
+
+// noReason is what an error has that does not come from the server, and no error.
+const noReason failure.Reason = 0
 
 // atOnce has all chunks ready at once, and then ends with err.
 func atOnce(err error, chunks ...*engine.Chunk) script {
@@ -219,7 +226,7 @@ func TestTimeouts(t *testing.T) {
 		{"silence after a chunk", silent(begun), failure.IdleTimeout, 3 * time.Second},
 		{"silence after some chunks", dots(3, 4*time.Second), failure.IdleTimeout, 3 * time.Second},
 		{"never silent, never done", dots(1000, 2900*time.Millisecond), failure.TotalTimeout, time.Minute},
-		{"just in time", dots(4, 2900*time.Millisecond, stopped), "", 4 * 2900 * time.Millisecond},
+		{"just in time", dots(4, 2900*time.Millisecond, stopped), noReason, 4 * 2900 * time.Millisecond},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

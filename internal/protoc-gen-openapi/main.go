@@ -135,6 +135,9 @@ type proto struct {
 func newProto(files []*protogen.File) *proto {
 	p := &proto{map[string]*protogen.Message{}, map[string]*protogen.Enum{}, map[string]bool{}, map[string]bool{}}
 	for _, f := range files {
+		for _, e := range f.Enums {
+			p.enums[string(e.Desc.Name())] = e
+		}
 		for _, m := range f.Messages {
 			p.messages[string(m.Desc.Name())] = m
 			for _, e := range m.Enums {

@@ -16,42 +16,45 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
 // Domain is the domain of the ErrorInfo that every error carries.
 const Domain = "completion.v1"
 
-// A Reason is why a call or a completion failed, in a word for programs.
-type Reason string
+// A Reason is why a call or a completion failed, in a word for programs. The API
+// defines them, and says what each means.
+type Reason = completionv1.ErrorReason
 
-// The reasons, with the code that each has.
+// The API's reasons, by names that are shorter.
 const (
-	InvalidRequest        Reason = "INVALID_REQUEST"         // INVALID_ARGUMENT
-	Unauthenticated       Reason = "UNAUTHENTICATED"         // UNAUTHENTICATED
-	ModelNotFound         Reason = "MODEL_NOT_FOUND"         // NOT_FOUND
-	CompletionNotFound    Reason = "COMPLETION_NOT_FOUND"    // NOT_FOUND
-	CursorAhead           Reason = "CURSOR_AHEAD"            // ABORTED
-	EventsExpired         Reason = "EVENTS_EXPIRED"          // OUT_OF_RANGE
-	IdempotencyKeyReused  Reason = "IDEMPOTENCY_KEY_REUSED"  // FAILED_PRECONDITION
-	ContextLengthExceeded Reason = "CONTEXT_LENGTH_EXCEEDED" // INVALID_ARGUMENT
-	Overloaded            Reason = "OVERLOADED"              // RESOURCE_EXHAUSTED
-	RateLimited           Reason = "RATE_LIMITED"            // RESOURCE_EXHAUSTED
-	UpstreamRateLimited   Reason = "UPSTREAM_RATE_LIMITED"   // RESOURCE_EXHAUSTED
-	UpstreamRejected      Reason = "UPSTREAM_REJECTED"       // INTERNAL
-	UpstreamUnavailable   Reason = "UPSTREAM_UNAVAILABLE"    // UNAVAILABLE
-	UpstreamTruncated     Reason = "UPSTREAM_TRUNCATED"      // UNAVAILABLE
-	Draining              Reason = "DRAINING"                // UNAVAILABLE
-	OwnerLost             Reason = "OWNER_LOST"              // UNAVAILABLE
-	ConnectTimeout        Reason = "CONNECT_TIMEOUT"         // DEADLINE_EXCEEDED
-	FirstTokenTimeout     Reason = "FIRST_TOKEN_TIMEOUT"     // DEADLINE_EXCEEDED
-	IdleTimeout           Reason = "IDLE_TIMEOUT"            // DEADLINE_EXCEEDED
-	TotalTimeout          Reason = "TOTAL_TIMEOUT"           // DEADLINE_EXCEEDED
-	SlowReader            Reason = "SLOW_READER"             // RESOURCE_EXHAUSTED, of the reader's stream only
+	InvalidRequest        = completionv1.ErrorReason_INVALID_REQUEST
+	Unauthenticated       = completionv1.ErrorReason_UNAUTHENTICATED
+	ModelNotFound         = completionv1.ErrorReason_MODEL_NOT_FOUND
+	CompletionNotFound    = completionv1.ErrorReason_COMPLETION_NOT_FOUND
+	CursorAhead           = completionv1.ErrorReason_CURSOR_AHEAD
+	EventsExpired         = completionv1.ErrorReason_EVENTS_EXPIRED
+	IdempotencyKeyReused  = completionv1.ErrorReason_IDEMPOTENCY_KEY_REUSED
+	ContextLengthExceeded = completionv1.ErrorReason_CONTEXT_LENGTH_EXCEEDED
+	Overloaded            = completionv1.ErrorReason_OVERLOADED
+	RateLimited           = completionv1.ErrorReason_RATE_LIMITED
+	UpstreamRateLimited   = completionv1.ErrorReason_UPSTREAM_RATE_LIMITED
+	UpstreamRejected      = completionv1.ErrorReason_UPSTREAM_REJECTED
+	UpstreamUnavailable   = completionv1.ErrorReason_UPSTREAM_UNAVAILABLE
+	UpstreamTruncated     = completionv1.ErrorReason_UPSTREAM_TRUNCATED
+	Draining              = completionv1.ErrorReason_DRAINING
+	OwnerLost             = completionv1.ErrorReason_OWNER_LOST
+	ConnectTimeout        = completionv1.ErrorReason_CONNECT_TIMEOUT
+	FirstTokenTimeout     = completionv1.ErrorReason_FIRST_TOKEN_TIMEOUT
+	IdleTimeout           = completionv1.ErrorReason_IDLE_TIMEOUT
+	TotalTimeout          = completionv1.ErrorReason_TOTAL_TIMEOUT
+	SlowReader            = completionv1.ErrorReason_SLOW_READER
 )
 
-// Code returns the gRPC code that errors with the reason have, and Unknown for
-// a reason that is not in the table.
-func (r Reason) Code() codes.Code {
+// Code returns the gRPC code that errors with a reason have, and Unknown for what
+// is no reason.
+func Code(r Reason) codes.Code {
 	switch r {
 	case InvalidRequest, ContextLengthExceeded:
 		return codes.InvalidArgument
@@ -79,8 +82,8 @@ func (r Reason) Code() codes.Code {
 
 // retryDelay is what RetryInfo says when nobody named a time, and 0 for the
 // reasons for which trying again does not help.
-func (r Reason) retryDelay() time.Duration {
-	switch r.Code() {
+func retryDelay(r Reason) time.Duration {
+	switch Code(r) {
 	case codes.ResourceExhausted, codes.Unavailable, codes.DeadlineExceeded:
 		return time.Second
 	}
@@ -100,7 +103,7 @@ type Error struct {
 
 // New returns an error with a reason and a message for callers.
 func New(r Reason, format string, args ...any) *Error {
-	return &Error{Reason: r, Message: fmt.Sprintf(format, args...), retryAfter: r.retryDelay()}
+	return &Error{Reason: r, Message: fmt.Sprintf(format, args...), retryAfter: retryDelay(r)}
 }
 
 // A Violation says what is wrong with one field of a request.
@@ -154,8 +157,8 @@ func (e *Error) Unwrap() error { return e.cause }
 // GRPCStatus returns the status that callers get: no word of the cause in it.
 // grpc-go calls it by itself on an error that a handler returns.
 func (e *Error) GRPCStatus() *status.Status {
-	s := status.New(e.Reason.Code(), e.Message)
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: string(e.Reason), Domain: Domain}}
+	s := status.New(Code(e.Reason), e.Message)
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: e.Reason.String(), Domain: Domain}}
 	if e.retryAfter > 0 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.retryAfter)})
 	}

@@ -9,39 +9,49 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-// The table of reasons as callers rely on it.
-var table = map[Reason]codes.Code{
-	InvalidRequest:        codes.InvalidArgument,
-	Unauthenticated:       codes.Unauthenticated,
-	ModelNotFound:         codes.NotFound,
-	CompletionNotFound:    codes.NotFound,
-	CursorAhead:           codes.Aborted,
-	EventsExpired:         codes.OutOfRange,
-	IdempotencyKeyReused:  codes.FailedPrecondition,
-	ContextLengthExceeded: codes.InvalidArgument,
-	Overloaded:            codes.ResourceExhausted,
-	RateLimited:           codes.ResourceExhausted,
-	UpstreamRateLimited:   codes.ResourceExhausted,
-	UpstreamRejected:      codes.Internal,
-	UpstreamUnavailable:   codes.Unavailable,
-	UpstreamTruncated:     codes.Unavailable,
-	Draining:              codes.Unavailable,
-	OwnerLost:             codes.Unavailable,
-	ConnectTimeout:        codes.DeadlineExceeded,
-	FirstTokenTimeout:     codes.DeadlineExceeded,
-	IdleTimeout:           codes.DeadlineExceeded,
-	TotalTimeout:          codes.DeadlineExceeded,
-	SlowReader:            codes.ResourceExhausted,
+// The table of reasons as callers rely on it: their names, and their codes.
+var table = map[string]codes.Code{
+	"INVALID_REQUEST":         codes.InvalidArgument,
+	"UNAUTHENTICATED":         codes.Unauthenticated,
+	"MODEL_NOT_FOUND":         codes.NotFound,
+	"COMPLETION_NOT_FOUND":    codes.NotFound,
+	"CURSOR_AHEAD":            codes.Aborted,
+	"EVENTS_EXPIRED":          codes.OutOfRange,
+	"IDEMPOTENCY_KEY_REUSED":  codes.FailedPrecondition,
+	"CONTEXT_LENGTH_EXCEEDED": codes.InvalidArgument,
+	"OVERLOADED":              codes.ResourceExhausted,
+	"RATE_LIMITED":            codes.ResourceExhausted,
+	"UPSTREAM_RATE_LIMITED":   codes.ResourceExhausted,
+	"UPSTREAM_REJECTED":       codes.Internal,
+	"UPSTREAM_UNAVAILABLE":    codes.Unavailable,
+	"UPSTREAM_TRUNCATED":      codes.Unavailable,
+	"DRAINING":                codes.Unavailable,
+	"OWNER_LOST":              codes.Unavailable,
+	"CONNECT_TIMEOUT":         codes.DeadlineExceeded,
+	"FIRST_TOKEN_TIMEOUT":     codes.DeadlineExceeded,
+	"IDLE_TIMEOUT":            codes.DeadlineExceeded,
+	"TOTAL_TIMEOUT":           codes.DeadlineExceeded,
+	"SLOW_READER":             codes.ResourceExhausted,
 }
 
 func TestStatus(t *testing.T) {
-	for reason, code := range table {
-		err := New(reason, "safe").WithCause(errors.New("secret"))
+	if len(table) != len(completionv1.ErrorReason_name)-1 {
+		t.Errorf("%d reasons are in the table, of %d", len(table), len(completionv1.ErrorReason_name)-1)
+	}
+	for name, code := range table {
+		reason, ok := completionv1.ErrorReason_value[name]
+		if !ok {
+			t.Errorf("there is no reason %s", name)
+			continue
+		}
+		err := New(Reason(reason), "safe").WithCause(errors.New("secret"))
 		s := status.Convert(err)
 		if s.Code() != code || s.Message() != "safe" {
-			t.Errorf("%s: %v", reason, s)
+			t.Errorf("%s: %v", name, s)
 		}
 		var info *errdetails.ErrorInfo
 		var retry *errdetails.RetryInfo
@@ -53,15 +63,15 @@ func TestStatus(t *testing.T) {
 				retry = d
 			}
 		}
-		if info.GetReason() != string(reason) || info.GetDomain() != "completion.v1" {
-			t.Errorf("%s: %v", reason, info)
+		if info.GetReason() != name || info.GetDomain() != "completion.v1" {
+			t.Errorf("%s: %v", name, info)
 		}
 		helps := code == codes.ResourceExhausted || code == codes.Unavailable || code == codes.DeadlineExceeded
 		if helps != (retry.GetRetryDelay().AsDuration() > 0) {
-			t.Errorf("%s: %v", reason, retry)
+			t.Errorf("%s: %v", name, retry)
 		}
 		if strings.Contains(s.String(), "secret") || !strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: the cause is for the log alone", reason)
+			t.Errorf("%s: the cause is for the log alone", name)
 		}
 	}
 }

@@ -5,13 +5,8 @@
 // stand in http.yaml beside this file.
 //
 // Every error carries a google.rpc.ErrorInfo whose domain is "completion.v1"
-// and whose reason is one of: INVALID_REQUEST, UNAUTHENTICATED, MODEL_NOT_FOUND,
-// COMPLETION_NOT_FOUND, CURSOR_AHEAD, EVENTS_EXPIRED, IDEMPOTENCY_KEY_REUSED,
-// CONTEXT_LENGTH_EXCEEDED, OVERLOADED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
-// UPSTREAM_REJECTED, UPSTREAM_UNAVAILABLE, UPSTREAM_TRUNCATED, DRAINING,
-// OWNER_LOST, CONNECT_TIMEOUT, FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT,
-// SLOW_READER. Where trying again helps there is a google.rpc.RetryInfo; where a
-// field is wrong, a google.rpc.BadRequest.
+// and whose reason is the name of an ErrorReason. Where trying again helps there
+// is a google.rpc.RetryInfo; where a field is wrong, a google.rpc.BadRequest.
 //
 // The folder "proto" is all that a compiler needs: it has google/rpc/status.proto,
 // and those of google/protobuf every compiler brings. protoc -I proto
@@ -43,6 +38,156 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// ErrorReason is why a call or a completion failed: by its name, the reason of the
+// google.rpc.ErrorInfo in the details of every error (AIP-193). Each reason has one
+// gRPC code; over HTTP, its status is the one named here. Programs that meet a
+// reason they do not know go by the code.
+type ErrorReason int32
+
+const (
+	// Not said: no error has it.
+	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
+	// The request is wrong: a google.rpc.BadRequest names the fields. To send the
+	// same again does not help. INVALID_ARGUMENT; HTTP 400, or the more precise 403
+	// (a Host or an Origin that is not allowed), 406, 408, 413 or 415.
+	ErrorReason_INVALID_REQUEST ErrorReason = 1
+	// The caller's credentials are missing or wrong. UNAUTHENTICATED; HTTP 401.
+	ErrorReason_UNAUTHENTICATED ErrorReason = 2
+	// There is no model of that name. NOT_FOUND; HTTP 404.
+	ErrorReason_MODEL_NOT_FOUND ErrorReason = 3
+	// There is no completion of that id or idempotency key, or it is another
+	// caller's. NOT_FOUND; HTTP 404.
+	ErrorReason_COMPLETION_NOT_FOUND ErrorReason = 4
+	// The completion has no event yet of the sequence after which it was to be
+	// resumed. ABORTED; HTTP 409.
+	ErrorReason_CURSOR_AHEAD ErrorReason = 5
+	// The completion was here, and its events are no longer kept. OUT_OF_RANGE;
+	// HTTP 410.
+	ErrorReason_EVENTS_EXPIRED ErrorReason = 6
+	// The idempotency key was used with another request. FAILED_PRECONDITION;
+	// HTTP 422.
+	ErrorReason_IDEMPOTENCY_KEY_REUSED ErrorReason = 7
+	// The request and the answer do not fit into the model's context.
+	// INVALID_ARGUMENT; HTTP 400.
+	ErrorReason_CONTEXT_LENGTH_EXCEEDED ErrorReason = 8
+	// The server has no room for the completion, or for more of it.
+	// RESOURCE_EXHAUSTED; HTTP 429; retryable.
+	ErrorReason_OVERLOADED ErrorReason = 9
+	// The caller asks for more than it may. RESOURCE_EXHAUSTED; HTTP 429;
+	// retryable.
+	ErrorReason_RATE_LIMITED ErrorReason = 10
+	// The upstream takes no more for now. RESOURCE_EXHAUSTED; HTTP 429; retryable.
+	ErrorReason_UPSTREAM_RATE_LIMITED ErrorReason = 11
+	// The upstream refused this server's credentials or its request, which the
+	// caller cannot change. INTERNAL; HTTP 500.
+	ErrorReason_UPSTREAM_REJECTED ErrorReason = 12
+	// The upstream cannot be reached, or failed; or a bridge cannot reach the
+	// server. UNAVAILABLE; HTTP 503; retryable.
+	ErrorReason_UPSTREAM_UNAVAILABLE ErrorReason = 13
+	// The upstream ended without a finish reason: the text is incomplete.
+	// UNAVAILABLE; HTTP 503; retryable.
+	ErrorReason_UPSTREAM_TRUNCATED ErrorReason = 14
+	// The server is stopping. UNAVAILABLE; HTTP 503; retryable.
+	ErrorReason_DRAINING ErrorReason = 15
+	// The server that generated the completion is gone: the text is incomplete.
+	// UNAVAILABLE; HTTP 503; retryable.
+	ErrorReason_OWNER_LOST ErrorReason = 16
+	// The upstream could not be connected to in time. DEADLINE_EXCEEDED; HTTP 504;
+	// retryable.
+	ErrorReason_CONNECT_TIMEOUT ErrorReason = 17
+	// The upstream did not begin to answer in time. DEADLINE_EXCEEDED; HTTP 504;
+	// retryable.
+	ErrorReason_FIRST_TOKEN_TIMEOUT ErrorReason = 18
+	// The upstream fell silent within its answer. DEADLINE_EXCEEDED; HTTP 504;
+	// retryable.
+	ErrorReason_IDLE_TIMEOUT ErrorReason = 19
+	// The whole completion took too long. DEADLINE_EXCEEDED; HTTP 504; retryable.
+	ErrorReason_TOTAL_TIMEOUT ErrorReason = 20
+	// The reader took nothing for too long, and is let go; the completion goes on,
+	// and can be resumed. RESOURCE_EXHAUSTED, of the reader's stream only; over
+	// HTTP, the connection is closed.
+	ErrorReason_SLOW_READER ErrorReason = 21
+)
+
+// Enum value maps for ErrorReason.
+var (
+	ErrorReason_name = map[int32]string{
+		0:  "ERROR_REASON_UNSPECIFIED",
+		1:  "INVALID_REQUEST",
+		2:  "UNAUTHENTICATED",
+		3:  "MODEL_NOT_FOUND",
+		4:  "COMPLETION_NOT_FOUND",
+		5:  "CURSOR_AHEAD",
+		6:  "EVENTS_EXPIRED",
+		7:  "IDEMPOTENCY_KEY_REUSED",
+		8:  "CONTEXT_LENGTH_EXCEEDED",
+		9:  "OVERLOADED",
+		10: "RATE_LIMITED",
+		11: "UPSTREAM_RATE_LIMITED",
+		12: "UPSTREAM_REJECTED",
+		13: "UPSTREAM_UNAVAILABLE",
+		14: "UPSTREAM_TRUNCATED",
+		15: "DRAINING",
+		16: "OWNER_LOST",
+		17: "CONNECT_TIMEOUT",
+		18: "FIRST_TOKEN_TIMEOUT",
+		19: "IDLE_TIMEOUT",
+		20: "TOTAL_TIMEOUT",
+		21: "SLOW_READER",
+	}
+	ErrorReason_value = map[string]int32{
+		"ERROR_REASON_UNSPECIFIED": 0,
+		"INVALID_REQUEST":          1,
+		"UNAUTHENTICATED":          2,
+		"MODEL_NOT_FOUND":          3,
+		"COMPLETION_NOT_FOUND":     4,
+		"CURSOR_AHEAD":             5,
+		"EVENTS_EXPIRED":           6,
+		"IDEMPOTENCY_KEY_REUSED":   7,
+		"CONTEXT_LENGTH_EXCEEDED":  8,
+		"OVERLOADED":               9,
+		"RATE_LIMITED":             10,
+		"UPSTREAM_RATE_LIMITED":    11,
+		"UPSTREAM_REJECTED":        12,
+		"UPSTREAM_UNAVAILABLE":     13,
+		"UPSTREAM_TRUNCATED":       14,
+		"DRAINING":                 15,
+		"OWNER_LOST":               16,
+		"CONNECT_TIMEOUT":          17,
+		"FIRST_TOKEN_TIMEOUT":      18,
+		"IDLE_TIMEOUT":             19,
+		"TOTAL_TIMEOUT":            20,
+		"SLOW_READER":              21,
+	}
+)
+
+func (x ErrorReason) Enum() *ErrorReason {
+	p := new(ErrorReason)
+	*p = x
+	return p
+}
+
+func (x ErrorReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ErrorReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_completion_v1_completion_proto_enumTypes[0].Descriptor()
+}
+
+func (ErrorReason) Type() protoreflect.EnumType {
+	return &file_completion_v1_completion_proto_enumTypes[0]
+}
+
+func (x ErrorReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ErrorReason.Descriptor instead.
+func (ErrorReason) EnumDescriptor() ([]byte, []int) {
+	return file_completion_v1_completion_proto_rawDescGZIP(), []int{0}
+}
 
 // FinishReason is why a model stopped.
 type Finished_FinishReason int32
@@ -98,11 +243,11 @@ func (x Finished_FinishReason) String() string {
 }
 
 func (Finished_FinishReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_completion_v1_completion_proto_enumTypes[0].Descriptor()
+	return file_completion_v1_completion_proto_enumTypes[1].Descriptor()
 }
 
 func (Finished_FinishReason) Type() protoreflect.EnumType {
-	return &file_completion_v1_completion_proto_enumTypes[0]
+	return &file_completion_v1_completion_proto_enumTypes[1]
 }
 
 func (x Finished_FinishReason) Number() protoreflect.EnumNumber {
@@ -159,11 +304,11 @@ func (x Completion_State) String() string {
 }
 
 func (Completion_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_completion_v1_completion_proto_enumTypes[1].Descriptor()
+	return file_completion_v1_completion_proto_enumTypes[2].Descriptor()
 }
 
 func (Completion_State) Type() protoreflect.EnumType {
-	return &file_completion_v1_completion_proto_enumTypes[1]
+	return &file_completion_v1_completion_proto_enumTypes[2]
 }
 
 func (x Completion_State) Number() protoreflect.EnumNumber {
@@ -2481,7 +2626,33 @@ const file_completion_v1_completion_proto_rawDesc = "" +
 	"\x06models\x18\x01 \x03(\v2\x14.completion.v1.ModelR\x06models\"/\n" +
 	"\x05Model\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06engine\x18\x02 \x01(\tR\x06engine2\x95\x04\n" +
+	"\x06engine\x18\x02 \x01(\tR\x06engine*\xeb\x03\n" +
+	"\vErrorReason\x12\x1c\n" +
+	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fINVALID_REQUEST\x10\x01\x12\x13\n" +
+	"\x0fUNAUTHENTICATED\x10\x02\x12\x13\n" +
+	"\x0fMODEL_NOT_FOUND\x10\x03\x12\x18\n" +
+	"\x14COMPLETION_NOT_FOUND\x10\x04\x12\x10\n" +
+	"\fCURSOR_AHEAD\x10\x05\x12\x12\n" +
+	"\x0eEVENTS_EXPIRED\x10\x06\x12\x1a\n" +
+	"\x16IDEMPOTENCY_KEY_REUSED\x10\a\x12\x1b\n" +
+	"\x17CONTEXT_LENGTH_EXCEEDED\x10\b\x12\x0e\n" +
+	"\n" +
+	"OVERLOADED\x10\t\x12\x10\n" +
+	"\fRATE_LIMITED\x10\n" +
+	"\x12\x19\n" +
+	"\x15UPSTREAM_RATE_LIMITED\x10\v\x12\x15\n" +
+	"\x11UPSTREAM_REJECTED\x10\f\x12\x18\n" +
+	"\x14UPSTREAM_UNAVAILABLE\x10\r\x12\x16\n" +
+	"\x12UPSTREAM_TRUNCATED\x10\x0e\x12\f\n" +
+	"\bDRAINING\x10\x0f\x12\x0e\n" +
+	"\n" +
+	"OWNER_LOST\x10\x10\x12\x13\n" +
+	"\x0fCONNECT_TIMEOUT\x10\x11\x12\x17\n" +
+	"\x13FIRST_TOKEN_TIMEOUT\x10\x12\x12\x10\n" +
+	"\fIDLE_TIMEOUT\x10\x13\x12\x11\n" +
+	"\rTOTAL_TIMEOUT\x10\x14\x12\x0f\n" +
+	"\vSLOW_READER\x10\x152\x95\x04\n" +
 	"\x11CompletionService\x12V\n" +
 	"\x10StreamCompletion\x12 .completion.v1.CompletionRequest\x1a\x1e.completion.v1.CompletionEvent0\x01\x12\\\n" +
 	"\x10ResumeCompletion\x12&.completion.v1.ResumeCompletionRequest\x1a\x1e.completion.v1.CompletionEvent0\x01\x12O\n" +
@@ -2503,100 +2674,101 @@ func file_completion_v1_completion_proto_rawDescGZIP() []byte {
 	return file_completion_v1_completion_proto_rawDescData
 }
 
-var file_completion_v1_completion_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_completion_v1_completion_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_completion_v1_completion_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_completion_v1_completion_proto_goTypes = []any{
-	(Finished_FinishReason)(0),      // 0: completion.v1.Finished.FinishReason
-	(Completion_State)(0),           // 1: completion.v1.Completion.State
-	(*CompletionRequest)(nil),       // 2: completion.v1.CompletionRequest
-	(*Message)(nil),                 // 3: completion.v1.Message
-	(*Part)(nil),                    // 4: completion.v1.Part
-	(*ImageURL)(nil),                // 5: completion.v1.ImageURL
-	(*InputAudio)(nil),              // 6: completion.v1.InputAudio
-	(*File)(nil),                    // 7: completion.v1.File
-	(*Tool)(nil),                    // 8: completion.v1.Tool
-	(*Function)(nil),                // 9: completion.v1.Function
-	(*ResponseFormat)(nil),          // 10: completion.v1.ResponseFormat
-	(*JSONSchema)(nil),              // 11: completion.v1.JSONSchema
-	(*ToolCall)(nil),                // 12: completion.v1.ToolCall
-	(*CompletionEvent)(nil),         // 13: completion.v1.CompletionEvent
-	(*Created)(nil),                 // 14: completion.v1.Created
-	(*Delta)(nil),                   // 15: completion.v1.Delta
-	(*Logprobs)(nil),                // 16: completion.v1.Logprobs
-	(*TokenLogprob)(nil),            // 17: completion.v1.TokenLogprob
-	(*Finished)(nil),                // 18: completion.v1.Finished
-	(*Usage)(nil),                   // 19: completion.v1.Usage
-	(*Completion)(nil),              // 20: completion.v1.Completion
-	(*ResumeCompletionRequest)(nil), // 21: completion.v1.ResumeCompletionRequest
-	(*GetCompletionRequest)(nil),    // 22: completion.v1.GetCompletionRequest
-	(*CancelCompletionRequest)(nil), // 23: completion.v1.CancelCompletionRequest
-	(*ListModelsRequest)(nil),       // 24: completion.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),      // 25: completion.v1.ListModelsResponse
-	(*Model)(nil),                   // 26: completion.v1.Model
-	nil,                             // 27: completion.v1.CompletionRequest.LogitBiasEntry
-	nil,                             // 28: completion.v1.CompletionRequest.MetadataEntry
-	(*structpb.Value)(nil),          // 29: google.protobuf.Value
-	(*durationpb.Duration)(nil),     // 30: google.protobuf.Duration
-	(*structpb.Struct)(nil),         // 31: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),   // 32: google.protobuf.Timestamp
-	(*status.Status)(nil),           // 33: google.rpc.Status
+	(ErrorReason)(0),                // 0: completion.v1.ErrorReason
+	(Finished_FinishReason)(0),      // 1: completion.v1.Finished.FinishReason
+	(Completion_State)(0),           // 2: completion.v1.Completion.State
+	(*CompletionRequest)(nil),       // 3: completion.v1.CompletionRequest
+	(*Message)(nil),                 // 4: completion.v1.Message
+	(*Part)(nil),                    // 5: completion.v1.Part
+	(*ImageURL)(nil),                // 6: completion.v1.ImageURL
+	(*InputAudio)(nil),              // 7: completion.v1.InputAudio
+	(*File)(nil),                    // 8: completion.v1.File
+	(*Tool)(nil),                    // 9: completion.v1.Tool
+	(*Function)(nil),                // 10: completion.v1.Function
+	(*ResponseFormat)(nil),          // 11: completion.v1.ResponseFormat
+	(*JSONSchema)(nil),              // 12: completion.v1.JSONSchema
+	(*ToolCall)(nil),                // 13: completion.v1.ToolCall
+	(*CompletionEvent)(nil),         // 14: completion.v1.CompletionEvent
+	(*Created)(nil),                 // 15: completion.v1.Created
+	(*Delta)(nil),                   // 16: completion.v1.Delta
+	(*Logprobs)(nil),                // 17: completion.v1.Logprobs
+	(*TokenLogprob)(nil),            // 18: completion.v1.TokenLogprob
+	(*Finished)(nil),                // 19: completion.v1.Finished
+	(*Usage)(nil),                   // 20: completion.v1.Usage
+	(*Completion)(nil),              // 21: completion.v1.Completion
+	(*ResumeCompletionRequest)(nil), // 22: completion.v1.ResumeCompletionRequest
+	(*GetCompletionRequest)(nil),    // 23: completion.v1.GetCompletionRequest
+	(*CancelCompletionRequest)(nil), // 24: completion.v1.CancelCompletionRequest
+	(*ListModelsRequest)(nil),       // 25: completion.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),      // 26: completion.v1.ListModelsResponse
+	(*Model)(nil),                   // 27: completion.v1.Model
+	nil,                             // 28: completion.v1.CompletionRequest.LogitBiasEntry
+	nil,                             // 29: completion.v1.CompletionRequest.MetadataEntry
+	(*structpb.Value)(nil),          // 30: google.protobuf.Value
+	(*durationpb.Duration)(nil),     // 31: google.protobuf.Duration
+	(*structpb.Struct)(nil),         // 32: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),   // 33: google.protobuf.Timestamp
+	(*status.Status)(nil),           // 34: google.rpc.Status
 }
 var file_completion_v1_completion_proto_depIdxs = []int32{
-	3,  // 0: completion.v1.CompletionRequest.messages:type_name -> completion.v1.Message
-	8,  // 1: completion.v1.CompletionRequest.tools:type_name -> completion.v1.Tool
-	29, // 2: completion.v1.CompletionRequest.tool_choice:type_name -> google.protobuf.Value
-	10, // 3: completion.v1.CompletionRequest.response_format:type_name -> completion.v1.ResponseFormat
-	30, // 4: completion.v1.CompletionRequest.disconnect_grace:type_name -> google.protobuf.Duration
-	27, // 5: completion.v1.CompletionRequest.logit_bias:type_name -> completion.v1.CompletionRequest.LogitBiasEntry
-	28, // 6: completion.v1.CompletionRequest.metadata:type_name -> completion.v1.CompletionRequest.MetadataEntry
-	31, // 7: completion.v1.CompletionRequest.extra:type_name -> google.protobuf.Struct
-	4,  // 8: completion.v1.Message.parts:type_name -> completion.v1.Part
-	12, // 9: completion.v1.Message.tool_calls:type_name -> completion.v1.ToolCall
-	31, // 10: completion.v1.Message.extra:type_name -> google.protobuf.Struct
-	5,  // 11: completion.v1.Part.image_url:type_name -> completion.v1.ImageURL
-	6,  // 12: completion.v1.Part.input_audio:type_name -> completion.v1.InputAudio
-	7,  // 13: completion.v1.Part.file:type_name -> completion.v1.File
-	31, // 14: completion.v1.Part.extra:type_name -> google.protobuf.Struct
-	9,  // 15: completion.v1.Tool.function:type_name -> completion.v1.Function
-	31, // 16: completion.v1.Function.parameters:type_name -> google.protobuf.Struct
-	11, // 17: completion.v1.ResponseFormat.json_schema:type_name -> completion.v1.JSONSchema
-	31, // 18: completion.v1.JSONSchema.schema:type_name -> google.protobuf.Struct
-	31, // 19: completion.v1.ToolCall.extra:type_name -> google.protobuf.Struct
-	14, // 20: completion.v1.CompletionEvent.created:type_name -> completion.v1.Created
-	15, // 21: completion.v1.CompletionEvent.delta:type_name -> completion.v1.Delta
-	18, // 22: completion.v1.CompletionEvent.finished:type_name -> completion.v1.Finished
-	32, // 23: completion.v1.Created.create_time:type_name -> google.protobuf.Timestamp
-	12, // 24: completion.v1.Delta.tool_calls:type_name -> completion.v1.ToolCall
-	4,  // 25: completion.v1.Delta.parts:type_name -> completion.v1.Part
-	16, // 26: completion.v1.Delta.logprobs:type_name -> completion.v1.Logprobs
-	31, // 27: completion.v1.Delta.extra:type_name -> google.protobuf.Struct
-	17, // 28: completion.v1.Logprobs.content:type_name -> completion.v1.TokenLogprob
-	17, // 29: completion.v1.Logprobs.refusal:type_name -> completion.v1.TokenLogprob
-	17, // 30: completion.v1.TokenLogprob.top_logprobs:type_name -> completion.v1.TokenLogprob
-	0,  // 31: completion.v1.Finished.finish_reason:type_name -> completion.v1.Finished.FinishReason
-	19, // 32: completion.v1.Finished.usage:type_name -> completion.v1.Usage
-	1,  // 33: completion.v1.Completion.state:type_name -> completion.v1.Completion.State
-	32, // 34: completion.v1.Completion.create_time:type_name -> google.protobuf.Timestamp
-	12, // 35: completion.v1.Completion.tool_calls:type_name -> completion.v1.ToolCall
-	0,  // 36: completion.v1.Completion.finish_reason:type_name -> completion.v1.Finished.FinishReason
-	19, // 37: completion.v1.Completion.usage:type_name -> completion.v1.Usage
-	33, // 38: completion.v1.Completion.error:type_name -> google.rpc.Status
-	4,  // 39: completion.v1.Completion.parts:type_name -> completion.v1.Part
-	16, // 40: completion.v1.Completion.logprobs:type_name -> completion.v1.Logprobs
-	31, // 41: completion.v1.Completion.extra:type_name -> google.protobuf.Struct
-	26, // 42: completion.v1.ListModelsResponse.models:type_name -> completion.v1.Model
-	2,  // 43: completion.v1.CompletionService.StreamCompletion:input_type -> completion.v1.CompletionRequest
-	21, // 44: completion.v1.CompletionService.ResumeCompletion:input_type -> completion.v1.ResumeCompletionRequest
-	2,  // 45: completion.v1.CompletionService.CreateCompletion:input_type -> completion.v1.CompletionRequest
-	22, // 46: completion.v1.CompletionService.GetCompletion:input_type -> completion.v1.GetCompletionRequest
-	23, // 47: completion.v1.CompletionService.CancelCompletion:input_type -> completion.v1.CancelCompletionRequest
-	24, // 48: completion.v1.CompletionService.ListModels:input_type -> completion.v1.ListModelsRequest
-	13, // 49: completion.v1.CompletionService.StreamCompletion:output_type -> completion.v1.CompletionEvent
-	13, // 50: completion.v1.CompletionService.ResumeCompletion:output_type -> completion.v1.CompletionEvent
-	20, // 51: completion.v1.CompletionService.CreateCompletion:output_type -> completion.v1.Completion
-	20, // 52: completion.v1.CompletionService.GetCompletion:output_type -> completion.v1.Completion
-	20, // 53: completion.v1.CompletionService.CancelCompletion:output_type -> completion.v1.Completion
-	25, // 54: completion.v1.CompletionService.ListModels:output_type -> completion.v1.ListModelsResponse
+	4,  // 0: completion.v1.CompletionRequest.messages:type_name -> completion.v1.Message
+	9,  // 1: completion.v1.CompletionRequest.tools:type_name -> completion.v1.Tool
+	30, // 2: completion.v1.CompletionRequest.tool_choice:type_name -> google.protobuf.Value
+	11, // 3: completion.v1.CompletionRequest.response_format:type_name -> completion.v1.ResponseFormat
+	31, // 4: completion.v1.CompletionRequest.disconnect_grace:type_name -> google.protobuf.Duration
+	28, // 5: completion.v1.CompletionRequest.logit_bias:type_name -> completion.v1.CompletionRequest.LogitBiasEntry
+	29, // 6: completion.v1.CompletionRequest.metadata:type_name -> completion.v1.CompletionRequest.MetadataEntry
+	32, // 7: completion.v1.CompletionRequest.extra:type_name -> google.protobuf.Struct
+	5,  // 8: completion.v1.Message.parts:type_name -> completion.v1.Part
+	13, // 9: completion.v1.Message.tool_calls:type_name -> completion.v1.ToolCall
+	32, // 10: completion.v1.Message.extra:type_name -> google.protobuf.Struct
+	6,  // 11: completion.v1.Part.image_url:type_name -> completion.v1.ImageURL
+	7,  // 12: completion.v1.Part.input_audio:type_name -> completion.v1.InputAudio
+	8,  // 13: completion.v1.Part.file:type_name -> completion.v1.File
+	32, // 14: completion.v1.Part.extra:type_name -> google.protobuf.Struct
+	10, // 15: completion.v1.Tool.function:type_name -> completion.v1.Function
+	32, // 16: completion.v1.Function.parameters:type_name -> google.protobuf.Struct
+	12, // 17: completion.v1.ResponseFormat.json_schema:type_name -> completion.v1.JSONSchema
+	32, // 18: completion.v1.JSONSchema.schema:type_name -> google.protobuf.Struct
+	32, // 19: completion.v1.ToolCall.extra:type_name -> google.protobuf.Struct
+	15, // 20: completion.v1.CompletionEvent.created:type_name -> completion.v1.Created
+	16, // 21: completion.v1.CompletionEvent.delta:type_name -> completion.v1.Delta
+	19, // 22: completion.v1.CompletionEvent.finished:type_name -> completion.v1.Finished
+	33, // 23: completion.v1.Created.create_time:type_name -> google.protobuf.Timestamp
+	13, // 24: completion.v1.Delta.tool_calls:type_name -> completion.v1.ToolCall
+	5,  // 25: completion.v1.Delta.parts:type_name -> completion.v1.Part
+	17, // 26: completion.v1.Delta.logprobs:type_name -> completion.v1.Logprobs
+	32, // 27: completion.v1.Delta.extra:type_name -> google.protobuf.Struct
+	18, // 28: completion.v1.Logprobs.content:type_name -> completion.v1.TokenLogprob
+	18, // 29: completion.v1.Logprobs.refusal:type_name -> completion.v1.TokenLogprob
+	18, // 30: completion.v1.TokenLogprob.top_logprobs:type_name -> completion.v1.TokenLogprob
+	1,  // 31: completion.v1.Finished.finish_reason:type_name -> completion.v1.Finished.FinishReason
+	20, // 32: completion.v1.Finished.usage:type_name -> completion.v1.Usage
+	2,  // 33: completion.v1.Completion.state:type_name -> completion.v1.Completion.State
+	33, // 34: completion.v1.Completion.create_time:type_name -> google.protobuf.Timestamp
+	13, // 35: completion.v1.Completion.tool_calls:type_name -> completion.v1.ToolCall
+	1,  // 36: completion.v1.Completion.finish_reason:type_name -> completion.v1.Finished.FinishReason
+	20, // 37: completion.v1.Completion.usage:type_name -> completion.v1.Usage
+	34, // 38: completion.v1.Completion.error:type_name -> google.rpc.Status
+	5,  // 39: completion.v1.Completion.parts:type_name -> completion.v1.Part
+	17, // 40: completion.v1.Completion.logprobs:type_name -> completion.v1.Logprobs
+	32, // 41: completion.v1.Completion.extra:type_name -> google.protobuf.Struct
+	27, // 42: completion.v1.ListModelsResponse.models:type_name -> completion.v1.Model
+	3,  // 43: completion.v1.CompletionService.StreamCompletion:input_type -> completion.v1.CompletionRequest
+	22, // 44: completion.v1.CompletionService.ResumeCompletion:input_type -> completion.v1.ResumeCompletionRequest
+	3,  // 45: completion.v1.CompletionService.CreateCompletion:input_type -> completion.v1.CompletionRequest
+	23, // 46: completion.v1.CompletionService.GetCompletion:input_type -> completion.v1.GetCompletionRequest
+	24, // 47: completion.v1.CompletionService.CancelCompletion:input_type -> completion.v1.CancelCompletionRequest
+	25, // 48: completion.v1.CompletionService.ListModels:input_type -> completion.v1.ListModelsRequest
+	14, // 49: completion.v1.CompletionService.StreamCompletion:output_type -> completion.v1.CompletionEvent
+	14, // 50: completion.v1.CompletionService.ResumeCompletion:output_type -> completion.v1.CompletionEvent
+	21, // 51: completion.v1.CompletionService.CreateCompletion:output_type -> completion.v1.Completion
+	21, // 52: completion.v1.CompletionService.GetCompletion:output_type -> completion.v1.Completion
+	21, // 53: completion.v1.CompletionService.CancelCompletion:output_type -> completion.v1.Completion
+	26, // 54: completion.v1.CompletionService.ListModels:output_type -> completion.v1.ListModelsResponse
 	49, // [49:55] is the sub-list for method output_type
 	43, // [43:49] is the sub-list for method input_type
 	43, // [43:43] is the sub-list for extension type_name
@@ -2631,7 +2803,7 @@ func file_completion_v1_completion_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_completion_v1_completion_proto_rawDesc), len(file_completion_v1_completion_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -5,13 +5,8 @@
 // stand in http.yaml beside this file.
 //
 // Every error carries a google.rpc.ErrorInfo whose domain is "completion.v1"
-// and whose reason is one of: INVALID_REQUEST, UNAUTHENTICATED, MODEL_NOT_FOUND,
-// COMPLETION_NOT_FOUND, CURSOR_AHEAD, EVENTS_EXPIRED, IDEMPOTENCY_KEY_REUSED,
-// CONTEXT_LENGTH_EXCEEDED, OVERLOADED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
-// UPSTREAM_REJECTED, UPSTREAM_UNAVAILABLE, UPSTREAM_TRUNCATED, DRAINING,
-// OWNER_LOST, CONNECT_TIMEOUT, FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT,
-// SLOW_READER. Where trying again helps there is a google.rpc.RetryInfo; where a
-// field is wrong, a google.rpc.BadRequest.
+// and whose reason is the name of an ErrorReason. Where trying again helps there
+// is a google.rpc.RetryInfo; where a field is wrong, a google.rpc.BadRequest.
 //
 // The folder "proto" is all that a compiler needs: it has google/rpc/status.proto,
 // and those of google/protobuf every compiler brings. protoc -I proto

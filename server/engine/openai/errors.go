@@ -156,7 +156,7 @@ func (r *refusal) reason(q question) (failure.Reason, string) {
 	words := r.words()
 	for w := range wordings() {
 		// A server that is down is that, whatever it says of keys and rates.
-		if (r.status < 500 || w.reason.Code() != failure.UpstreamRejected.Code() && w.reason != failure.UpstreamRateLimited) && fits(w.words, words) && ofAnswer {
+		if (r.status < 500 || failure.Code(w.reason) != failure.Code(failure.UpstreamRejected) && w.reason != failure.UpstreamRateLimited) && fits(w.words, words) && ofAnswer {
 			return w.reason, w.field
 		}
 	}
