@@ -45,7 +45,6 @@ type Config struct {
 	MaxBody      int64         // the largest request body in bytes; default 4 MiB
 	CORSOrigins  []string      // the other origins whose pages may call, as "https://example.com"; "*": all; default: none
 	Hosts        []string      // the names that a request may have as Host, besides localhost, loopback addresses and the one that it came to; none or "*": any
-	OpenAPI      []byte        // the API's description, for /openapi.json; default: none
 	Log          *slog.Logger  // what goes wrong between the bridge and its server; default: none
 
 	// Room waits until there is room to decode a body of so many bytes, or the context

@@ -44,9 +44,7 @@ func (b *Bridge) newMux() *runtime.ServeMux {
 	must(mux.HandlePath("POST", completionsPath+":cancel", b.cancelByKey))
 	must(mux.HandlePath("GET", "/healthz", b.alive))
 	must(mux.HandlePath("GET", "/readyz", b.readyz))
-	if b.config.OpenAPI != nil {
-		must(mux.HandlePath("GET", "/openapi.json", b.openAPI))
-	}
+	must(mux.HandlePath("GET", "/openapi.json", b.openAPI))
 	for path, h := range web.Routes() {
 		must(mux.HandlePath("GET", path, func(w http.ResponseWriter, r *http.Request, _ map[string]string) {
 			b.setWriteDeadline(w)
@@ -129,6 +127,6 @@ func (b *Bridge) readyz(w http.ResponseWriter, r *http.Request, _ map[string]str
 func (b *Bridge) openAPI(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
 	b.setWriteDeadline(w)
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(b.config.OpenAPI)))
-	_, _ = w.Write(b.config.OpenAPI)
+	w.Header().Set("Content-Length", strconv.Itoa(len(completionv1.OpenAPI)))
+	_, _ = io.WriteString(w, completionv1.OpenAPI)
 }

@@ -1,0 +1,175 @@
+package app
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+)
+
+// What may be on its way from the server of one stream, and of all, in bytes. Fixed
+// sizes bound what a slow client has waiting here, and grpc-go need not look for
+// better ones: that takes a quarter of what an event costs when events come fast.
+const (
+	streamWindow     = 256 << 10
+	connectionWindow = 16 << 20
+)
+
+// reconnect is the longest pause between two tries to reach the server, which is not
+// far and has few bridges. grpc-go's own is two minutes, after an outage as long.
+const reconnect = 2 * time.Second
+
+// dial returns a connection to a server, which is made in the background and again
+// when it is lost. It returns an error for what is no target.
+//
+// Of several servers it is to one at a time (pick_first): they keep completions each for
+// itself, and in turn to all, a completion would be resumed where nobody knows it, and
+// a key would pay once on each.
+func dial(target string, log *slog.Logger) (*grpc.ClientConn, error) {
+	if err := checkTarget(target); err != nil {
+		return nil, fmt.Errorf("--server %s: %w", target, err)
+	}
+	pauses := backoff.DefaultConfig
+	pauses.MaxDelay = reconnect
+	conn, err := grpc.NewClient(target,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDisableServiceConfig(), // a TXT record could say round_robin
+		grpc.WithResolvers(inOrder{resolver.Get("dns"), log}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pauses, MinConnectTimeout: 20 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithInitialWindowSize(streamWindow),
+		grpc.WithInitialConnWindowSize(connectionWindow),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("--server %s: %w", target, err)
+	}
+	conn.Connect() // now, so that the log says at the start if there is no such server
+	return conn, nil
+}
+
+// maxMessage is the largest message in bytes that a bridge takes from its server:
+// more than any completion that is answered in one piece.
+const maxMessage = 1 << 30
+
+// checkTarget refuses what grpc-go would take, and make something else of: a URL, which
+// is a name to it, and an address without a port, for which it takes 443.
+func checkTarget(target string) error {
+	scheme, endpoint, _ := strings.Cut(target, ":")
+	if resolver.Get(scheme) == nil {
+		if before, after, ok := strings.Cut(target, "://"); ok {
+			return fmt.Errorf("%s:// is not how gRPC names a server: write HOST:PORT, such as %s", before, hostPort(after))
+		}
+		scheme, endpoint = "dns", target
+	}
+	if scheme != "dns" && scheme != "passthrough" {
+		return nil // of another kind: a file's name
+	}
+	if rest, ok := strings.CutPrefix(endpoint, "//"); ok { // an authority, and a slash
+		_, endpoint, _ = strings.Cut(rest, "/")
+	}
+	_, port, err := net.SplitHostPort(endpoint)
+	if err != nil || port == "" {
+		return errors.New("write HOST:PORT, such as 127.0.0.1:9090 or [::1]:9090")
+	}
+	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
+		return fmt.Errorf("%s is not a port", port)
+	}
+	return nil
+}
+
+// hostPort is the HOST:PORT that is meant by what stands behind a URL's scheme.
+func hostPort(rest string) string {
+	host, _, _ := strings.Cut(strings.TrimLeft(rest, "/"), "/")
+	host = cmp.Or(host, "127.0.0.1")
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		host += ":9090"
+	}
+	return host
+}
+
+// inOrder resolves names as dns does, and says what cannot be resolved, or is several
+// servers. It puts them in order, so that bridges agree on the one to use, and come back
+// to it.
+type inOrder struct {
+	resolver.Builder
+	log *slog.Logger
+}
+
+// Build implements resolver.Builder.
+func (b inOrder) Build(target resolver.Target, conn resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
+	return b.Builder.Build(target, &resolved{ClientConn: conn, log: b.log.With("target", target.Endpoint())}, opts)
+}
+
+// resolved takes what a name stands for, from one goroutine.
+type resolved struct {
+	resolver.ClientConn
+	log    *slog.Logger
+	failed bool   // the last time
+	warned string // of these addresses
+}
+
+// UpdateState implements resolver.ClientConn.
+func (r *resolved) UpdateState(s resolver.State) error {
+	if len(s.Endpoints) == 0 { // as grpc-go has it, there is no such name
+		r.fail(errors.New("there is no address"))
+	} else {
+		r.failed = false
+	}
+	s.Endpoints = slices.SortedFunc(slices.Values(s.Endpoints), func(a, b resolver.Endpoint) int {
+		return cmp.Compare(first(a), first(b))
+	})
+	s.Addresses = nil // the same once more
+	r.warn(s.Endpoints)
+	return r.ClientConn.UpdateState(s)
+}
+
+func first(e resolver.Endpoint) string {
+	if len(e.Addresses) == 0 {
+		return ""
+	}
+	return e.Addresses[0].Addr
+}
+
+// warn says that there are several servers. An IPv4 and an IPv6 address are of one, as
+// those of localhost.
+func (r *resolved) warn(endpoints []resolver.Endpoint) {
+	var names []string
+	several, seen := false, map[bool]bool{} // by whether it is IPv4
+	for _, e := range endpoints {
+		names = append(names, first(e))
+		if addr, err := netip.ParseAddrPort(first(e)); err == nil {
+			is4 := addr.Addr().Unmap().Is4()
+			several, seen[is4] = several || seen[is4], true
+		}
+	}
+	if all := strings.Join(names, " "); several && all != r.warned {
+		r.warned = all
+		r.log.Warn("--server names several servers, which do not share their completions: one at a time is used", "addresses", all)
+	}
+}
+
+// ReportError implements resolver.ClientConn.
+func (r *resolved) ReportError(err error) {
+	r.fail(err)
+	r.ClientConn.ReportError(err)
+}
+
+// fail says once that there is no address.
+func (r *resolved) fail(err error) {
+	if !r.failed {
+		r.log.Warn("--server cannot be resolved: it is tried again", "cause", err)
+	}
+	r.failed = true
+}

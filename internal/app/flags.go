@@ -1,0 +1,212 @@
+package app
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// What each half of the program can be told. A flag is also read from the
+// environment, as SLUICE_ and its name: --max-body is SLUICE_MAX_BODY. The flag
+// wins.
+
+type serverFlags struct {
+	GRPC             string        `name:"grpc" default:"127.0.0.1:9090" help:"Where to serve gRPC. Port 0 takes a free one."`
+	OpenAIBaseURL    string        `name:"openai-base-url" also:"OPENAI_BASE_URL" placeholder:"URL" help:"An OpenAI-compatible server, such as https://api.openai.com/v1. Without one there is only the embedded model \"echo\"."`
+	OpenAIAPIKeyFile string        `name:"openai-api-key-file" type:"existingfile" placeholder:"FILE" help:"A file with the key for it. Without one: the key in $$OPENAI_API_KEY."`
+	OpenAIAPIType    string        `name:"openai-api-type" also:"OPENAI_API_TYPE" enum:"openai,azure" default:"openai" help:"Its paths and headers."`
+	OpenAIAPIVersion string        `name:"openai-api-version" also:"OPENAI_API_VERSION" placeholder:"DATE" help:"The api-version of an azure server."`
+	Model            string        `placeholder:"NAME" help:"The model for requests that name none. Without an OpenAI-compatible server: echo."`
+	EchoInterval     time.Duration `default:"30ms" help:"The pause between two words of echo."`
+
+	ConnectTimeout    period `default:"10s" help:"For connecting to the OpenAI-compatible server."`
+	FirstTokenTimeout period `default:"5m" help:"For its first chunk."`
+	IdleTimeout       period `default:"2m" help:"For each chunk after that."`
+	TotalTimeout      period `default:"1h" help:"For a whole completion."`
+
+	MaxDisconnectGrace time.Duration `default:"10m" help:"The longest disconnect_grace that a request gets."`
+	Retention          period        `default:"10m" help:"How long an ended completion can be read again."`
+	JournalMemory      byteSize      `default:"256MiB" help:"The most memory for completions; the first to have ended go first."`
+	MaxCompletionBytes byteSize      `default:"16MiB" help:"The most memory for one completion."`
+}
+
+type bridgeFlags struct {
+	HTTP         string   `name:"http" default:"127.0.0.1:8080" help:"Where to serve HTTP. Port 0 takes a free one."`
+	CommitWindow period   `default:"5s" help:"How long to hold the status line back for the first event, so that a refusal is a true status."`
+	Heartbeat    period   `default:"15s" help:"How much silence a comment breaks."`
+	CORSOrigin   []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://example.com; may be repeated."`
+	AllowHost    []string `name:"allow-host" placeholder:"NAME" help:"A name or address under which clients may call, beside localhost, loopback addresses and that of --http; may be repeated. On a loopback address no others may, so that no web page gets in by a name that resolves to it. Elsewhere, and with \"*\", any may, unless some are named."`
+}
+
+type commonFlags struct {
+	MaxBody       byteSize         `default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
+	WriteTimeout  period           `default:"30s" help:"How long a reader may take nothing before it is let go."`
+	ShutdownDelay pause            `default:"${shutdown_delay}" help:"How long /readyz and the health service say, after SIGINT or SIGTERM, that no requests are taken, before the listeners close. By default 0s where the log goes to a terminal, else 5s."`
+	DrainTimeout  period           `default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
+	Version       kong.VersionFlag `help:"Print the version."`
+}
+
+// The commands.
+
+type bothCommand struct {
+	bridgeFlags
+	serverFlags
+	commonFlags
+}
+
+type serverCommand struct {
+	serverFlags
+	commonFlags
+}
+
+type bridgeCommand struct {
+	bridgeFlags
+	Server string `default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090. Of several addresses, one at a time is used: servers do not share their completions yet, so that no bridge can resume on one what began on another."`
+	commonFlags
+}
+
+const description = `Completions of language models over gRPC, and over POST and server-sent events.
+
+  sluice         both faces in one process
+  sluice server  the gRPC face alone
+  sluice bridge  the HTTP face alone, in front of a server
+  sluice help    this, and with a command behind it what that can be told
+  sluice version
+`
+
+// variables returns the environment variables that stand for a flag: SLUICE_ and
+// its name, and then what other programs call the same thing.
+func variables(v *kong.Value) []string {
+	names := []string{"SLUICE_" + strings.ToUpper(strings.ReplaceAll(v.Name, "-", "_"))}
+	if also := v.Tag.Get("also"); also != "" {
+		names = append(names, also)
+	}
+	return names
+}
+
+// environment resolves flags that are not on the command line.
+func environment(getenv func(string) string) kong.ResolverFunc {
+	return func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		if flag.Name == "help" || flag.Name == "version" {
+			return nil, nil
+		}
+		for _, name := range variables(flag.Value) {
+			if value := getenv(name); value != "" {
+				return value, nil
+			}
+		}
+		return nil, nil
+	}
+}
+
+// withEnvironment is a flag's help and its environment variables.
+func withEnvironment(v *kong.Value) string {
+	if v.Name == "help" || v.Name == "version" {
+		return v.Help
+	}
+	return fmt.Sprintf("%s ($%s)", v.Help, strings.Join(variables(v), ", $"))
+}
+
+// period is a duration that is not zero, which would mean never to some readers
+// and at once to others.
+type period time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *period) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is not a positive duration such as 30s or 1m30s", text)
+	}
+	*p = period(d)
+	return nil
+}
+
+// pause is a duration that may be zero.
+type pause time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *pause) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a duration such as 0s or 1m30s", text)
+	}
+	*p = pause(d)
+	return nil
+}
+
+// shutdownDelay is the default of --shutdown-delay, given where the log goes: to a pipe
+// or a file it is that of a service, whose load balancers ask /readyz every few seconds.
+// At a terminal nobody asks, and who stops a program there waits for it.
+func shutdownDelay(log io.Writer) time.Duration {
+	f, ok := log.(*os.File)
+	if !ok {
+		return 0
+	}
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice != 0 {
+		return 0
+	}
+	return 5 * time.Second
+}
+
+// maxSize leaves room for what is computed of sizes.
+const maxSize = 1 << 50
+
+// byteSize is a size that is not zero: a number, with KiB, MiB or GiB behind it if need be.
+type byteSize int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *byteSize) UnmarshalText(text []byte) error {
+	number, unit := string(text), int64(1)
+	for i, suffix := range []string{"KiB", "MiB", "GiB"} {
+		if n, ok := strings.CutSuffix(number, suffix); ok {
+			number, unit = strings.TrimSpace(n), 1<<(10*(i+1))
+		}
+	}
+	var n int64
+	if _, err := fmt.Sscanf(number+"\n", "%d\n", &n); err != nil || n <= 0 || n > maxSize/unit {
+		return fmt.Errorf("%q is not a size such as 4194304 or 4MiB", text)
+	}
+	*b = byteSize(n * unit)
+	return nil
+}
+
+// leastJournal is what a journal needs to be of use. Who gives it less has left out a
+// unit, and would have every completion refused, or fail after it was paid for.
+const leastJournal = 4 << 10
+
+// Validate implements kong.Validatable.
+func (f *serverFlags) Validate() error {
+	for name, size := range map[string]byteSize{"journal-memory": f.JournalMemory, "max-completion-bytes": f.MaxCompletionBytes} {
+		if size < leastJournal {
+			return fmt.Errorf("--%s=%d: that is less than 4KiB", name, size)
+		}
+	}
+	return nil
+}
+
+// apiKey returns the key for the OpenAI-compatible server. It never is an
+// argument, which every user of the machine can see.
+func (f *serverFlags) apiKey(getenv func(string) string) (string, error) {
+	if f.OpenAIAPIKeyFile == "" {
+		return getenv("OPENAI_API_KEY"), nil
+	}
+	b, err := os.ReadFile(f.OpenAIAPIKeyFile)
+	if err != nil {
+		return "", fmt.Errorf("read the API key: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// version is the module's version, or the commit that it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "sluice (unknown version)"
+	}
+	return "sluice " + info.Main.Version
+}

@@ -1,0 +1,216 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	goopenai "github.com/sashabaranov/go-openai"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/app"
+	"github.com/sluice-sse/sluice/internal/testbed"
+)
+
+// contender is one way to bring events to a client.
+type contender struct {
+	name  string // as benchstat shows it
+	title string // as the table shows it
+
+	// What has to run, each a role with its arguments, in which {} stands for the
+	// address of the one before, or for that of the source. Clients talk to the
+	// last one; without any, to the source itself.
+	processes []string
+
+	source  string // the role of what makes the events; "": the contender does
+	files   int    // how many files the last process has open for a stream; default 1
+	request func(testbed.Pace) string
+}
+
+// contenders are all there are. Of the whole way, from an OpenAI-compatible
+// server to server-sent events, there are four, and the client without any of
+// them; of the hop from gRPC to server-sent events there are three.
+var contenders = []contender{
+	{
+		name: "sluice-one", title: "Sluice, one process", source: "upstream", files: 2, request: postCompletion,
+		processes: []string{"sluice --http=127.0.0.1:0 --grpc=127.0.0.1:0 --openai-base-url=http://{}/v1"},
+	},
+	{
+		name: "sluice-two", title: "Sluice, two processes", source: "upstream", request: postCompletion,
+		processes: []string{
+			"sluice server --grpc=127.0.0.1:0 --openai-base-url=http://{}/v1",
+			"sluice bridge --http=127.0.0.1:0 --server={}",
+		},
+	},
+	{
+		name: "stock", title: "go-openai + grpc-gateway", source: "upstream", request: getEvents,
+		processes: []string{"stock-server {}", "stock-gateway {}"},
+	},
+	{
+		name: "proxy", title: "httputil.ReverseProxy", source: "upstream", files: 2, request: postChat,
+		processes: []string{"proxy {}"},
+	},
+	{name: "direct", title: "none: client to upstream", source: "upstream", request: postChat},
+	{
+		name: "hop-sluice", title: "Sluice's bridge", source: "events", request: getEvents,
+		processes: []string{"sluice bridge --http=127.0.0.1:0 --server={}"},
+	},
+	{
+		name: "hop-stock", title: "grpc-gateway", source: "events", request: getEvents,
+		processes: []string{"stock-gateway {}"},
+	},
+	{
+		name: "hop-bare", title: "bare net/http, no gRPC", request: getEvents,
+		processes: []string{"bare"},
+	},
+}
+
+// contenderOf returns the contender with a name, which there must be.
+func contenderOf(name string) contender {
+	return contenders[slices.IndexFunc(contenders, func(c contender) bool { return c.name == name })]
+}
+
+// The requests, as they go over the connection.
+
+func postCompletion(p testbed.Pace) string {
+	return post("/v1/completions", fmt.Sprintf(`{"model":"%s","messages":[{"role":"user","content":"Hello"}]}`, p))
+}
+
+func postChat(p testbed.Pace) string {
+	return post("/v1/chat/completions", fmt.Sprintf(`{"model":"%s","stream":true,"messages":[{"role":"user","content":"Hello"}]}`, p))
+}
+
+func post(path, body string) string {
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
+}
+
+func getEvents(p testbed.Pace) string { return getEventsOf("/v1/completions/" + p.String()) }
+
+func getEventsOf(location string) string {
+	return fmt.Sprintf("GET %s/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n", location)
+}
+
+// serveSluice is the program itself, with nothing from the environment.
+func serveSluice(_ *testbed.Gate, args []string) error {
+	return app.Run(context.Background(), args, func(string) string { return "" }, os.Stdout, os.Stderr)
+}
+
+// serveStockServer is a gRPC server as one writes it at first: it asks go-openai
+// for a stream and sends what comes. To be reached through the generated gateway,
+// it starts a completion where ours would resume one.
+func serveStockServer(_ *testbed.Gate, args []string) error {
+	config := goopenai.DefaultConfig("key")
+	config.BaseURL = "http://" + args[0] + "/v1"
+	s := grpc.NewServer()
+	completionv1.RegisterCompletionServiceServer(s, &stockServer{client: goopenai.NewClientWithConfig(config)})
+	return testbed.Serve(s.Serve)
+}
+
+type stockServer struct {
+	completionv1.UnimplementedCompletionServiceServer
+	client *goopenai.Client
+}
+
+func (s *stockServer) ResumeCompletion(req *completionv1.ResumeCompletionRequest, stream grpc.ServerStreamingServer[completionv1.CompletionEvent]) error {
+	chunks, err := s.client.CreateChatCompletionStream(stream.Context(), goopenai.ChatCompletionRequest{
+		Model:    req.GetId(),
+		Messages: []goopenai.ChatCompletionMessage{{Role: "user", Content: "Hello"}},
+	})
+	if err != nil {
+		return err
+	}
+	defer chunks.Close()
+	for sequence := int32(1); ; sequence++ {
+		c, err := chunks.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = stream.Send(&completionv1.CompletionEvent{
+			Sequence: sequence,
+			Event:    &completionv1.CompletionEvent_Delta{Delta: &completionv1.Delta{Text: c.Choices[0].Delta.Content}},
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// serveStockGateway is grpc-gateway with the marshaler that one writes for
+// server-sent events.
+func serveStockGateway(_ *testbed.Gate, args []string) error {
+	conn, err := grpc.NewClient(args[0], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	mux := runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, &sseMarshaler{}),
+		runtime.WithMarshalerOption("text/event-stream", &sseMarshaler{}))
+	if err := completionv1.RegisterCompletionServiceHandler(context.Background(), mux, conn); err != nil {
+		return err
+	}
+	return testbed.ServeHTTP(mux)
+}
+
+type sseMarshaler struct{ runtime.JSONPb }
+
+func (*sseMarshaler) ContentType(any) string { return "text/event-stream" }
+
+func (*sseMarshaler) Delimiter() []byte { return []byte("\n\n") }
+
+func (m *sseMarshaler) Marshal(v any) ([]byte, error) {
+	b, err := m.JSONPb.Marshal(v)
+	return append([]byte("data: "), b...), err
+}
+
+// serveProxy copies bytes.
+func serveProxy(_ *testbed.Gate, args []string) error {
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: args[0]})
+	proxy.FlushInterval = -1
+	return testbed.ServeHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Else streams are cut whose request body the transport still holds when the
+		// answer begins (golang/go#40747).
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		proxy.ServeHTTP(w, r)
+	}))
+}
+
+// serveBare makes the blocks that our bridge would, with no source behind it,
+// and writes and flushes each: what any bridge has to do at least that does not
+// gather.
+func serveBare(g *testbed.Gate, _ []string) error {
+	return testbed.ServeHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := strings.Split(r.URL.Path, "/")[3]
+		p, err := testbed.ParsePace(id)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		flusher := w.(http.Flusher)
+		var buf []byte
+		_ = p.Play(r.Context(), g, func(number int) error {
+			buf = append(buf[:0], "event: delta\ndata: {\"sequence\":"...)
+			buf = strconv.AppendInt(buf, int64(number+1), 10)
+			buf = append(buf, `,"delta":{"text":" `...)
+			buf = testbed.AppendToken(buf, number)
+			buf = append(append(append(buf, "\"}}\nid: "...), id...), '_')
+			buf = append(strconv.AppendInt(buf, int64(number+1), 10), "\n\n"...)
+			_, err := w.Write(buf)
+			flusher.Flush()
+			return err
+		})
+	}))
+}

@@ -1,0 +1,243 @@
+package bench
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-sse/sluice/internal/testbed"
+)
+
+// bench is what all measurements have in common. It is for one goroutine.
+type bench struct {
+	tb       testing.TB
+	client   *testbed.Process
+	sources  map[string]*testbed.Process // by role
+	settle   time.Duration               // how long to wait, before memory is weighed, for what is on its way to be done
+	profiles string                      // the directory for profiles; "": none
+}
+
+func newBench(tb testing.TB) *bench {
+	b := &bench{tb: tb, client: testbed.Start(tb, "client"), sources: map[string]*testbed.Process{}}
+	tb.Cleanup(b.client.Stop)
+	for _, role := range []string{"upstream", "events"} {
+		p := testbed.Start(tb, role)
+		tb.Cleanup(p.Stop)
+		b.sources[role] = p
+	}
+	return b
+}
+
+// measure runs a scenario on a contender that starts and ends with it, so that
+// nothing is left from what it did before. The error says why there are no
+// figures.
+func (b *bench) measure(s scenario, c contender) (figures, error) {
+	running := b.start(c)
+	defer stopAll(running)
+	return b.measureRunning(s, c, running)
+}
+
+// measureRunning runs a scenario on a contender's processes.
+func (b *bench) measureRunning(s scenario, c contender, running []*testbed.Process) (figures, error) {
+	m := &measurement{bench: b, scenario: s, running: running, name: c.name, source: b.sources[c.source]}
+	if m.source == nil {
+		m.source = running[0]
+	}
+	talksTo := m.source
+	if len(running) > 0 {
+		talksTo = running[len(running)-1]
+	}
+	warm := testbed.Pace{Tokens: min(s.pace.Tokens, 100)}
+	m.load = load{Address: talksTo.Addrs[0], Request: c.request(warm), Streams: min(s.load.Streams, 20), Tokens: warm.Tokens + 1}
+	if err := m.warmUp(); err != nil {
+		return nil, err
+	}
+	m.load = s.load
+	m.load.Address, m.load.Request, m.load.Tokens = talksTo.Addrs[0], c.request(s.pace), s.pace.Tokens+1
+	if n := maxStreams(talksTo, c.files); m.load.Streams > n {
+		m.load.Streams = n
+	}
+	return m.run()
+}
+
+// maxStreams is how many streams a process may have open at once that takes so
+// many files for one.
+func maxStreams(p *testbed.Process, files int) int {
+	return (p.MaxFiles() - 200) / max(files, 1) // it has others, too
+}
+
+// start starts a contender's processes.
+func (b *bench) start(c contender) (running []*testbed.Process) {
+	b.tb.Helper()
+	before := b.sources[c.source]
+	for _, role := range c.processes {
+		if before != nil {
+			role = strings.ReplaceAll(role, "{}", before.Addrs[0])
+		}
+		before = testbed.Start(b.tb, role)
+		running = append(running, before)
+	}
+	return running
+}
+
+// measurement is one scenario on one contender.
+type measurement struct {
+	*bench
+	scenario scenario
+	name     string             // the contender's
+	running  []*testbed.Process // which are what is measured
+	source   *testbed.Process   // where the gate is
+	load     load
+}
+
+// warmUp lets the contender make what it makes once.
+func (m *measurement) warmUp() error {
+	m.begin()
+	if _, err := m.end(); err != nil {
+		return fmt.Errorf("warming up: %w", err)
+	}
+	return nil
+}
+
+// run measures. With gated streams, the moments are when all are open, when all
+// have all tokens, and when all have ended.
+func (m *measurement) run() (figures, error) {
+	f := figures{streamCount: float64(m.load.Streams)}
+	if m.scenario.memory {
+		m.tell("collect")
+	}
+	memory, start := m.memory(), m.cpu()
+	if m.scenario.pace.Gated {
+		m.begin()
+		m.await("open")
+		m.spent(f, cpuPerOpen, start, m.load.Streams)
+		if m.scenario.memory {
+			m.weigh(f, memory, perStream, liveStream)
+		}
+	}
+	m.profile("profile", "cpu")
+	began, start := time.Now(), m.cpu()
+	tokens := m.load.Streams * m.load.Tokens
+	if m.scenario.pace.Gated {
+		m.source.Tell("release")
+		tokens -= m.load.Streams // their first
+	} else {
+		m.begin()
+	}
+	m.await("full")
+	m.spent(f, cpuPerToken, start, tokens)
+	f[tokenRate] = float64(tokens) / time.Since(began).Seconds()
+	m.profile("profiled", "cpu")
+	if m.scenario.pace.Gated {
+		m.source.Tell("release")
+	}
+	r, err := m.end()
+	if err != nil {
+		return nil, err
+	}
+	f[firstToken] = ms(r.First)
+	if m.scenario.pace.Interval > 0 {
+		f[latency], f[worstLatency] = ms(r.P50), ms(r.P99)
+	}
+	if m.scenario.memory {
+		m.weigh(f, memory, "", keptStream)
+	}
+	return f, nil
+}
+
+// spent notes the processor time since start for each of n.
+func (m *measurement) spent(f figures, unit string, start time.Duration, n int) {
+	if len(m.running) > 0 {
+		f[unit] = float64(m.cpu()-start) / float64(time.Microsecond) / float64(n)
+	}
+}
+
+// weigh measures how much memory streams take, as it is and without garbage.
+func (m *measurement) weigh(f figures, before int64, asItIs, collected string) {
+	time.Sleep(m.settle)
+	perStream := func() float64 { return float64(m.memory()-before) / 1024 / float64(m.load.Streams) }
+	if asItIs != "" {
+		f[asItIs] = perStream()
+	}
+	m.tell("collect")
+	f[collected] = perStream()
+	if asItIs != "" {
+		m.profile("heap", "heap")
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// begin begins the load.
+func (m *measurement) begin() {
+	m.tb.Helper()
+	b, err := json.Marshal(m.load)
+	if err != nil {
+		m.tb.Fatal(err)
+	}
+	m.client.Begin("load %s", b)
+}
+
+// await waits until the client says so.
+func (m *measurement) await(word string) {
+	m.tb.Helper()
+	for m.client.Line() != word {
+	}
+}
+
+// end waits for the load's end. The error says that not all came as it should.
+func (m *measurement) end() (r report, err error) {
+	m.tb.Helper()
+	for {
+		switch line := m.client.Line(); line {
+		case "open", "full":
+		case "done":
+			return r, cmp.Or(err, r.whole())
+		default:
+			err = json.Unmarshal([]byte(line), &r)
+		}
+	}
+}
+
+// cpu and memory are those of all of the contender's processes.
+
+func (m *measurement) cpu() (sum time.Duration) {
+	for _, p := range m.running {
+		sum += p.CPU()
+	}
+	return sum
+}
+
+func (m *measurement) memory() (sum int64) {
+	for _, p := range m.running {
+		sum += p.Memory()
+	}
+	return sum
+}
+
+func (m *measurement) tell(what string) {
+	for _, p := range m.running {
+		p.Tell("%s", what)
+	}
+}
+
+// profile has each process write a profile, or begin or end one.
+func (m *measurement) profile(verb, kind string) {
+	if m.profiles == "" {
+		return
+	}
+	scenario := strings.NewReplacer("/", "-", "=", "-").Replace(m.scenario.name)
+	for i, p := range m.running {
+		p.Tell("%s %s", verb, filepath.Join(m.profiles, fmt.Sprintf("%s-%s-%d-%s.pprof", scenario, m.name, i+1, kind)))
+	}
+}
+
+func stopAll(running []*testbed.Process) {
+	for _, p := range running {
+		p.Stop()
+	}
+}

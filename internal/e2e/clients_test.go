@@ -1,0 +1,138 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/internal/skip"
+)
+
+// The first connections of a client are reset, each after so many bytes of the
+// answer, its header included; the upstream says more than that for each.
+const (
+	connectionsCut = 3
+	bytesOfEach    = 900
+	tokensOfEach   = 12
+)
+
+// clients are programs that read with well-known clients of other people's, and
+// what each says when it stops.
+var clients = []struct {
+	script  string
+	get     bool // the events of a completion that another program began
+	stopped string
+	again   int // how often it gets the terminal event when the end of its answer is cut
+}{
+	{script: "fetch-event-source.js", stopped: "resolved", again: 2},
+	{script: "eventsource-client.js", stopped: "closed", again: 1},
+	{script: "eventsource-client-get.js", get: true, stopped: "closed", again: 1},
+	{script: "eventsource.js", get: true, stopped: "closed on 204", again: 1},
+}
+
+// TestClients resets the connections of clients that come back by themselves,
+// several times in the middle and once between the last event and the end of the
+// answer. They get the whole, once, for one call upstream, and stop for good.
+func TestClients(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		skip.For(t, "there is no node on the PATH: install Node 20 and run npm ci in internal/e2e/testdata/clients")
+	}
+	if _, err := os.Stat("testdata/clients/node_modules"); err != nil {
+		skip.For(t, "the clients are not installed: run npm ci in internal/e2e/testdata/clients")
+	}
+	for _, c := range clients {
+		t.Run(c.script, func(t *testing.T) {
+			t.Parallel() // they wait for a second before they come back
+			connected := make(chan struct{}, connectionsCut)
+			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) { speakPerConnection(w, r, connected) })
+			p := start(t, "two processes", u.env())
+			proxy := newCuttingProxy(t, p.http, func(n int) *cut {
+				switch {
+				case n < connectionsCut:
+					connected <- struct{}{}
+					return &cut{after: bytesOfEach, how: sendReset}
+				case n == connectionsCut:
+					return &cut{last: true, how: sendReset}
+				}
+				return nil
+			})
+			args := []string{proxy.url + "/v1/completions", repeatable("m", "")}
+			if c.get {
+				resp := p.post(t, args[1])
+				_ = resp.Body.Close()
+				args = []string{proxy.url + resp.Header.Get("Location") + "/events"}
+			}
+			got := runClient(t, node, c.script, args...)
+			var want strings.Builder
+			for i := range connectionsCut * tokensOfEach {
+				want.WriteString(token("m", i))
+			}
+			if got.Text != want.String() {
+				t.Errorf("the text is %q, not %q", got.Text, want.String())
+			}
+			const last = connectionsCut*tokensOfEach + 2
+			for i, id := range got.IDs {
+				if _, sequence, err := sse.ParseID(id); err != nil || int(sequence) != min(i+1, last) {
+					t.Fatalf("event %d has the id %q", i+1, id)
+				}
+			}
+			if n := len(got.IDs) - last + 1; n != c.again || got.Stopped != c.stopped {
+				t.Errorf("%d times the terminal event, then %s; want %d times, then %s", n, got.Stopped, c.again, c.stopped)
+			}
+			if n := proxy.cuts.Load(); n < connectionsCut || u.calls.Load() != 1 {
+				t.Errorf("%d cuts and %d calls upstream", n, u.calls.Load())
+			}
+		})
+	}
+}
+
+// speakPerConnection speaks a little for each connection of the client's, so
+// that each is cut while the completion runs.
+func speakPerConnection(w http.ResponseWriter, r *http.Request, connected <-chan struct{}) {
+	for i := range connectionsCut * tokensOfEach {
+		if i%tokensOfEach == 0 {
+			select {
+			case <-connected:
+			case <-r.Context().Done():
+				return
+			}
+		}
+		say(w, token("m", i))
+	}
+	chunk(w, `{}`, "stop")
+}
+
+// clientReport is what a client tells when it stops.
+type clientReport struct {
+	Events, IDs []string
+	Text        string
+	Stopped     string
+}
+
+// runClient runs a client's program until it ends by itself.
+func runClient(t *testing.T, node, script string, args ...string) clientReport {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, node, append([]string{script}, args...)...)
+	cmd.Dir = "testdata/clients"
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var got clientReport
+	if err == nil {
+		err = json.Unmarshal(out, &got)
+	}
+	if err != nil {
+		t.Fatalf("node %s: %v\n%s%s", script, err, out, stderr.String())
+	}
+	return got
+}

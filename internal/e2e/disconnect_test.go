@@ -1,0 +1,266 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/sluice-sse/sluice/bridge/sse"
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// maxLatency is how long after a client's departure its upstream connection may
+// still be open, for 99 of 100.
+const maxLatency = 50 * time.Millisecond
+
+// A visit is a request under way.
+type visit struct {
+	delta func() error // waits for the first delta of a stream
+	leave func()
+}
+
+// departures are the ways to leave. A visit asks for a stream or for the whole
+// completion.
+var departures = []struct {
+	name  string
+	visit func(t *testing.T, p *program, request string, stream bool) visit
+}{
+	{"HTTP/1.1 reset", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitHTTP1(t, p, request, stream, func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() })
+	}},
+	{"HTTP/1.1 FIN", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitHTTP1(t, p, request, stream, func(c *net.TCPConn) { _ = c.Close() })
+	}},
+	{"HTTP/1.1 FIN of one direction", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitHTTP1(t, p, request, stream, func(c *net.TCPConn) { _ = c.CloseWrite() })
+	}},
+	{"HTTP/2 cancel", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitHTTP2(t, p, request, stream, nil)
+	}},
+	{"HTTP/2 reset", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitHTTP2(t, p, request, stream, func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() })
+	}},
+	{"HTTP/2 FIN", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitHTTP2(t, p, request, stream, func(c *net.TCPConn) { _ = c.Close() })
+	}},
+	{"gRPC cancel", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitGRPC(t, p, request, stream, false)
+	}},
+	{"gRPC FIN", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitGRPC(t, p, request, stream, true)
+	}},
+}
+
+func accept(stream bool) string {
+	if stream {
+		return "text/event-stream"
+	}
+	return "application/json"
+}
+
+func visitHTTP1(t *testing.T, p *program, request string, stream bool, leave func(*net.TCPConn)) visit {
+	t.Helper()
+	host := strings.TrimPrefix(p.http, "http://")
+	conn, err := net.Dial("tcp", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = fmt.Fprintf(conn, "POST /v1/completions HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n%s",
+		host, accept(stream), len(request), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return visit{
+		delta: func() error {
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				return err
+			}
+			return firstDelta(resp.Body)
+		},
+		leave: func() { leave(conn.(*net.TCPConn)) },
+	}
+}
+
+// visitHTTP2 leaves by resetting the stream, or as leave does with the connection.
+func visitHTTP2(t *testing.T, p *program, request string, stream bool, leave func(*net.TCPConn)) visit {
+	t.Helper()
+	conns := make(chan net.Conn, 1)
+	transport := &http.Transport{
+		Protocols: &http.Protocols{},
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			if err == nil {
+				conns <- conn
+			}
+			return conn, err
+		},
+	}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, "POST", p.http+"/v1/completions", strings.NewReader(request))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", accept(stream))
+	type answer struct {
+		resp *http.Response
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		resp, err := transport.RoundTrip(req)
+		answers <- answer{resp, err}
+	}()
+	return visit{
+		delta: func() error {
+			a := <-answers
+			if a.err != nil {
+				return a.err
+			}
+			if a.resp.ProtoMajor != 2 {
+				return fmt.Errorf("the answer came over %s", a.resp.Proto)
+			}
+			return firstDelta(a.resp.Body)
+		},
+		leave: func() {
+			if leave == nil {
+				cancel()
+				return
+			}
+			leave((<-conns).(*net.TCPConn))
+		},
+	}
+}
+
+func visitGRPC(t *testing.T, p *program, request string, stream, closes bool) visit {
+	t.Helper()
+	req := &completionv1.CompletionRequest{}
+	if err := protojson.Unmarshal([]byte(request), req); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	client := completionv1.NewCompletionServiceClient(conn)
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	v := visit{leave: cancel}
+	if closes {
+		v.leave = func() { _ = conn.Close() }
+	}
+	if !stream {
+		go func() { _, _ = client.CreateCompletion(ctx, req) }()
+		return v
+	}
+	events, err := client.StreamCompletion(ctx, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.delta = func() error {
+		for {
+			if event, err := events.Recv(); err != nil || event.GetDelta() != nil {
+				return err
+			}
+		}
+	}
+	return v
+}
+
+// firstDelta reads a stream up to its first delta.
+func firstDelta(stream io.Reader) error {
+	r := sse.NewReader(stream, 1<<20)
+	for {
+		if m, err := r.Next(); err != nil || m.Event == "delta" {
+			return err
+		}
+	}
+}
+
+// TestDisconnect checks that a client that leaves, in whatever way, before the
+// first token or after it, ends the upstream's work at once.
+func TestDisconnect(t *testing.T) {
+	tries := 8
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			waiting := make(chan struct{}) // the upstream has said what it will
+			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+				if modelOf(r) == "speaks" {
+					chunk(w, `{"content":"token"}`, "null")
+				}
+				select {
+				case waiting <- struct{}{}:
+				case <-r.Context().Done():
+				}
+				<-r.Context().Done()
+			})
+			p := start(t, layout, u.env())
+			var latencies []time.Duration
+			for _, d := range departures {
+				for _, stream := range []bool{true, false} {
+					for _, model := range []string{"silent", "speaks"} {
+						name := fmt.Sprintf("%s, stream %v, %s", d.name, stream, model)
+						for range tries {
+							v := d.visit(t, p, `{"model":"`+model+`","messages":[{"role":"user","content":"Hi"}]}`, stream)
+							<-waiting
+							if stream && model == "speaks" {
+								if err := v.delta(); err != nil {
+									t.Fatalf("%s: %v", name, err)
+								}
+							}
+							left := time.Now()
+							v.leave()
+							select {
+							case gone := <-u.gone:
+								latencies = append(latencies, gone.Sub(left))
+							case <-time.After(10 * time.Second):
+								t.Fatalf("%s: the upstream still works after 10 s", name)
+							}
+						}
+					}
+				}
+			}
+			slices.Sort(latencies)
+			p50, p99 := latencies[len(latencies)/2], latencies[(len(latencies)*99+99)/100-1]
+			t.Logf("%d departures: p50 %v, p99 %v, longest %v", len(latencies), p50, p99, latencies[len(latencies)-1])
+			if len(latencies) < 100 || p99 >= maxLatency {
+				t.Errorf("p99 of %d is %v, want less than %v of at least 100", len(latencies), p99, maxLatency)
+			}
+			eventually(t, "no completion is under way upstream", func() bool { return u.open.Load() == 0 })
+			checkCancelled(t, p, len(latencies))
+		})
+		tries /= 2
+	}
+}
+
+// checkCancelled checks that the log tells a departure from a failure.
+func checkCancelled(t *testing.T, p *program, n int) {
+	t.Helper()
+	eventually(t, "a line in the log for each completion", func() bool { return strings.Count(p.log.String(), "msg=completion") >= n })
+	if cancelled := strings.Count(p.log.String(), "outcome=cancelled"); cancelled != n {
+		t.Errorf("%d of %d completions were cancelled", cancelled, n)
+	}
+}
+
+// modelOf is the model that an upstream is asked for.
+func modelOf(r *http.Request) string {
+	var request struct{ Model string }
+	_ = json.NewDecoder(r.Body).Decode(&request)
+	return request.Model
+}

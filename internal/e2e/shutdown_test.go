@@ -1,0 +1,251 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime/pprof"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/testbed"
+)
+
+// TestSeenDraining checks that load balancers can see that the program is about to stop
+// before its listeners close: for --shutdown-delay it is not ready, refuses what is new,
+// and goes on with what runs.
+func TestSeenDraining(t *testing.T) {
+	const delay = 3 * time.Second
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			p := start(t, layout, nil, "--echo-interval=40ms", "--shutdown-delay="+delay.String(), "--drain-timeout=20s")
+			conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			words := strings.Repeat("word ", 80) // 3.2 s
+			body := `{"prompt":"` + words + `"}`
+			running := p.post(t, body, "Idempotency-Key", "running")
+			id := strings.TrimPrefix(running.Header.Get("Location"), "/v1/completions/")
+			begun := time.Now()
+			stopped := p.stop()
+
+			eventually(t, "/readyz says so", func() bool { return statusOf(t, p.http+"/readyz") == 503 })
+			eventually(t, "the health service says so", func() bool {
+				resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+				return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_NOT_SERVING
+			})
+			for _, accept := range []string{"text/event-stream", "application/json"} {
+				resp := p.post(t, `{"prompt":"Hi"}`, "Accept", accept)
+				if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 503 || !strings.Contains(string(body), "DRAINING") || resp.Header.Get("Retry-After") == "" {
+					t.Errorf("a new completion: %s %s", resp.Status, body)
+				}
+			}
+			_, err = completionv1.NewCompletionServiceClient(conn).CreateCompletion(t.Context(), &completionv1.CompletionRequest{Prompt: &words})
+			if reason(status.Convert(err)) != "DRAINING" {
+				t.Errorf("a new completion over gRPC: %v", err)
+			}
+			if resp := p.post(t, `{"prompt":"Hi"}`, "Idempotency-Key", "new"); resp.StatusCode != 503 {
+				t.Errorf("a new completion with a key: %s", resp.Status)
+			}
+			again := p.send(t.Context(), t, "GET", "/v1/completions/"+id+"/events", "")
+			sameKey := p.post(t, body, "Idempotency-Key", "running")
+			if got := sameKey.Header.Get("Location"); got != "/v1/completions/"+id {
+				t.Errorf("the same key: %s %s", sameKey.Status, got)
+			}
+			if statusOf(t, p.http+"/healthz") != 200 {
+				t.Error("it is not alive")
+			}
+			for name, resp := range map[string]*http.Response{"running": running, "resumed": again, "same key": sameKey} {
+				if got, err := messages(resp.Body); err != nil || got[len(got)-1].Event != "finished" {
+					t.Errorf("%s: got %v, %v", name, got, err)
+				}
+			}
+			<-stopped
+			if took := time.Since(begun); took < delay {
+				t.Errorf("it has stopped after %v", took)
+			}
+			if c, err := net.Dial("tcp", strings.TrimPrefix(p.http, "http://")); err == nil {
+				c.Close()
+				t.Error("it still listens")
+			}
+		})
+	}
+}
+
+// TestStopIsPrompt checks that nothing but what runs is waited for: not a silent
+// connection, not one between requests.
+func TestStopIsPrompt(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			p := start(t, layout, nil, "--echo-interval=0s")
+			for _, addr := range []string{strings.TrimPrefix(p.http, "http://"), p.grpc} {
+				for _, sent := range []string{"", "GET /healthz HT"} {
+					c, err := net.Dial("tcp", addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					if _, err := io.WriteString(c, sent); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			_, _ = messages(p.post(t, `{"prompt":"Hi"}`).Body)
+			start := time.Now()
+			<-p.stop()
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+// TestStopWithStuckClients checks that clients which take nothing are not waited for, once
+// the drain is over, whatever they have asked for.
+func TestStopWithStuckClients(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			p := start(t, layout, nil, "--echo-interval=0s", "--drain-timeout=1s")
+			body := `{"prompt":"` + strings.Repeat("word ", 100_000) + `"}`
+			post := fmt.Sprintf("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+			for _, request := range []string{post, strings.Repeat("GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n", 100)} {
+				c, err := net.Dial("tcp", strings.TrimPrefix(p.http, "http://"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+				if _, err := io.WriteString(c, request); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.Read(make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			resp, err := http2(t).Post(p.http+"/v1/completions", "application/json", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			time.Sleep(500 * time.Millisecond) // until all three are full
+			start := time.Now()
+			<-p.stop()
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+// TestSignals checks what the signals do: the first one begins to stop, says what is
+// waited for, and that the second one stops at once; it does.
+func TestSignals(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(s.String(), func(t *testing.T) {
+			p := testbed.Start(t, "main --http=127.0.0.1:0 --grpc=127.0.0.1:0 --echo-interval=1h --drain-timeout=1m --shutdown-delay=1s")
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, "POST", "http://"+p.Addrs[0]+"/v1/completions", strings.NewReader(`{"prompt":"One two"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			p.Signal(s)
+			p.AwaitLog("running ones have 1m0s to end, and for 1s it can be seen that this is not ready; a second signal (Ctrl-C) stops at once")
+			start := time.Now()
+			// Later than what is still the same signal.
+			again := time.AfterFunc(150*time.Millisecond, func() { p.Signal(s) })
+			defer again.Stop()
+			if end := p.Wait(); end.Exited() && end.ExitCode() != 1 || time.Since(start) > 10*time.Second {
+				t.Errorf("%v after %v", end, time.Since(start))
+			}
+		})
+	}
+	// timeout, npm run and others pass on to the program what its process group has got.
+	t.Run("twice in an instant", func(t *testing.T) {
+		for range 3 {
+			p := testbed.Start(t, "main --http=127.0.0.1:0 --grpc=127.0.0.1:0 --echo-interval=30ms --shutdown-delay=0s")
+			resp, err := http.Post("http://"+p.Addrs[0]+"/v1/completions", "application/json", strings.NewReader(`{"prompt":"`+strings.Repeat("word ", 10)+`"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			p.Signal(syscall.SIGINT)
+			p.Signal(syscall.SIGTERM)
+			got, err := messages(resp.Body)
+			if err != nil || got[len(got)-1].Event != "finished" {
+				t.Errorf("the running completion ends in %v, %v", got, err)
+			}
+			if end := p.Wait(); !end.Success() {
+				t.Error(end)
+			}
+		}
+	})
+	t.Run("nothing runs", func(t *testing.T) {
+		p := testbed.Start(t, "main --http=127.0.0.1:0 --grpc=127.0.0.1:0 --shutdown-delay=0s")
+		p.Signal(syscall.SIGTERM)
+		if end := p.Wait(); !end.Success() {
+			t.Error(end)
+		}
+	})
+}
+
+// TestNothingRunsAfterStop checks that the program's end is that of all that it began,
+// also of what clients left open.
+func TestNothingRunsAfterStop(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			const slack = 5 // goroutines: of the runtime, of timers that fire
+			http.DefaultClient.CloseIdleConnections()
+			baseline := settled()
+			p := start(t, layout, nil, "--echo-interval=1h", "--drain-timeout=100ms")
+			var conns []net.Conn
+			for _, request := range []string{"", "GET /healthz HT", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", postCompletionOf(`{"prompt":"One two"}`), postCompletionOf(`{"prompt":"One two"}`) + "\r\n"} {
+				for _, addr := range []string{strings.TrimPrefix(p.http, "http://"), p.grpc} {
+					c, err := net.Dial("tcp", addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					if _, err := io.WriteString(c, request); err != nil {
+						t.Fatal(err)
+					}
+					conns = append(conns, c)
+				}
+			}
+			<-p.stop()
+			for _, c := range conns {
+				_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+				if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error("a connection is still open")
+				}
+			}
+			if after := settled(); after > baseline+slack {
+				_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
+				t.Errorf("%d goroutines before, %d after", baseline, after)
+			}
+		})
+	}
+}
+
+func postCompletionOf(body string) string {
+	return fmt.Sprintf("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+}
