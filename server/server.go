@@ -27,7 +27,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
@@ -277,11 +276,8 @@ func journalFailure(err error) error {
 	return err
 }
 
-// newID returns an id that is never reused. Its time part sorts; its random part
-// cannot be guessed.
-func newID() string {
-	return "cmpl_" + ulid.MustNew(ulid.Now(), rand.Reader).String()
-}
+// newID returns an id that is never used again and cannot be guessed.
+func newID() string { return "cmpl_" + rand.Text() }
 
 // requestHash tells requests apart that come with the same idempotency key.
 func requestHash(req *completionv1.CompletionRequest) [32]byte {

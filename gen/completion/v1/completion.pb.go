@@ -1513,7 +1513,7 @@ func (*CompletionEvent_Finished) isCompletionEvent_Event() {}
 // Created says which completion has begun.
 type Created struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The completion's id: cmpl_ and a ULID.
+	// The completion's id: cmpl_ and letters and digits that cannot be guessed.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The model that answers, in the upstream's words where it gives any.
 	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
