@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
-	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/bridge/native"
 )
 
 // encoder makes blocks of a stream's events and knows what came last.
@@ -31,7 +31,7 @@ func (e *encoder) header(md metadata.MD) {
 }
 
 func validID(id string) bool {
-	_, _, err := sse.ParseID(sse.FormatID(id, 0))
+	_, _, err := native.ParseID(native.FormatID(id, 0))
 	return err == nil
 }
 
@@ -48,7 +48,7 @@ func (e *encoder) append(blocks, wire []byte) ([]byte, error) {
 	if !e.drained && e.bridge.draining.Load() {
 		retry, e.drained = drainRetry(), true
 	}
-	blocks, event, err := sse.AppendEvent(blocks, e.id, wire, retry)
+	blocks, event, err := native.AppendEvent(blocks, e.id, wire, retry)
 	if err != nil {
 		return blocks, err
 	}
@@ -62,7 +62,7 @@ func (e *encoder) appendError(blocks []byte, body []byte) []byte {
 	if e.begun {
 		retry = 0
 	}
-	return sse.AppendError(blocks, e.id, e.last+1, body, retry)
+	return native.AppendError(blocks, e.id, e.last+1, body, retry)
 }
 
 // maxGathered is how many bytes of blocks may gather before they have to be

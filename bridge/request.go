@@ -10,7 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/bridge/native"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
@@ -66,7 +66,7 @@ type cursor struct {
 
 // readCursor returns the cursor that a request resumes from, if it has one.
 func readCursor(value string) (cursor, error) {
-	id, sequence, err := sse.ParseID(value)
+	id, sequence, err := native.ParseID(value)
 	if err != nil {
 		return cursor{}, invalid(http.StatusBadRequest, codes.InvalidArgument, lastEventIDHeader, "%q is not the id of an event: %v", clip(value), err)
 	}

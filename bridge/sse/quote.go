@@ -2,10 +2,10 @@ package sse
 
 import "encoding/binary"
 
-// appendQuoted appends valid UTF-8 as a JSON string. Beside what JSON needs it
+// AppendQuoted appends valid UTF-8 as a JSON string. Beside what JSON needs it
 // escapes U+0085, U+2028 and U+2029: clients that split the stream with Python's
 // splitlines take them for line ends (httpx-sse#34, langgenius/dify#39008).
-func appendQuoted(dst, text []byte) []byte {
+func AppendQuoted(dst, text []byte) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	start := 0 // of what is not copied yet
@@ -77,7 +77,7 @@ func plainPrefix(text []byte) int {
 	return i
 }
 
-// special has the bytes at which appendQuoted must look twice.
+// special has the bytes at which AppendQuoted must look twice.
 var special = func() (t [256]bool) {
 	for c := range 0x20 {
 		t[c] = true

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/bridge/native"
 	"github.com/sluice-sse/sluice/internal/skip"
 )
 
@@ -80,7 +80,7 @@ func TestClients(t *testing.T) {
 			}
 			const last = connectionsCut*tokensOfEach + 2
 			for i, id := range got.IDs {
-				if _, sequence, err := sse.ParseID(id); err != nil || int(sequence) != min(i+1, last) {
+				if _, sequence, err := native.ParseID(id); err != nil || int(sequence) != min(i+1, last) {
 					t.Fatalf("event %d has the id %q", i+1, id)
 				}
 			}

@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sluice-sse/sluice/bridge/native"
 	"github.com/sluice-sse/sluice/bridge/sse"
 )
 
@@ -184,7 +185,7 @@ func TestResumeAfterReset(t *testing.T) {
 func checkWhole(t *testing.T, name string, events []sse.Message, n int) {
 	t.Helper()
 	for i, m := range events {
-		if _, sequence, err := sse.ParseID(m.ID); err != nil || int(sequence) != i+1 {
+		if _, sequence, err := native.ParseID(m.ID); err != nil || int(sequence) != i+1 {
 			t.Fatalf("%s: event %d has the id %q", name, i+1, m.ID)
 		}
 	}
@@ -340,7 +341,7 @@ func TestCursors(t *testing.T) {
 				t.Run(row.name, func(t *testing.T) {
 					r := s.play(t, row.model, row.name)
 					if r.last = row.last; r.last == "" {
-						r.last = sse.FormatID(r.id, int32(row.after))
+						r.last = native.FormatID(r.id, int32(row.after))
 					}
 					calls := s.upstream.calls.Load()
 					got := s.readAll(t, row, r)

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-sse/sluice/bridge/native"
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
@@ -175,7 +176,7 @@ func (r reader) call(ctx context.Context, client completionv1.CompletionServiceC
 	var after int32
 	if r.last != "" {
 		var err error
-		if _, after, err = sse.ParseID(r.last); err != nil {
+		if _, after, err = native.ParseID(r.last); err != nil {
 			return nil, err
 		}
 	}
@@ -188,7 +189,7 @@ func block(id string, event *completionv1.CompletionEvent) (sse.Message, error) 
 	if err != nil {
 		return sse.Message{}, err
 	}
-	b, _, err := sse.AppendEvent(nil, id, wire, 0)
+	b, _, err := native.AppendEvent(nil, id, wire, 0)
 	if err != nil {
 		return sse.Message{}, err
 	}
@@ -509,7 +510,7 @@ func (r *soakReader) take(m sse.Message) error {
 		return err
 	}
 	sequence := event.GetSequence()
-	if m.ID != sse.FormatID(r.id, sequence) || sequence < 1 || int(sequence) >= len(r.heard) {
+	if m.ID != native.FormatID(r.id, sequence) || sequence < 1 || int(sequence) >= len(r.heard) {
 		return fmt.Errorf("event %d of %d has the id %q", sequence, len(r.heard)-1, m.ID)
 	}
 	switch {

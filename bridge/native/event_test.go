@@ -1,10 +1,11 @@
-package sse
+package native
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"regexp"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
@@ -434,24 +436,6 @@ func TestAppendError(t *testing.T) {
 	}
 }
 
-// Heartbeats change nothing for a reader, nor for one that would take a blank line
-// after a comment for an event.
-func TestHeartbeat(t *testing.T) {
-	if !strings.HasPrefix(Heartbeat, ":") || strings.Index(Heartbeat, "\n") != len(Heartbeat)-1 {
-		t.Errorf("%q is not a comment of one line", Heartbeat)
-	}
-	block, _, err := AppendEvent(nil, testID, marshal(t, delta(2, &completionv1.Delta{Text: "a"})), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream := Heartbeat + Heartbeat + string(block) + Heartbeat + string(block) + Heartbeat
-	got := readAll(t, strings.NewReader(stream))
-	want := readAll(t, strings.NewReader(string(block)+string(block)))
-	if len(want.messages) != 2 || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-}
-
 // FuzzAppendEvent holds events as a server would make them against protojson.
 func FuzzAppendEvent(f *testing.F) {
 	f.Add(uint8(0), int32(7), " world", "", "", uint8(0), int32(0), int32(0))
@@ -570,13 +554,17 @@ func reference(wire []byte) (data []byte, kind string, err error) {
 	return data, kind, err
 }
 
-func readBlock(t *testing.T, block []byte) Message {
+func readBlock(t *testing.T, block []byte) sse.Message {
 	t.Helper()
-	got := readAll(t, bytes.NewReader(block))
-	if len(got.messages) != 1 {
-		t.Fatalf("%d messages in %q", len(got.messages), block)
+	r := sse.NewReader(bytes.NewReader(block), 1<<30)
+	m, err := r.Next()
+	if err != nil {
+		t.Fatalf("%v in %q", err, block)
 	}
-	return got.messages[0]
+	if more, err := r.Next(); err != io.EOF {
+		t.Fatalf("a block with more in it: %v, %v in %q", more, err, block)
+	}
+	return m
 }
 
 func marshal(t testing.TB, m proto.Message) []byte {

@@ -1,27 +1,37 @@
-package sse
+// Package native is what a completion looks like over HTTP in this API's own words: its
+// events as server-sent events, its errors as JSON.
+//
+// AppendEvent is the bridge's hot path: it turns an event in protobuf wire form
+// into one whole block, without decoding it into a message and without
+// allocating. It understands the encoding that Go's protobuf writes; whatever
+// is unusual goes the long way, through proto and protojson, which also decide
+// what is an error. Both ways give the same JSON value, but not the same bytes:
+// the order of members and the escapes may differ.
+//
+// A block is
+//
+//	event: delta
+//	data: {"sequence":7,"delta":{"text":" world"}}
+//	id: cmpl_01JB2QK4W6_7
+//
+// and a blank line.
+//
+// Caveats: the completion id and the body of an error go into the stream as they
+// are, so a line end in one would be a line end of the stream. Their callers
+// make sure that there is none.
+package native
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
-
-// Heartbeat keeps a silent stream alive. It may stand only between blocks.
-//
-// It is a comment with no blank line after it. The standard dispatches nothing
-// at a blank line with no data before it, but clients do: an empty event in
-// fetch-event-source, a JSON error in openai-python before 2.38
-// (openai-python#2722). Without the blank line the comment is just the first
-// line of the next block.
-const Heartbeat = ": hb\n"
 
 // An Event is what the writer of a stream has to know of an event that it sends.
 type Event struct {
@@ -47,7 +57,7 @@ func AppendEvent(dst []byte, id string, wire []byte, retry time.Duration) ([]byt
 			return dst, Event{}, err
 		}
 	}
-	out = appendRetry(out, retry)
+	out = sse.AppendRetry(out, retry)
 	out = appendIDLine(out, id, event.Sequence)
 	return append(out, '\n'), event, nil
 }
@@ -57,10 +67,9 @@ func AppendEvent(dst []byte, id string, wire []byte, retry time.Duration) ([]byt
 // terminal event. An empty id leaves the id line out: no completion is known, so
 // there is nothing to come back to. For retry see AppendEvent.
 func AppendError(dst []byte, id string, sequence int32, body []byte, retry time.Duration) []byte {
-	dst = append(dst, "event: error\ndata: "...)
-	dst = append(dst, body...)
-	dst = append(dst, '\n')
-	dst = appendRetry(dst, retry)
+	dst = sse.AppendField(dst, "event", "error")
+	dst = sse.AppendField(dst, "data", body)
+	dst = sse.AppendRetry(dst, retry)
 	if id != "" {
 		dst = appendIDLine(dst, id, sequence)
 	}
@@ -85,30 +94,13 @@ func appendUnusual(dst, wire []byte) ([]byte, Event, error) {
 	if err != nil {
 		return dst, Event{}, fmt.Errorf("encode event: %w", err)
 	}
-	// protojson puts in spaces at random, lest anyone rely on its bytes, and leaves
-	// U+2028 as it is. encoding/json mends both, and leaves U+0085.
-	if data, err = json.Marshal(json.RawMessage(data)); err != nil {
+	out := sse.AppendField(dst, "event", string(kind.Name()))
+	out = append(out, "data: "...)
+	// protojson puts in spaces at random, lest anyone rely on its bytes.
+	if out, err = sse.AppendJSON(out, data); err != nil {
 		return dst, Event{}, fmt.Errorf("compact event: %w", err)
 	}
-
-	data = bytes.ReplaceAll(data, []byte("\u0085"), []byte(`\u0085`))
-
-	dst = append(dst, "event: "...)
-	dst = append(dst, kind.Name()...)
-	dst = append(dst, "\ndata: "...)
-	dst = append(dst, data...)
-	dst = append(dst, '\n')
-	return dst, Event{Sequence: e.Sequence, Terminal: e.GetFinished() != nil}, nil
-}
-
-func appendRetry(dst []byte, retry time.Duration) []byte {
-	ms := retry.Milliseconds()
-	if ms <= 0 {
-		return dst
-	}
-	dst = append(dst, "retry: "...)
-	dst = strconv.AppendInt(dst, ms, 10)
-	return append(dst, '\n')
+	return append(out, '\n'), Event{Sequence: e.Sequence, Terminal: e.GetFinished() != nil}, nil
 }
 
 func appendIDLine(dst []byte, id string, sequence int32) []byte {

@@ -1,4 +1,4 @@
-package sse
+package native
 
 import (
 	"strconv"
@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
@@ -133,7 +134,7 @@ func appendShortText(dst []byte, id string, sequence int32, text []byte) []byte 
 	dst = strconv.AppendInt(dst, int64(sequence), 10)
 	digits := dst[start:]
 	dst = append(dst, `,"delta":{"text":`...)
-	dst = appendQuoted(dst, text)
+	dst = sse.AppendQuoted(dst, text)
 	dst = append(dst, "}}\nid: "...)
 	dst = append(dst, id...)
 	dst = append(dst, '_')
@@ -332,7 +333,7 @@ func appendText(dst []byte, name string, text []byte) (out []byte, ok bool) {
 		return dst, false
 	}
 	dst = append(dst, name...)
-	dst = appendQuoted(dst, text)
+	dst = sse.AppendQuoted(dst, text)
 	return append(dst, ','), true
 }
 
