@@ -7,20 +7,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/sluice-sse/sluice/bridge"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
-	"github.com/sluice-sse/sluice/server"
+	"github.com/sluice-sse/sluice/internal/inproc"
+	"github.com/sluice-sse/sluice/internal/inproc/inproctest"
 )
-
-// wire is an event as a server has it that has encoded it already.
-type wire struct {
-	data []byte
-	more bool
-}
-
-func (w *wire) MarshalBinary() ([]byte, error) { return w.data, nil }
-func (w *wire) More() bool                     { return w.more }
 
 // sink is a client that takes everything.
 type sink struct{ header http.Header }
@@ -37,26 +30,32 @@ func BenchmarkDelta(b *testing.B) {
 	for _, kind := range kinds {
 		for _, gathered := range []int{1, 50} {
 			b.Run(fmt.Sprintf("%s/gathered=%d", kind, gathered), func(b *testing.B) {
-				conn := &server.InProcess{}
-				completionv1.RegisterCompletionServiceServer(conn, &service{play: func(s eventStream) error {
-					if err := named(s, "cmpl_01JV3ZK8Q2W4X6Y8Z0A1B2C3D4"); err != nil {
-						return err
-					}
-					event := &wire{data: []byte("\x08\x07\x1a\x08\x0a\x06 world")}
-					b.ReportAllocs()
-					b.ResetTimer()
-					for i := range b.N {
-						event.more = (i+1)%gathered != 0
-						if err := s.SendMsg(event); err != nil {
+				conn := &inproc.Conn{}
+				conn.RegisterService(&grpc.ServiceDesc{ServiceName: "completion.v1.CompletionService", Streams: []grpc.StreamDesc{{
+					StreamName: "StreamCompletion",
+					Handler: func(_ any, s grpc.ServerStream) error {
+						if err := s.SendHeader(metadata.Pairs("completion-id", "cmpl_01JV3ZK8Q2W4X6Y8Z0A1B2C3D4")); err != nil {
 							return err
 						}
-					}
-					b.StopTimer()
-					return finished(s, 8)
-				}})
+						batch := make([][]byte, gathered)
+						for i := range batch {
+							batch[i] = []byte("\x08\x07\x1a\x08\x0a\x06 world")
+						}
+						sender := s.(interface{ SendBatch([][]byte) error })
+						b.ReportAllocs()
+						b.ResetTimer()
+						for i := 0; i < b.N; i += gathered {
+							if err := sender.SendBatch(batch); err != nil {
+								return err
+							}
+						}
+						b.StopTimer()
+						return s.SendMsg(&completionv1.CompletionEvent{Sequence: 8, Event: &completionv1.CompletionEvent_Finished{Finished: &completionv1.Finished{FinishReason: completionv1.Finished_STOP}}})
+					},
+				}}}, nil)
 				var any grpc.ClientConnInterface = conn
 				if kind == "received" {
-					any = struct{ grpc.ClientConnInterface }{conn}
+					any = received{inproctest.Client{Conn: conn}}
 				}
 				bridge, err := bridge.New(any, bridge.Config{})
 				if err != nil {

@@ -27,7 +27,8 @@ import (
 	"github.com/sluice-sse/sluice/bridge"
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
-	"github.com/sluice-sse/sluice/server"
+	"github.com/sluice-sse/sluice/internal/inproc"
+	"github.com/sluice-sse/sluice/internal/inproc/inproctest"
 )
 
 // The bridge in front of a scripted server, on a clock that stands still while
@@ -74,12 +75,12 @@ var kinds = []string{"pushed", "received"}
 
 func newBridgeOn(t *testing.T, kind string, play func(eventStream) error, config bridge.Config) *bridge.Bridge {
 	t.Helper()
-	conn := &server.InProcess{}
+	conn := &inproc.Conn{}
 	completionv1.RegisterCompletionServiceServer(conn, &service{play: play})
 	healthpb.RegisterHealthServer(conn, health.NewServer())
 	var any grpc.ClientConnInterface = conn
 	if kind == "received" {
-		any = struct{ grpc.ClientConnInterface }{conn} // which cannot push
+		any = received{inproctest.Client{Conn: conn}}
 	}
 	b, err := bridge.New(any, config)
 	if err != nil {
@@ -87,6 +88,9 @@ func newBridgeOn(t *testing.T, kind string, play func(eventStream) error, config
 	}
 	return b
 }
+
+// received is a connection that cannot push.
+type received struct{ grpc.ClientConnInterface }
 
 // onBoth runs a test on both kinds of connection.
 func onBoth(t *testing.T, name string, test func(t *testing.T, kind string)) {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/inproc"
 )
 
 // The bridge on a socket, where streams take their connections from net/http.
@@ -429,11 +430,7 @@ func (f *forgetfulStream) RecvMsg(any) error {
 // forgetfulDirect is the same with a connection that pushes.
 type forgetfulDirect struct{ forgetful }
 
-func (f forgetfulDirect) CallStream(ctx context.Context, _ string, request any, _ interface {
-	Header(metadata.MD)
-	UnmarshalBinary([]byte) error
-	Flush() error
-}) error {
+func (f forgetfulDirect) Stream(ctx context.Context, _ string, request any, _ inproc.Receiver, _ ...grpc.CallOption) error {
 	f.request <- weak.Make(request.(*completionv1.CompletionRequest))
 	<-ctx.Done()
 	return context.Cause(ctx)

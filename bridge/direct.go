@@ -5,29 +5,29 @@ import (
 	"io"
 	"runtime"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 )
 
 // A directConn is a connection that runs a stream's handler on the caller's
-// goroutine and pushes the events, saying when no more follow at once: the
-// in-process one. Then nothing needs to be handed from one goroutine to another
-// between the journal and the socket.
+// goroutine and pushes the events, all that are there at once: the in-process one.
+// Then nothing needs to be handed from one goroutine to another between the journal and
+// the socket.
 type directConn interface {
-	CallStream(ctx context.Context, method string, request any, r interface {
+	Stream(ctx context.Context, method string, request any, r interface {
 		Header(metadata.MD)
-		UnmarshalBinary(event []byte) error
-		Flush() error
-	}) error
+		Receive(messages [][]byte) error
+	}, opts ...grpc.CallOption) error
 }
 
-// pushed takes the events of a direct stream.
+// pushed receives the events of a direct stream.
 type pushed struct{ *response }
 
 // push writes a stream's events as they come, until its end, and returns why that
 // came.
 func (s *response) push(ctx context.Context, conn directConn, c *call) error {
 	growStack()
-	if err := conn.CallStream(ctx, c.method, c.take(), pushed{s}); err != nil {
+	if err := conn.Stream(ctx, c.method, c.take(), pushed{s}); err != nil {
 		return err
 	}
 	return io.EOF
@@ -45,23 +45,28 @@ func growStack() {
 // Header takes the completion's name.
 func (p pushed) Header(md metadata.MD) { p.name(md) }
 
-// UnmarshalBinary appends the block of an event, in protobuf wire form.
-func (p pushed) UnmarshalBinary(wire []byte) error {
-	if p.blocks == nil {
-		p.blocks = gathering()
+// Receive writes the blocks of events, in protobuf wire form, at once. Blocks before one
+// that cannot be made are left for the end of the stream.
+func (p pushed) Receive(events [][]byte) error {
+	for _, wire := range events {
+		if p.blocks == nil {
+			p.blocks = gathering()
+		}
+		var err error
+		if *p.blocks, err = p.encoder.append(*p.blocks, wire); err != nil {
+			return err
+		}
+		if len(*p.blocks) >= maxGathered {
+			if err := p.flush(); err != nil {
+				return err
+			}
+		}
 	}
-	var err error
-	if *p.blocks, err = p.encoder.append(*p.blocks, wire); err != nil {
-		return err
-	}
-	if len(*p.blocks) >= maxGathered {
-		return p.Flush()
-	}
-	return nil
+	return p.flush()
 }
 
-// Flush writes what has gathered.
-func (p pushed) Flush() error {
+// flush writes what has gathered.
+func (p pushed) flush() error {
 	if p.blocks == nil {
 		return nil
 	}

@@ -25,9 +25,9 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return c.CodecV2.Unmarshal(data, v)
 	}
 	if len(data) == 1 {
-		return f.UnmarshalBinary(data[0].ReadOnlyData())
+		return f.append(data[0].ReadOnlyData())
 	}
-	return f.UnmarshalBinary(data.Materialize())
+	return f.append(data.Materialize())
 }
 
 // waited is how long an event must have been waited for to be the only one there is.
@@ -39,9 +39,8 @@ const waited = 20 * time.Microsecond
 // without a wait gather, and another goroutine writes what has gathered, and lasts
 // as long as there is something.
 //
-// It implements encoding.BinaryUnmarshaler, as which the events come from the
-// connection: a received event goes from the connection's buffer into the block,
-// with no message in between.
+// The events come to it from the codec: a received event goes from the connection's
+// buffer into the block, with no message in between.
 type feed struct {
 	*response
 	since time.Duration // when the waiting for an event began, since the bridge's start; 0: not known
@@ -115,10 +114,10 @@ func open(ctx context.Context, conn grpc.ClientConnInterface, c *call) (grpc.Cli
 	return stream, stream.CloseSend()
 }
 
-// UnmarshalBinary appends the block of an event, in protobuf wire form. It sees that
+// append appends the block of an event, in protobuf wire form. It sees that
 // it will be written, but for the terminal one, which is left for the end of the
 // stream, and waits while there is too much.
-func (f *feed) UnmarshalBinary(wire []byte) error {
+func (f *feed) append(wire []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.blocks == nil {

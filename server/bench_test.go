@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/inproc"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/engine/echo"
 	"github.com/sluice-sse/sluice/server/journal"
@@ -33,12 +34,11 @@ func (f *fluent) Next(bool) (*engine.Chunk, error) {
 
 func (f *fluent) Close() {}
 
-// taker takes everything.
-type taker struct{}
+// discard is a receiver that takes everything.
+type discard struct{}
 
-func (taker) Header(metadata.MD)           {}
-func (taker) UnmarshalBinary([]byte) error { return nil }
-func (taker) Flush() error                 { return nil }
+func (discard) Header(metadata.MD)     {}
+func (discard) Receive([][]byte) error { return nil }
 
 // BenchmarkDelta is one delta from the engine to the journal and to a reader in this
 // process. What the engine costs is in package openai's benchmark of the same name.
@@ -48,9 +48,9 @@ func BenchmarkDelta(b *testing.B) {
 	defer j.Close()
 	s := New(Config{Echo: &echo.Engine{}, OpenAI: eng, DefaultModel: "m", Journal: j, Log: slog.New(slog.DiscardHandler)})
 	defer s.Close()
-	conn := &InProcess{}
+	conn := &inproc.Conn{}
 	completionv1.RegisterCompletionServiceServer(conn, s)
 	b.ReportAllocs()
 	b.ResetTimer()
-	_ = conn.CallStream(b.Context(), completionv1.CompletionService_StreamCompletion_FullMethodName, prompt("x"), taker{})
+	_ = conn.Stream(b.Context(), completionv1.CompletionService_StreamCompletion_FullMethodName, prompt("x"), discard{})
 }

@@ -12,13 +12,7 @@ import (
 //
 // It implements encoding.BinaryMarshaler, by which codec and the in-process
 // connection know it.
-type encodedEvent struct {
-	data []byte
-	more bool // others follow at once
-}
-
-// More tells a connection that can gather messages whether to wait for another.
-func (e *encodedEvent) More() bool { return e.more }
+type encodedEvent struct{ data []byte }
 
 // MarshalBinary returns the event's bytes, which are shared: not to be changed.
 func (e *encodedEvent) MarshalBinary() ([]byte, error) { return e.data, nil }

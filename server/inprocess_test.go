@@ -14,6 +14,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/inproc"
+	"github.com/sluice-sse/sluice/internal/inproc/inproctest"
 )
 
 // service is a CompletionService that does one of the things that a handler can.
@@ -35,12 +37,12 @@ func (s *service) CreateCompletion(ctx context.Context, req *completionv1.Comple
 // client can observe must be the same.
 func connections(t *testing.T, s *service) map[string]completionv1.CompletionServiceClient {
 	t.Helper()
-	inProcess := &InProcess{}
+	inProcess := &inproc.Conn{}
 	completionv1.RegisterCompletionServiceServer(inProcess, s)
 	g := grpc.NewServer(grpc.ForceServerCodecV2(newCodec()))
 	completionv1.RegisterCompletionServiceServer(g, s)
 	return map[string]completionv1.CompletionServiceClient{
-		"in process": completionv1.NewCompletionServiceClient(inProcess),
+		"in process": completionv1.NewCompletionServiceClient(inproctest.Client{Conn: inProcess}),
 		"socket":     completionv1.NewCompletionServiceClient(dial(t, g)),
 	}
 }
@@ -154,21 +156,6 @@ func TestConnectionStreamIsDropped(t *testing.T) {
 	})
 }
 
-// A stream that was never read, and is dropped, never runs.
-func TestConnectionStreamIsNeverRead(t *testing.T) {
-	conn := &InProcess{}
-	completionv1.RegisterCompletionServiceServer(conn, &service{})
-	ctx, cancel := context.WithCancel(t.Context())
-	s, err := completionv1.NewCompletionServiceClient(conn).StreamCompletion(ctx, prompt("x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	if _, err = s.Recv(); status.Code(err) != codes.Canceled {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestConnectionUnary(t *testing.T) {
 	both(t, &service{unary: func(ctx context.Context, req *completionv1.CompletionRequest) (*completionv1.Completion, error) {
 		if req.GetPrompt() == "fail" {
@@ -205,29 +192,11 @@ func TestConnectionUnary(t *testing.T) {
 }
 
 func TestConnectionUnknownMethod(t *testing.T) {
-	conn := &InProcess{}
+	conn := &inproc.Conn{}
 	if err := conn.Invoke(t.Context(), "/a/b", prompt("x"), &completionv1.Completion{}); status.Code(err) != codes.Unimplemented {
 		t.Errorf("got %v", err)
 	}
 	if _, err := conn.NewStream(t.Context(), &grpc.StreamDesc{}, "/a/b"); status.Code(err) != codes.Unimplemented {
 		t.Errorf("got %v", err)
-	}
-}
-
-// The handler of a stream that is pushed gets all of the request, and it is not copied.
-func TestCallStreamMovesRequest(t *testing.T) {
-	given := &completionv1.CompletionRequest{
-		Model: "m", Prompt: proto.String("Hi"), Stop: []string{"a"}, LogitBias: map[string]float64{"1": 2},
-		Messages: []*completionv1.Message{{Role: "user", Parts: []*completionv1.Part{{Kind: &completionv1.Part_Text{Text: "a"}}}}},
-	}
-	given.ProtoReflect().SetUnknown([]byte{0xf8, 0x3f, 1})
-	want, first := proto.CloneOf(given), given.Messages[0]
-	var got completionv1.CompletionRequest
-	s := &handlerSide{request: given, given: true}
-	if err := s.RecvMsg(&got); err != nil || !proto.Equal(&got, want) || got.Messages[0] != first {
-		t.Errorf("got %v, %v, want %v", &got, err, want)
-	}
-	if err := s.RecvMsg(&got); err != io.EOF {
-		t.Errorf("then %v", err)
 	}
 }

@@ -28,12 +28,8 @@ type stuckReader struct {
 
 func (s *stuckReader) Header(md metadata.MD) { s.id = completionIDOf(md) }
 
-func (s *stuckReader) UnmarshalBinary([]byte) error {
-	s.events++
-	return nil
-}
-
-func (s *stuckReader) Flush() error {
+func (s *stuckReader) Receive(events [][]byte) error {
+	s.events += len(events)
 	<-s.letGo
 	return nil
 }
@@ -110,13 +106,11 @@ func TestStuckLeader(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t, steady)
 				time.Sleep(3 * stall) // with nothing to look after
-				conn := &InProcess{}
-				completionv1.RegisterCompletionServiceServer(conn, f.server)
 				reader := &stuckReader{letGo: make(chan struct{})}
 				ctx, leave := context.WithCancel(t.Context())
 				done := make(chan error, 1)
 				go func() {
-					done <- conn.CallStream(ctx, completionv1.CompletionService_StreamCompletion_FullMethodName, prompt("x"), reader)
+					done <- f.conn.Stream(ctx, completionv1.CompletionService_StreamCompletion_FullMethodName, prompt("x"), reader)
 				}()
 				time.Sleep(15 * time.Millisecond)
 				synctest.Wait()
@@ -177,8 +171,6 @@ func TestLeaderLeaves(t *testing.T) {
 			}
 			return errors.Join(err, emit(text("b")), emit(stopped))
 		}))
-		conn := &InProcess{}
-		completionv1.RegisterCompletionServiceServer(conn, f.server)
 		for _, tc := range []struct {
 			name  string
 			grace time.Duration
@@ -198,7 +190,7 @@ func TestLeaderLeaves(t *testing.T) {
 			req := prompt("x")
 			req.DisconnectGrace = durationpb.New(tc.grace)
 			go func() {
-				done <- conn.CallStream(ctx, completionv1.CompletionService_StreamCompletion_FullMethodName, req, reader)
+				done <- f.conn.Stream(ctx, completionv1.CompletionService_StreamCompletion_FullMethodName, req, reader)
 			}()
 			synctest.Wait()
 			leave()

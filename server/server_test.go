@@ -20,6 +20,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/inproc"
+	"github.com/sluice-sse/sluice/internal/inproc/inproctest"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/engine/echo"
 	"github.com/sluice-sse/sluice/server/engine/enginetest"
@@ -54,6 +56,7 @@ func silent(chunks ...*engine.Chunk) script {
 // fixture is a server and a client on an in-process connection to it.
 type fixture struct {
 	server  *Server
+	conn    *inproc.Conn
 	client  completionv1.CompletionServiceClient
 	journal *journal.Memory
 	log     *strings.Builder
@@ -74,9 +77,9 @@ func newFixture(t *testing.T, eng engine.Engine, change ...func(*Config)) *fixtu
 		c(&config)
 	}
 	f.server = New(config)
-	conn := &InProcess{}
-	completionv1.RegisterCompletionServiceServer(conn, f.server)
-	f.client = completionv1.NewCompletionServiceClient(conn)
+	f.conn = &inproc.Conn{}
+	completionv1.RegisterCompletionServiceServer(f.conn, f.server)
+	f.client = completionv1.NewCompletionServiceClient(inproctest.Client{Conn: f.conn})
 	t.Cleanup(func() {
 		f.server.Close()
 		f.journal.Close()

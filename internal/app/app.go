@@ -22,6 +22,7 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/inproc"
 	"github.com/sluice-sse/sluice/server"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/engine/echo"
@@ -121,7 +122,7 @@ func (c *bothCommand) run(ctx context.Context, getenv func(string) string, stdou
 		return err
 	}
 	defer s.close()
-	conn := &server.InProcess{}
+	conn := &inproc.Conn{}
 	completionv1.RegisterCompletionServiceServer(conn, s.server)
 	healthpb.RegisterHealthServer(conn, s.health)
 	b, err := newBridgeHalf(conn, &c.bridgeFlags, &c.commonFlags, room, log)

@@ -1,0 +1,174 @@
+package inproc
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// call is a call as its handler sees it, messages aside. It implements
+// grpc.ServerTransportStream, as which grpc.SetHeader and the like find it.
+type call struct {
+	method string
+	ctx    handlerContext
+	cancel context.CancelFunc // ends ctx
+
+	mu              sync.Mutex // guards all below; held while the receiver is called
+	receiver        Receiver   // nil: the call is unary
+	header, trailer metadata.MD
+	headerSent      bool
+	received        error // what the receiver has returned
+}
+
+// begin is called before all else.
+func (c *call) begin(client context.Context, method string, r Receiver) {
+	c.method, c.receiver = method, r
+	c.ctx.Context, c.cancel = context.WithCancel(client)
+	md, _ := metadata.FromOutgoingContext(client)
+	values := peer.NewContext(context.Background(), &peer.Peer{Addr: addr{}, LocalAddr: addr{}})
+	values = metadata.NewIncomingContext(values, md)
+	c.ctx.values = grpc.NewContextWithServerTransportStream(values, c)
+}
+
+func (c *call) Method() string { return c.method }
+
+func (c *call) SetHeader(md metadata.MD) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.setHeader(md)
+}
+
+func (c *call) setHeader(md metadata.MD) error {
+	if c.headerSent {
+		return status.Error(codes.Internal, "the header is sent already")
+	}
+	c.header = metadata.Join(c.header, md)
+	return nil
+}
+
+func (c *call) SendHeader(md metadata.MD) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.setHeader(md); err != nil {
+		return err
+	}
+	c.sendHeader()
+	return nil
+}
+
+// sendHeader sends the header, unless it is sent.
+func (c *call) sendHeader() {
+	if !c.headerSent {
+		c.headerSent = true
+		if c.receiver != nil {
+			c.receiver.Header(c.header)
+		}
+	}
+}
+
+func (c *call) SetTrailer(md metadata.MD) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trailer = metadata.Join(c.trailer, md)
+	return nil
+}
+
+// send gives messages to the receiver.
+func (c *call) send(messages [][]byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.received != nil {
+		return c.received
+	}
+	if err := c.ctx.Err(); err != nil {
+		return status.FromContextError(err).Err()
+	}
+	c.sendHeader()
+	c.received = c.receiver.Receive(messages)
+	return c.received
+}
+
+// end is called when the handler has returned. From then on the receiver gets nothing,
+// even of a goroutine that the handler has left behind.
+func (c *call) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.header.Len() > 0 {
+		c.sendHeader()
+	}
+	c.headerSent = true
+	c.cancel()
+}
+
+// report fills in what call options ask for.
+func (c *call) report(opts []grpc.CallOption) {
+	for _, opt := range opts {
+		switch o := opt.(type) {
+		case grpc.HeaderCallOption:
+			*o.HeaderAddr = c.header
+		case grpc.TrailerCallOption:
+			*o.TrailerAddr = c.trailer
+		}
+	}
+}
+
+// serverStream is the handler's side of a stream.
+type serverStream struct {
+	call
+	request any // until the handler has taken it
+}
+
+func (s *serverStream) Context() context.Context { return &s.ctx }
+
+func (s *serverStream) SetTrailer(md metadata.MD) { _ = s.call.SetTrailer(md) }
+
+func (s *serverStream) RecvMsg(m any) error {
+	if s.request == nil {
+		return io.EOF
+	}
+	defer func() { s.request = nil }()
+	if move(m, s.request) {
+		return nil
+	}
+	return copyMessage(m, s.request)
+}
+
+func (s *serverStream) SendMsg(m any) error {
+	b, err := marshal(m)
+	if err != nil {
+		return err
+	}
+	return s.send([][]byte{b})
+}
+
+// SendBatch sends messages in protobuf wire form. They may be used again when it has
+// returned.
+func (s *serverStream) SendBatch(messages [][]byte) error { return s.send(messages) }
+
+// addr is the address of both sides.
+type addr struct{}
+
+func (addr) Network() string { return "inproc" }
+func (addr) String() string  { return "in-process" }
+
+// handlerContext is the context that a handler gets. It ends with the client's, or when
+// the handler returns, and has none of its values: only the metadata comes over.
+type handlerContext struct {
+	context.Context
+	values context.Context
+}
+
+// Value implements context.Context.
+func (c *handlerContext) Value(key any) any { return c.values.Value(key) }
+
+// AfterFunc is what package context would need a goroutine for, as it does not
+// find its own kind of context here.
+func (c *handlerContext) AfterFunc(f func()) (stop func() bool) {
+	return context.AfterFunc(c.Context, f)
+}
