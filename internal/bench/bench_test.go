@@ -27,7 +27,7 @@ import (
 
 var (
 	benchRounds    = flag.Int("bench-rounds", 5, "how many rounds BenchmarkContenders measures")
-	benchScenarios = flag.String("bench-scenarios", "", "which scenarios, as a regexp: Paced, FlatOut, Idle, FirstToken, Readers, Streams, Length, Open")
+	benchScenarios = flag.String("bench-scenarios", "", "which scenarios, as a regexp: Paced, FlatOut, Idle, FirstToken, Readers, Streams, Length, Open, Recorded, Recorded/stream=NAME")
 	benchOf        = flag.String("bench-contenders", "", "which contenders, as a regexp: sluice-one, sluice-two, stock, proxy, direct, hop-sluice, hop-stock, hop-bare")
 	benchTokens    = flag.Int("bench-tokens", 1, "how many times as many tokens as usual; for profiles")
 	benchProfiles  = flag.String("bench-profiles", "", "a directory for profiles of the contenders: of the processor under load, of the heap with idle streams")
@@ -62,7 +62,7 @@ func BenchmarkContenders(b *testing.B) {
 	defer file.Close()
 	var chosen []scenario
 	for _, s := range scenarios {
-		if matches(b, *benchScenarios, s.name) {
+		if matches(b, *benchScenarios, s.name) && (!s.detail || *benchScenarios != "") {
 			s.pace.Tokens *= *benchTokens
 			chosen = append(chosen, s)
 		}

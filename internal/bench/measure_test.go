@@ -51,7 +51,7 @@ func (b *bench) measureRunning(s scenario, c contender, running []*testbed.Proce
 	if len(running) > 0 {
 		talksTo = running[len(running)-1]
 	}
-	warm := testbed.Pace{Tokens: min(s.pace.Tokens, 100)}
+	warm := testbed.Pace{Tokens: min(s.pace.Tokens, 100), Recording: s.pace.Recording}
 	m.load = load{Address: talksTo.Addrs[0], Request: c.request(warm), Streams: min(s.load.Streams, 20), Tokens: warm.Tokens + 1}
 	if err := m.warmUp(); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ type scenario struct {
 
 	memory bool // whether memory is measured, with all streams open and silent
 	once   bool // whether one round is enough: it is long, and about whether it works
+	detail bool // whether it is measured only when the flag chooses it
 }
 
 var (
@@ -27,7 +28,7 @@ var (
 // scenarios are what there is to know. Streams that are gated have all had their
 // first token when the measuring begins: what is measured is tokens, and neither
 // the opening of streams nor the contender's first seconds.
-var scenarios = []scenario{
+var scenarios = slices.Concat([]scenario{
 	{name: "Paced", of: slices.Concat(both, []string{"direct"}), load: load{Streams: 500},
 		pace: testbed.Pace{Tokens: 100, Interval: 20 * time.Millisecond, Gated: true}},
 	{name: "FlatOut", of: both, load: load{Streams: 50}, pace: testbed.Pace{Tokens: 2000, Gated: true}},
@@ -58,6 +59,20 @@ var scenarios = []scenario{
 	// Or as many as the limit of open files allows: on one process two a stream.
 	{name: "Open", of: []string{"sluice-one", "sluice-two"}, load: load{Streams: 10_000}, memory: true, once: true,
 		pace: testbed.Pace{Tokens: 3, Interval: time.Second, Gated: true}},
+}, recorded())
+
+// recorded returns the scenarios in which the upstream sends what other servers have
+// sent: one of all together, and one of each.
+func recorded() []scenario {
+	all := []scenario{{name: "Recorded", pace: testbed.Pace{Recording: testbed.AnyRecording}}}
+	for _, name := range testbed.Recordings {
+		all = append(all, scenario{name: "Recorded/stream=" + name, pace: testbed.Pace{Recording: name}, detail: true})
+	}
+	for i := range all {
+		all[i].of, all[i].load = wholeWay[:2], load{Streams: 4 * len(testbed.Recordings)}
+		all[i].pace.Tokens, all[i].pace.Gated = 2000, true
+	}
+	return all
 }
 
 // small is a scenario that is over at once, which shows that it works.

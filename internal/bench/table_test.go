@@ -213,7 +213,8 @@ func (r *results) printScaling(w io.Writer) {
 	fmt.Fprint(w, "Sluice alone\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprint(t, "|\t| CPU µs/token\t| p99 ms\t| KiB/stream, silent\t| collected\t| kept when they ended\t|\n|---\t|---:\t|---:\t|---:\t|---:\t|---:\t|\n")
-	for _, row := range []struct{ scenario, contender, title string }{
+	type row struct{ scenario, contender, title string }
+	rows := []row{
 		{"Readers/readers=10", "sluice-one", "one completion of 500 tokens/s, 10 readers"},
 		{"Readers/readers=100", "sluice-one", "100 readers"},
 		{"Streams/streams=50", "sluice-one", "50 streams, together 5,000 tokens/s"},
@@ -223,7 +224,17 @@ func (r *results) printScaling(w io.Writer) {
 		{"Length/events=100000", "sluice-one", "2 of 100,000"},
 		{"Open", "sluice-one", "%v streams of 1 token/s, one process"},
 		{"Open", "sluice-two", "%v, two processes"},
-	} {
+		{"Recorded", "sluice-one", "recorded streams of many servers, flat out, one process"},
+		{"Recorded", "sluice-two", "two processes"},
+	}
+	for _, s := range scenarios {
+		for _, contender := range s.of {
+			if s.detail && len(r.of(s.name, contender).figures) > 0 {
+				rows = append(rows, row{s.name, contender, s.name + ", " + contender})
+			}
+		}
+	}
+	for _, row := range rows {
 		if strings.Contains(row.title, "%v") {
 			row.title = fmt.Sprintf(row.title, figure(row.scenario, streamCount).median(r, row.contender))
 		}

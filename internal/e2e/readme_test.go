@@ -185,8 +185,9 @@ func (s *shell) serve(t *testing.T, line string) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	first, _, _ := strings.Cut(out.String(), "\n")
-	for _, where := range address.FindAllString(first, -1) {
+	// There may be warnings before it.
+	serves := regexp.MustCompile(`(?m)^sluice serves .*$`).FindString(out.String())
+	for _, where := range address.FindAllString(serves, -1) {
 		if !strings.HasPrefix(where, "http://") {
 			s.now.grpc = where
 			continue

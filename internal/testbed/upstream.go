@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,16 +26,30 @@ type Pace struct {
 	Tokens   int           // after the first, which comes at once
 	Interval time.Duration // 0: as fast as they can be written
 	Gated    bool          // whether they, and then the end, wait until the gate opens
+
+	Recording string // one of Recordings, whose chunks the upstream sends, or AnyRecording; "": a chat of OpenAI's
 }
+
+// AnyRecording stands for each of Recordings in turn.
+const AnyRecording = "any"
 
 // String implements fmt.Stringer. It has the form of a completion's id.
 func (p Pace) String() string {
-	return fmt.Sprintf("cmpl_%d-%d-%t", p.Tokens, p.Interval, p.Gated)
+	s := fmt.Sprintf("cmpl_%d-%d-%t", p.Tokens, p.Interval, p.Gated)
+	if p.Recording != "" {
+		s += "-" + p.Recording
+	}
+	return s
 }
 
 // ParsePace is the inverse of String.
 func ParsePace(s string) (p Pace, err error) {
-	_, err = fmt.Sscanf(strings.ReplaceAll(s, "-", " "), "cmpl_%d %d %t", &p.Tokens, &p.Interval, &p.Gated)
+	fields := strings.SplitN(s, "-", 4)
+	if len(fields) == 4 {
+		p.Recording = fields[3]
+		fields = fields[:3]
+	}
+	_, err = fmt.Sscanf(strings.Join(fields, " "), "cmpl_%d %d %t", &p.Tokens, &p.Interval, &p.Gated)
 	return p, err
 }
 
@@ -73,9 +89,9 @@ func (p Pace) wait(ctx context.Context, open <-chan struct{}) error {
 	}
 }
 
-// Flushes says whether a token is flushed: a server that has the next one ready
+// flushes says whether a token is flushed: a server that has the next one ready
 // does not.
-func (p Pace) Flushes(number int) bool {
+func (p Pace) flushes(number int) bool {
 	return p.Interval > 0 || number == 0 || number == p.Tokens
 }
 
@@ -131,33 +147,65 @@ func (g *Gate) release() {
 // ServeUpstream is the role of an OpenAI-compatible server whose models are named after
 // their Pace.
 func ServeUpstream(g *Gate, _ []string) error {
+	var streams atomic.Int64
 	return ServeHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var req struct {
 			Model string `json:"model"`
 		}
 		err := json.NewDecoder(r.Body).Decode(&req)
 		p, err2 := ParsePace(req.Model)
-		if err != nil || err2 != nil {
-			http.Error(w, fmt.Sprint(err, err2), http.StatusBadRequest)
+		if p.Recording == AnyRecording {
+			p.Recording = Recordings[int(streams.Add(1))%len(Recordings)]
+		}
+		stream, err3 := newStream(p)
+		if err := errors.Join(err, err2, err3); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		flusher := w.(http.Flusher)
 		var buf []byte
 		err = p.Play(r.Context(), g, func(number int) error {
-			buf = append(buf[:0], `data: {"id":"chatcmpl-CXyhTVWMAk6WqG3kS1LtN0pBvQZd8","object":"chat.completion.chunk","created":1762527600,"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_560af6e559","choices":[{"index":0,"delta":{"content":" `...)
-			buf = AppendToken(buf, number)
-			buf = append(buf, `"},"logprobs":null,"finish_reason":null}]}`+"\n\n"...)
+			buf = stream.appendToken(buf[:0], number)
 			_, err := w.Write(buf)
-			if p.Flushes(number) {
+			if p.flushes(number) {
 				flusher.Flush()
 			}
 			return err
 		})
 		if err == nil {
-			fmt.Fprint(w, `data: {"id":"chatcmpl-CXyhTVWMAk6WqG3kS1LtN0pBvQZd8","object":"chat.completion.chunk","created":1762527600,"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_560af6e559","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+			_, _ = w.Write(stream.end())
 		}
 	}))
+}
+
+// stream is what an upstream says: chunks with a token each, and what follows the last.
+type stream interface {
+	appendToken(dst []byte, number int) []byte
+	end() []byte
+}
+
+func newStream(p Pace) (stream, error) {
+	if p.Recording == "" {
+		return chat{}, nil
+	}
+	r, err := readRecording(p.Recording)
+	return &replay{recording: r, tokens: p.Tokens}, err
+}
+
+// chat is a stream of OpenAI's without padding: the fastest there is to decode.
+type chat struct{}
+
+const chatChunk = `data: {"id":"chatcmpl-CXyhTVWMAk6WqG3kS1LtN0pBvQZd8","object":"chat.completion.chunk","created":1762527600,"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_560af6e559","choices":[{"index":0,"delta":{`
+
+func (chat) appendToken(dst []byte, number int) []byte {
+	dst = append(dst, chatChunk+`"content":" `...)
+	dst = AppendToken(dst, number)
+	return append(dst, `"},"logprobs":null,"finish_reason":null}]}`+"\n\n"...)
+}
+
+func (chat) end() []byte {
+	return []byte(chatChunk + `},"logprobs":null,"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n")
 }
 
 // ServeHTTP serves on a free port, which it prints, until the process ends.
