@@ -53,7 +53,7 @@ id: ID_5
 					t.Fatal(err)
 				}
 				id := strings.TrimPrefix(resp.Header.Get("Location"), "/v1/completions/")
-				if !regexp.MustCompile(`^cmpl_[0-9A-HJKMNP-TV-Z]{26}$`).MatchString(id) {
+				if !regexp.MustCompile(`^cmpl_[A-Z2-7]{26}$`).MatchString(id) {
 					t.Errorf("Location: %s", resp.Header.Get("Location"))
 				}
 				created := regexp.MustCompile(`"createTime":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"`)
