@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,19 +19,21 @@ const maxReceived = 32 << 20
 
 // Register returns a gRPC server on which s, the health service and reflection
 // are registered, and the health service. A reader that takes nothing for
-// writeTimeout is let go with SLOW_READER.
-func Register(s *Server, writeTimeout time.Duration) (*grpc.Server, *health.Server) {
+// writeTimeout is let go with SLOW_READER. Chained interceptors among the options are
+// the outermost: those of streams run before the request is decoded, those of unary
+// methods after it.
+func Register(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOption) (*grpc.Server, *health.Server) {
 	d := newDecoder(s.config.MaxBody, s.config.Room)
-	g := grpc.NewServer(
+	g := grpc.NewServer(append(opts,
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(max(maxReceived, 2*d.bytes)),
 		//lint:ignore SA1019 one that is registered would be every client's of the program, too
 		grpc.RPCDecompressor(compressed{}),
-		grpc.StreamInterceptor(streams(d, writeTimeout)),
+		grpc.ChainStreamInterceptor(streams(d, writeTimeout)),
 		// A reader whose machine is gone says nothing: ping it, and stop paying.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-	)
+	)...)
 	services := registrar{g, d}
 	completionv1.RegisterCompletionServiceServer(services, s)
 	h := health.NewServer()
@@ -80,15 +81,4 @@ func (w *watchedStream) SendMsg(m any) error {
 	w.timer.Reset(w.timeout)
 	defer w.timer.Stop()
 	return w.ServerStream.SendMsg(m)
-}
-
-// Stop stops the server in order: it reports itself unhealthy, lets completions
-// end until ctx is done and then fails them, and lets readers take the last
-// event for at most a second more.
-func Stop(ctx context.Context, s *Server, g *grpc.Server, h *health.Server) {
-	h.Shutdown()
-	s.Drain(ctx)
-	last := time.AfterFunc(time.Second, g.Stop)
-	defer last.Stop()
-	g.GracefulStop()
 }

@@ -24,8 +24,11 @@ import (
 // what stops it.
 func (f *fixture) listen(t *testing.T, writeTimeout time.Duration) (*grpc.ClientConn, func(context.Context)) {
 	t.Helper()
-	g, h := Register(f.server, writeTimeout)
-	return dial(t, g), func(ctx context.Context) { Stop(ctx, f.server, g, h) }
+	g, _ := Register(f.server, writeTimeout)
+	return dial(t, g), func(ctx context.Context) {
+		f.server.Drain(ctx)
+		g.GracefulStop()
+	}
 }
 
 // dial serves g on a socket for the test and returns a connection to it.

@@ -10,45 +10,45 @@ import (
 // What is printed at the start: where the program listens, what is behind it, and
 // commands to try it, which work as they are.
 
-// banner returns it for a half's address on each face, "" where there is none, what
-// is behind them, and a request that works there.
-func banner(http, grpc, behind, hello string) string {
+// banner returns it for the addresses of the two faces, "" where there is none, the lines
+// about what is behind them, and a request that works there.
+func banner(http, grpc, behind, request string) string {
 	var serves, try []string
 	if http != "" {
 		serves = append(serves, "HTTP on http://"+http)
 		try = append(try,
-			fmt.Sprintf("curl -N %s -H 'Content-Type: application/json' -d '%s'", shellURL(http, "/v1/completions"), hello),
+			fmt.Sprintf("curl -N %s -H 'Content-Type: application/json' -d '%s'", shellURL(http, "/v1/completions"), request),
 			"curl "+shellURL(http, "/v1/models"))
 	}
 	if grpc != "" {
 		serves = append(serves, "gRPC on "+grpc)
-		try = append(try, fmt.Sprintf("grpcurl -plaintext -d '%s' %s completion.v1.CompletionService/StreamCompletion", hello, quoted(reachable(grpc))))
+		try = append(try, fmt.Sprintf("grpcurl -plaintext -d '%s' %s completion.v1.CompletionService/StreamCompletion", request, shellQuote(reachable(grpc))))
 	}
 	return fmt.Sprintf("sluice serves %s\n%s\n  %s\n", strings.Join(serves, " and "), behind, strings.Join(try, "\n  "))
 }
 
 // Requests that a server answers: with messages, as many models take no prompt.
 const (
-	helloDefault = `{"messages":[{"role":"user","content":"Hello from the other side"}]}`
-	helloEcho    = `{"model":"echo","messages":[{"role":"user","content":"Hello from the other side"}]}`
+	exampleDefault = `{"messages":[{"role":"user","content":"Hello from the other side"}]}`
+	exampleEcho    = `{"model":"echo","messages":[{"role":"user","content":"Hello from the other side"}]}`
 )
 
-// hello is a request that works whatever is upstream: where that has no default
+// exampleRequest is a request that works whatever is upstream: where that has no default
 // model, it names the embedded one.
-func (f *serverFlags) hello() string {
+func (f *serverFlags) exampleRequest() string {
 	if f.OpenAIBaseURL == "" || f.Model == "" {
-		return helloEcho
+		return exampleEcho
 	}
-	return helloDefault
+	return exampleDefault
 }
 
-// behind tells what is behind a server; of the key, only that there is one.
-func (f *serverFlags) behind(keyed bool) string {
+// upstreamLines tell what is behind a server; of the key, only that there is one.
+func (f *serverFlags) upstreamLines(hasKey bool) string {
 	if f.OpenAIBaseURL == "" {
 		return "  upstream  none: there is only the embedded model echo (see --openai-base-url)\n"
 	}
 	key := "without a key"
-	if keyed {
+	if hasKey {
 		key = "with a key"
 	}
 	model := "no default: a request names one (see --model)"
@@ -58,8 +58,8 @@ func (f *serverFlags) behind(keyed bool) string {
 	return fmt.Sprintf("  upstream  %s, %s\n  model     %s\n", f.OpenAIBaseURL, key, model)
 }
 
-// behind tells what is behind a bridge, which knows no upstream.
-func (c *bridgeCommand) behind() string {
+// serverLine tells what is behind a bridge, which knows no upstream.
+func (c *bridgeCommand) serverLine() string {
 	return fmt.Sprintf("  server    %s\n", c.Server)
 }
 
@@ -76,11 +76,11 @@ func reachable(addr string) string {
 // shellURL is the URL of a path as a word of a shell command.
 func shellURL(addr, path string) string {
 	u := url.URL{Scheme: "http", Host: reachable(addr), Path: path}
-	return quoted(u.String())
+	return shellQuote(u.String())
 }
 
-// quoted quotes the brackets of an IPv6 address, which a shell takes for a pattern.
-func quoted(word string) string {
+// shellQuote quotes the brackets of an IPv6 address, which a shell takes for a pattern.
+func shellQuote(word string) string {
 	if strings.Contains(word, "[") {
 		return "'" + word + "'"
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +15,14 @@ import (
 // errHelp says that what was asked for was printed, and there is nothing to run.
 var errHelp = errors.New("help was asked for")
 
+// command is what the program is told to do, with its flags.
+type command interface {
+	// run runs until ctx is done.
+	run(ctx context.Context, p *program) error
+}
+
 // newCommand returns the command of a name, or nil if there is none.
-func newCommand(name string) any {
+func newCommand(name string) command {
 	switch name {
 	case "":
 		return &bothCommand{}
@@ -32,17 +39,17 @@ func commandNames() []string { return []string{"server", "bridge"} }
 
 // parse reads the command line and the environment. It returns one of the three
 // commands, or errHelp.
-func parse(args []string, getenv func(string) string, stdout, stderr io.Writer) (any, error) {
-	name, args, err := split(args)
+func parse(args []string, getenv func(string) string, stdout, stderr io.Writer) (command, error) {
+	name, args, err := splitCommand(args)
 	if err != nil {
 		return nil, err
 	}
-	command, exited := newCommand(name), false
-	parser, err := newParser(name, command, stdout, stderr, kong.Exit(func(int) { exited = true }), kong.Resolvers(environment(getenv)))
+	c, exited := newCommand(name), false
+	parser, err := newParser(name, c, stdout, stderr, kong.Exit(func(int) { exited = true }), kong.Resolvers(environment(getenv)))
 	if err != nil {
 		return nil, err
 	}
-	if err := oneDash(args, parser); err != nil {
+	if err := checkDashes(args, parser); err != nil {
 		return nil, err
 	}
 	_, err = parser.Parse(args)
@@ -50,14 +57,14 @@ func parse(args []string, getenv func(string) string, stdout, stderr io.Writer) 
 		return nil, errHelp
 	}
 	if err != nil {
-		return nil, explained(err, name)
+		return nil, explain(err, name)
 	}
-	return command, nil
+	return c, nil
 }
 
 // newParser returns the parser of a command's flags.
-func newParser(name string, command any, stdout, stderr io.Writer, options ...kong.Option) (*kong.Kong, error) {
-	return kong.New(command, append(options,
+func newParser(name string, c command, stdout, stderr io.Writer, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append(options,
 		kong.Name(fullName(name)),
 		kong.Description(description),
 		kong.Vars{"version": version(), "shutdown_delay": shutdownDelay(stderr).String()},
@@ -70,9 +77,9 @@ func newParser(name string, command any, stdout, stderr io.Writer, options ...ko
 // fullName is how a command is called.
 func fullName(command string) string { return strings.TrimSpace("sluice " + command) }
 
-// split takes the command from the command line, and makes flags of the words help and
+// splitCommand takes the command from the command line, and makes flags of the words help and
 // version.
-func split(args []string) (command string, rest []string, err error) {
+func splitCommand(args []string) (command string, rest []string, err error) {
 	asked := ""
 	for len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		switch word := args[0]; {
@@ -100,8 +107,8 @@ func unknownCommand(word string) error {
 	return err
 }
 
-// oneDash refuses -http, which to kong is -h and more.
-func oneDash(args []string, parser *kong.Kong) error {
+// checkDashes refuses -http, which to kong is -h and more.
+func checkDashes(args []string, parser *kong.Kong) error {
 	for _, arg := range args {
 		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
 		if strings.HasPrefix(arg, "--") || len(name) < 2 || !strings.HasPrefix(arg, "-") {
@@ -116,9 +123,9 @@ func oneDash(args []string, parser *kong.Kong) error {
 	return nil
 }
 
-// explained is an error of kong's in words that say what to do, where it is about
+// explain returns an error of kong's, in words that say what to do where it is about
 // another command.
-func explained(err error, command string) error {
+func explain(err error, command string) error {
 	if word, ok := strings.CutPrefix(err.Error(), "unexpected argument "); ok && newCommand(word) != nil {
 		return fmt.Errorf("the command comes first: sluice %s …", word)
 	}

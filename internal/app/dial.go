@@ -26,9 +26,9 @@ const (
 	connectionWindow = 16 << 20
 )
 
-// reconnect is the longest pause between two tries to reach the server, which is not
+// maxBackoff is the longest pause between two tries to reach the server, which is not
 // far and has few bridges. grpc-go's own is two minutes, after an outage as long.
-const reconnect = 2 * time.Second
+const maxBackoff = 2 * time.Second
 
 // dial returns a connection to a server, which is made in the background and again
 // when it is lost. It returns an error for what is no target.
@@ -40,14 +40,14 @@ func dial(target string, log *slog.Logger) (*grpc.ClientConn, error) {
 	if err := checkTarget(target); err != nil {
 		return nil, fmt.Errorf("--server %s: %w", target, err)
 	}
-	pauses := backoff.DefaultConfig
-	pauses.MaxDelay = reconnect
+	backoffs := backoff.DefaultConfig
+	backoffs.MaxDelay = maxBackoff
 	conn, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableServiceConfig(), // a TXT record could say round_robin
-		grpc.WithResolvers(inOrder{resolver.Get("dns"), log}),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pauses, MinConnectTimeout: 20 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithResolvers(sortedResolver{resolver.Get("dns"), log}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoffs, MinConnectTimeout: 20 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceived)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(connectionWindow),
@@ -59,9 +59,9 @@ func dial(target string, log *slog.Logger) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// maxMessage is the largest message in bytes that a bridge takes from its server:
+// maxReceived is the largest message in bytes that a bridge takes from its server:
 // more than any completion that is answered in one piece.
-const maxMessage = 1 << 30
+const maxReceived = 1 << 30
 
 // checkTarget refuses what grpc-go would take, and make something else of: a URL, which
 // is a name to it, and an address without a port, for which it takes 443.
@@ -99,75 +99,79 @@ func hostPort(rest string) string {
 	return host
 }
 
-// inOrder resolves names as dns does, and says what cannot be resolved, or is several
-// servers. It puts them in order, so that bridges agree on the one to use, and come back
-// to it.
-type inOrder struct {
+// sortedResolver resolves names as dns does, and logs what cannot be resolved, and what
+// is several servers. It sorts their addresses, so that all bridges use the same one, and
+// return to it.
+type sortedResolver struct {
 	resolver.Builder
 	log *slog.Logger
 }
 
 // Build implements resolver.Builder.
-func (b inOrder) Build(target resolver.Target, conn resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
-	return b.Builder.Build(target, &resolved{ClientConn: conn, log: b.log.With("target", target.Endpoint())}, opts)
+func (b sortedResolver) Build(target resolver.Target, conn resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
+	return b.Builder.Build(target, &sortedConn{ClientConn: conn, log: b.log.With("target", target.Endpoint())}, opts)
 }
 
-// resolved takes what a name stands for, from one goroutine.
-type resolved struct {
+// sortedConn gets the addresses from the resolver, on one goroutine.
+type sortedConn struct {
 	resolver.ClientConn
 	log    *slog.Logger
 	failed bool   // the last time
-	warned string // of these addresses
+	warned string // the addresses that a warning has named
 }
 
 // UpdateState implements resolver.ClientConn.
-func (r *resolved) UpdateState(s resolver.State) error {
+func (r *sortedConn) UpdateState(s resolver.State) error {
 	if len(s.Endpoints) == 0 { // as grpc-go has it, there is no such name
 		r.fail(errors.New("there is no address"))
 	} else {
 		r.failed = false
 	}
 	s.Endpoints = slices.SortedFunc(slices.Values(s.Endpoints), func(a, b resolver.Endpoint) int {
-		return cmp.Compare(first(a), first(b))
+		return cmp.Compare(firstAddr(a), firstAddr(b))
 	})
-	s.Addresses = nil // the same once more
+	s.Addresses = nil // the same, as they were before there were endpoints
 	r.warn(s.Endpoints)
 	return r.ClientConn.UpdateState(s)
 }
 
-func first(e resolver.Endpoint) string {
+func firstAddr(e resolver.Endpoint) string {
 	if len(e.Addresses) == 0 {
 		return ""
 	}
 	return e.Addresses[0].Addr
 }
 
-// warn says that there are several servers. An IPv4 and an IPv6 address are of one, as
-// those of localhost.
-func (r *resolved) warn(endpoints []resolver.Endpoint) {
-	var names []string
-	several, seen := false, map[bool]bool{} // by whether it is IPv4
+// warn logs that there are several servers. One may have an IPv4 and an IPv6 address, as
+// localhost has.
+func (r *sortedConn) warn(endpoints []resolver.Endpoint) {
+	var addrs []string
+	ipv4, ipv6 := 0, 0
 	for _, e := range endpoints {
-		names = append(names, first(e))
-		if addr, err := netip.ParseAddrPort(first(e)); err == nil {
-			is4 := addr.Addr().Unmap().Is4()
-			several, seen[is4] = several || seen[is4], true
+		addrs = append(addrs, firstAddr(e))
+		addr, err := netip.ParseAddrPort(firstAddr(e))
+		switch {
+		case err != nil:
+		case addr.Addr().Unmap().Is4():
+			ipv4++
+		default:
+			ipv6++
 		}
 	}
-	if all := strings.Join(names, " "); several && all != r.warned {
+	if all := strings.Join(addrs, " "); max(ipv4, ipv6) > 1 && all != r.warned {
 		r.warned = all
 		r.log.Warn("--server names several servers, which do not share their completions: one at a time is used", "addresses", all)
 	}
 }
 
 // ReportError implements resolver.ClientConn.
-func (r *resolved) ReportError(err error) {
+func (r *sortedConn) ReportError(err error) {
 	r.fail(err)
 	r.ClientConn.ReportError(err)
 }
 
-// fail says once that there is no address.
-func (r *resolved) fail(err error) {
+// fail logs once that there is no address.
+func (r *sortedConn) fail(err error) {
 	if !r.failed {
 		r.log.Warn("--server cannot be resolved: it is tried again", "cause", err)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// What each half of the program can be told. A flag is also read from the
+// What each face of the program can be told. A flag is also read from the
 // environment, as SLUICE_ and its name: --max-body is SLUICE_MAX_BODY. The flag
 // wins.
 
@@ -24,31 +24,31 @@ type serverFlags struct {
 	Model            string        `placeholder:"NAME" help:"The model for requests that name none. Without an OpenAI-compatible server: echo."`
 	EchoInterval     time.Duration `default:"30ms" help:"The pause between two words of echo."`
 
-	ConnectTimeout    period `default:"10s" help:"For connecting to the OpenAI-compatible server."`
-	FirstTokenTimeout period `default:"5m" help:"For its first chunk."`
-	IdleTimeout       period `default:"2m" help:"For each chunk after that."`
-	TotalTimeout      period `default:"1h" help:"For a whole completion."`
+	ConnectTimeout    positiveDuration `default:"10s" help:"For connecting to the OpenAI-compatible server."`
+	FirstTokenTimeout positiveDuration `default:"5m" help:"For its first chunk."`
+	IdleTimeout       positiveDuration `default:"2m" help:"For each chunk after that."`
+	TotalTimeout      positiveDuration `default:"1h" help:"For a whole completion."`
 
-	MaxDisconnectGrace time.Duration `default:"10m" help:"The longest disconnect_grace that a request gets."`
-	Retention          period        `default:"10m" help:"How long an ended completion can be read again."`
-	JournalMemory      byteSize      `default:"256MiB" help:"The most memory for completions; the first to have ended go first."`
-	MaxCompletionBytes byteSize      `default:"16MiB" help:"The most memory for one completion."`
+	MaxDisconnectGrace time.Duration    `default:"10m" help:"The longest disconnect_grace that a request gets."`
+	Retention          positiveDuration `default:"10m" help:"How long an ended completion can be read again."`
+	JournalMemory      byteSize         `default:"256MiB" help:"The most memory for completions; the first to have ended go first."`
+	MaxCompletionBytes byteSize         `default:"16MiB" help:"The most memory for one completion."`
 }
 
 type bridgeFlags struct {
-	HTTP         string   `name:"http" default:"127.0.0.1:8080" help:"Where to serve HTTP. Port 0 takes a free one."`
-	CommitWindow period   `default:"5s" help:"How long to hold the status line back for the first event, so that a refusal is a true status."`
-	Heartbeat    period   `default:"15s" help:"How much silence a comment breaks."`
-	CORSOrigin   []string `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://example.com; may be repeated."`
-	AllowHost    []string `name:"allow-host" placeholder:"NAME" help:"A name or address under which clients may call, beside localhost, loopback addresses and that of --http; may be repeated. On a loopback address no others may, so that no web page gets in by a name that resolves to it. Elsewhere, and with \"*\", any may, unless some are named."`
+	HTTP         string           `name:"http" default:"127.0.0.1:8080" help:"Where to serve HTTP. Port 0 takes a free one."`
+	CommitWindow positiveDuration `default:"5s" help:"How long to hold the status line back for the first event, so that a refusal is a true status."`
+	Heartbeat    positiveDuration `default:"15s" help:"How much silence a comment breaks."`
+	CORSOrigin   []string         `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://example.com; may be repeated."`
+	AllowHost    []string         `name:"allow-host" placeholder:"NAME" help:"A name or address under which clients may call, beside localhost, loopback addresses and that of --http; may be repeated. On a loopback address no others may, so that no web page gets in by a name that resolves to it. Elsewhere, and with \"*\", any may, unless some are named."`
 }
 
 type commonFlags struct {
-	MaxBody       byteSize         `default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
-	WriteTimeout  period           `default:"30s" help:"How long a reader may take nothing before it is let go."`
-	ShutdownDelay pause            `default:"${shutdown_delay}" help:"How long /readyz and the health service say, after SIGINT or SIGTERM, that no requests are taken, before the listeners close. By default 0s where the log goes to a terminal, else 5s."`
-	DrainTimeout  period           `default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
-	Version       kong.VersionFlag `help:"Print the version."`
+	MaxBody       byteSize            `default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
+	WriteTimeout  positiveDuration    `default:"30s" help:"How long a reader may take nothing before it is let go."`
+	ShutdownDelay nonNegativeDuration `default:"${shutdown_delay}" help:"How long /readyz and the health service say, after SIGINT or SIGTERM, that no requests are taken, before the listeners close. By default 0s where the log goes to a terminal, else 5s."`
+	DrainTimeout  positiveDuration    `default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
+	Version       kong.VersionFlag    `help:"Print the version."`
 }
 
 // The commands.
@@ -112,30 +112,30 @@ func withEnvironment(v *kong.Value) string {
 	return fmt.Sprintf("%s ($%s)", v.Help, strings.Join(variables(v), ", $"))
 }
 
-// period is a duration that is not zero, which would mean never to some readers
+// positiveDuration is a duration that is not zero, which would mean never to some readers
 // and at once to others.
-type period time.Duration
+type positiveDuration time.Duration
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (p *period) UnmarshalText(text []byte) error {
+func (p *positiveDuration) UnmarshalText(text []byte) error {
 	d, err := time.ParseDuration(string(text))
 	if err != nil || d <= 0 {
 		return fmt.Errorf("%q is not a positive duration such as 30s or 1m30s", text)
 	}
-	*p = period(d)
+	*p = positiveDuration(d)
 	return nil
 }
 
-// pause is a duration that may be zero.
-type pause time.Duration
+// nonNegativeDuration is a duration that may be zero.
+type nonNegativeDuration time.Duration
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (p *pause) UnmarshalText(text []byte) error {
+func (p *nonNegativeDuration) UnmarshalText(text []byte) error {
 	d, err := time.ParseDuration(string(text))
 	if err != nil || d < 0 {
 		return fmt.Errorf("%q is not a duration such as 0s or 1m30s", text)
 	}
-	*p = pause(d)
+	*p = nonNegativeDuration(d)
 	return nil
 }
 
@@ -175,14 +175,14 @@ func (b *byteSize) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// leastJournal is what a journal needs to be of use. Who gives it less has left out a
+// minJournal is what a journal needs to be of use. Who gives it less has left out a
 // unit, and would have every completion refused, or fail after it was paid for.
-const leastJournal = 4 << 10
+const minJournal = 4 << 10
 
 // Validate implements kong.Validatable.
 func (f *serverFlags) Validate() error {
 	for name, size := range map[string]byteSize{"journal-memory": f.JournalMemory, "max-completion-bytes": f.MaxCompletionBytes} {
-		if size < leastJournal {
+		if size < minJournal {
 			return fmt.Errorf("--%s=%d: that is less than 4KiB", name, size)
 		}
 	}

@@ -7,14 +7,15 @@ import (
 	"sync"
 )
 
-// pacer has the garbage collector leave room for everything but the journal.
+// pacer sets how much garbage the heap may have: as much as is alive in it, the journal
+// aside.
 //
 // By default (GOGC=100) the heap grows to twice what is alive in it before the next
 // collection, and a full journal is most of that: with --journal-memory=128MiB the
 // program took 294 MiB. But what the journal holds lives for minutes, and has no
-// pointers, so that it makes a collection no dearer: it needs no room. With a pacer,
-// the program takes 192 MiB. After each collection, it tells the collector how much of
-// what is alive is as much again as all else (go.dev/doc/gc-guide, "GOGC").
+// pointers, so that it makes a collection no dearer. With a pacer, the program takes
+// 192 MiB. After each collection it sets GOGC so that the heap grows by what is alive and
+// not the journal's (go.dev/doc/gc-guide, "GOGC").
 type pacer struct {
 	journal func() int64 // how many bytes it holds
 
@@ -23,8 +24,8 @@ type pacer struct {
 	stopped bool
 }
 
-// minRoom is what the heap may always grow by between two collections.
-const minRoom = 32 << 20
+// minGrowth is what the heap may always grow by between two collections.
+const minGrowth = 32 << 20
 
 // startPacer returns a pacer that works until it is stopped.
 func startPacer(journal func() int64) *pacer {
@@ -58,8 +59,8 @@ func (p *pacer) adjust() bool {
 
 // percentFor returns how much the heap may grow by, of what is alive in it.
 func percentFor(alive, journal int64) int {
-	room := max(alive-journal, minRoom)
-	return int(max(1, min(100, 100*room/max(alive, 1))))
+	growth := max(alive-journal, minGrowth)
+	return int(max(1, min(100, 100*growth/max(alive, 1))))
 }
 
 func (p *pacer) set(percent int) {

@@ -26,9 +26,9 @@ func listen(flag, address string) (net.Listener, error) {
 	return nil, fmt.Errorf("%s %s: %w", flag, address, err)
 }
 
-// opening is how much a client of gRPC sends first, at least: HTTP/2's preface and the
+// prefaceSize is how much a client of gRPC sends first, at least: HTTP/2's preface and the
 // header of a SETTINGS frame, in bytes (RFC 9113 section 3.4).
-const opening = 24 + 9
+const prefaceSize = 24 + 9
 
 // grpcListener is a listener for a grpc.Server that, when it closes, closes the
 // connections whose client has not opened HTTP/2 yet. The server would wait for them
@@ -38,19 +38,20 @@ type grpcListener struct {
 
 	mu     sync.Mutex // guards all below
 	closed bool
-	fresh  map[*newConn]struct{}
+	conns  map[*newConn]struct{} // that are new
 }
 
 // listenGRPC returns a listener around one.
 func listenGRPC(l net.Listener) *grpcListener {
-	return &grpcListener{Listener: l, fresh: map[*newConn]struct{}{}}
+	return &grpcListener{Listener: l, conns: map[*newConn]struct{}{}}
 }
 
-// newConn is a connection that is new until it has been opened. One goroutine reads.
+// newConn is a connection that is new until its client has sent the preface. One goroutine
+// reads.
 type newConn struct {
 	net.Conn
 	listener *grpcListener
-	missing  int // bytes until it is open
+	missing  int // bytes of the preface
 }
 
 // Accept implements net.Listener.
@@ -59,14 +60,14 @@ func (l *grpcListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &newConn{Conn: c, listener: l, missing: opening}
+	n := &newConn{Conn: c, listener: l, missing: prefaceSize}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		c.Close() // the server learns it when it reads
 		return n, nil
 	}
-	l.fresh[n] = struct{}{}
+	l.conns[n] = struct{}{}
 	return n, nil
 }
 
@@ -75,7 +76,7 @@ func (l *grpcListener) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	for c := range l.fresh {
+	for c := range l.conns {
 		c.Conn.Close()
 	}
 	return l.Listener.Close()
@@ -101,5 +102,5 @@ func (c *newConn) Close() error {
 func (l *grpcListener) forget(c *newConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.fresh, c)
+	delete(l.conns, c)
 }

@@ -8,41 +8,50 @@ import (
 	"time"
 )
 
-// half is one face of the program.
-type half interface {
-	// serve serves until stop is called, and returns why if it is for another
-	// reason.
+// face is one of the program's: its gRPC server, or its HTTP server.
+type face interface {
+	// serve accepts connections. It returns nil after shutdown.
 	serve() error
 
-	// stop stops in order: it is not ready and begins nothing new; its listener closes,
-	// once it has been seen not to be ready; what runs ends, and is cut when ctx is done.
-	stop(ctx context.Context, seen <-chan struct{})
+	// drain begins to stop: the face is not ready, and refuses new completions. It may
+	// return when those that run have ended, or have been ended because ctx was done.
+	drain(ctx context.Context)
+
+	// shutdown closes the listener, and returns when all requests have ended. Not long
+	// after ctx is done, it closes their connections.
+	shutdown(ctx context.Context)
 }
 
-// serve runs halves until ctx is done or one of them fails; then all stop at the
-// same time. It returns when all have.
-func (f *commonFlags) serve(ctx context.Context, log *slog.Logger, halves ...half) error {
-	failed := make(chan error, len(halves))
+// lastRead is how long clients have, after the drain, to read the ends of their streams.
+const lastRead = time.Second
+
+// serve serves until ctx is done or one of the faces fails. Then all stop at the same
+// time, and it returns when they have.
+func (f *commonFlags) serve(ctx context.Context, log *slog.Logger, faces ...face) error {
+	failed := make(chan error, len(faces))
 	var serving, stopping sync.WaitGroup
-	for _, h := range halves {
-		serving.Go(func() { failed <- h.serve() })
+	for _, f := range faces {
+		serving.Go(func() { failed <- f.serve() })
 	}
 	drain, delay := time.Duration(f.DrainTimeout), time.Duration(f.ShutdownDelay)
 	var err error
 	select {
 	case <-ctx.Done():
 		log.Info(stoppingNote(drain, delay))
-	case err = <-failed: // there is nothing to be seen
+	case err = <-failed:
 		log.Error("stopping", "cause", err, "drain_timeout", drain)
-		delay = 0
+		delay = 0 // there is no listener left to keep open
 	}
-	ctx = context.WithoutCancel(ctx)
-	seen, cancelSeen := context.WithTimeout(ctx, delay)
-	defer cancelSeen()
-	ctx, cancel := context.WithTimeout(ctx, drain)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
-	for _, h := range halves {
-		stopping.Go(func() { h.stop(ctx, seen.Done()) })
+	delayed := make(chan struct{})
+	time.AfterFunc(delay, func() { close(delayed) })
+	for _, f := range faces {
+		stopping.Go(func() {
+			f.drain(ctx)
+			<-delayed
+			f.shutdown(ctx)
+		})
 	}
 	stopping.Wait()
 	serving.Wait()

@@ -1,0 +1,109 @@
+package app
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+
+	"github.com/sluice-sse/sluice/server"
+	"github.com/sluice-sse/sluice/server/engine"
+	"github.com/sluice-sse/sluice/server/engine/echo"
+	"github.com/sluice-sse/sluice/server/engine/openai"
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// grpcFace is the gRPC face and all that is behind it.
+type grpcFace struct {
+	server   *server.Server
+	grpc     *grpc.Server
+	health   *health.Server
+	listener net.Listener
+	journal  *journal.Memory
+	pacer    *pacer         // of the garbage collector; nil: there is none
+	upstream *openai.Engine // nil: there is none
+	hasKey   bool           // for the upstream
+}
+
+// newGRPCFace returns one that listens. It is to be closed.
+func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLimit) (*grpcFace, error) {
+	g := &grpcFace{}
+	var upstream engine.Engine
+	if f.OpenAIBaseURL != "" {
+		key, err := f.apiKey(p.getenv)
+		if err != nil {
+			return nil, err
+		}
+		g.hasKey = key != ""
+		g.upstream, err = openai.New(openai.Config{
+			BaseURL:        f.OpenAIBaseURL,
+			Key:            key,
+			APIType:        f.OpenAIAPIType,
+			APIVersion:     f.OpenAIAPIVersion,
+			ConnectTimeout: time.Duration(f.ConnectTimeout),
+		})
+		if err != nil {
+			return nil, err
+		}
+		upstream = g.upstream
+	}
+	var err error
+	if g.listener, err = listen("--grpc", f.GRPC); err != nil {
+		return nil, err
+	}
+	g.journal = journal.NewMemory(journal.MemoryConfig{
+		Retention:     time.Duration(f.Retention),
+		Bytes:         int64(f.JournalMemory),
+		MaxCompletion: int64(f.MaxCompletionBytes),
+	})
+	if p.getenv("GOGC") == "" { // else it is the operator's to say
+		g.pacer = startPacer(g.journal.Bytes)
+	}
+	g.server = server.New(server.Config{
+		Echo:               &echo.Engine{Interval: f.EchoInterval},
+		OpenAI:             upstream,
+		DefaultModel:       f.Model,
+		Journal:            g.journal,
+		Log:                p.log,
+		MaxDisconnectGrace: f.MaxDisconnectGrace,
+		FirstTokenTimeout:  time.Duration(f.FirstTokenTimeout),
+		IdleTimeout:        time.Duration(f.IdleTimeout),
+		TotalTimeout:       time.Duration(f.TotalTimeout),
+		MaxBody:            int64(common.MaxBody),
+		Room:               limit,
+	})
+	g.grpc, g.health = server.Register(g.server, time.Duration(common.WriteTimeout),
+		grpc.ChainUnaryInterceptor(p.interceptors.unary...), grpc.ChainStreamInterceptor(p.interceptors.stream...))
+	return g, nil
+}
+
+func (g *grpcFace) addr() string { return g.listener.Addr().String() }
+
+func (g *grpcFace) serve() error { return g.grpc.Serve(listenGRPC(g.listener)) }
+
+func (g *grpcFace) drain(ctx context.Context) {
+	g.health.Shutdown()
+	g.server.Drain(ctx)
+}
+
+func (g *grpcFace) shutdown(context.Context) {
+	late := time.AfterFunc(lastRead, g.grpc.Stop)
+	defer late.Stop()
+	g.grpc.GracefulStop()
+}
+
+// close releases everything, after the shutdown or if nothing was ever served.
+func (g *grpcFace) close() {
+	g.grpc.Stop()
+	g.listener.Close() // which g.grpc does only if it has served
+	g.server.Close()
+	g.journal.Close()
+	if g.pacer != nil {
+		g.pacer.stop()
+	}
+	if g.upstream != nil {
+		g.upstream.Close()
+	}
+}

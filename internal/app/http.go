@@ -1,0 +1,109 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/sluice-sse/sluice/bridge"
+)
+
+// httpFace is the HTTP face.
+type httpFace struct {
+	bridge         *bridge.Bridge
+	http           *http.Server
+	listener       net.Listener
+	cancelRequests context.CancelFunc
+}
+
+// newHTTPFace returns one that listens, in front of the server behind conn.
+func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, common *commonFlags, limit decodeLimit) (*httpFace, error) {
+	h := &httpFace{}
+	var err error
+	if h.listener, err = listen("--http", f.HTTP); err != nil {
+		return nil, err
+	}
+	h.bridge, err = bridge.New(conn, bridge.Config{
+		CommitWindow: time.Duration(f.CommitWindow),
+		Heartbeat:    time.Duration(f.Heartbeat),
+		WriteTimeout: time.Duration(common.WriteTimeout),
+		MaxBody:      int64(common.MaxBody),
+		Room:         limit,
+		CORSOrigins:  f.CORSOrigin,
+		Hosts:        f.hosts(h.listener.Addr()),
+		Log:          p.log,
+	})
+	if err != nil {
+		h.listener.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cancelRequests = cancel
+	h.http = &http.Server{
+		Handler:           h.bridge,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
+		Protocols:         &http.Protocols{},
+		// net/http would answer OPTIONS * by itself: for any host, and reading any body.
+		DisableGeneralOptionsHandler: true,
+		// A client whose machine is gone says nothing: ping it.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 20 * time.Second, PingTimeout: 10 * time.Second},
+	}
+	h.bridge.Configure(h.http)
+	h.http.Protocols.SetHTTP1(true)
+	h.http.Protocols.SetUnencryptedHTTP2(true) // browsers want TLS for it, proxies do not
+	return h, nil
+}
+
+// hosts returns what a request may have as Host. On loopback, nobody but this machine
+// can call, and what its browsers may bring in by another name is kept out. A server
+// elsewhere is called by the names of its services and proxies, which it does not know,
+// and what anybody can reach is not guarded by its name.
+func (f *bridgeFlags) hosts(listener net.Addr) []string {
+	tcp, ok := listener.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsLoopback() {
+		return f.AllowHost
+	}
+	hosts := append([]string{tcp.IP.String()}, f.AllowHost...)
+	if name, _, err := net.SplitHostPort(f.HTTP); err == nil && name != "" {
+		hosts = append(hosts, name)
+	}
+	return hosts
+}
+
+func (h *httpFace) addr() string { return h.listener.Addr().String() }
+
+func (h *httpFace) serve() error {
+	if err := h.http.Serve(h.bridge.Listener(h.listener)); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (h *httpFace) drain(context.Context) { h.bridge.Drain() }
+
+func (h *httpFace) shutdown(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastRead, h.closeAll) })
+	defer stop()
+	// Shutdown waits for open streams, for ever if it must: closeAll ends those that
+	// are left.
+	_ = h.http.Shutdown(context.WithoutCancel(ctx))
+	h.bridge.Wait()
+	h.closeAll()
+}
+
+// closeAll ends all requests and streams, and those, too, that wait for a client which
+// takes nothing.
+func (h *httpFace) closeAll() {
+	h.cancelRequests()
+	h.bridge.Close()
+	h.http.Close()
+}
