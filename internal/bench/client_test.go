@@ -188,8 +188,8 @@ func (s *loadStream) ask(request string) (a loadAnswer, err error) {
 	}
 	a.body, a.path = resp.Body, resp.Header.Get("Location")
 	if t := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || !strings.HasPrefix(t, "text/event-stream") {
-		said, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-		return a, fmt.Errorf("%s, %s: %s", resp.Status, t, said)
+		reply, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		return a, fmt.Errorf("%s, %s: %s", resp.Status, t, reply)
 	}
 	return a, nil
 }

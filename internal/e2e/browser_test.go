@@ -44,6 +44,7 @@ func TestBrowser(t *testing.T) {
 		{"nothing that axe finds", testPageAccessible},
 		{"a reload keeps the conversation", testPageReload},
 		{"a reload goes on reading", testPageReloadInAnswer},
+		{"what was resumed can be stopped", testPageStopResumed},
 		{"what is gone is told after a reload", testPageReloadGone},
 		{"who leaves is waited for, and no longer", testPageLeft},
 		{"who leaves for good is not waited for long", testPageLeftForGood},

@@ -39,17 +39,17 @@ func cancelKeyOn(ctx context.Context, p *program, c completionv1.CompletionServi
 		return nil, false, err
 	}
 	defer resp.Body.Close()
-	said, err := io.ReadAll(resp.Body)
+	reply, err := io.ReadAll(resp.Body)
 	switch {
 	case err != nil:
 		return nil, false, err
-	case resp.StatusCode == 404 && strings.Contains(string(said), "COMPLETION_NOT_FOUND"):
+	case resp.StatusCode == 404 && strings.Contains(string(reply), "COMPLETION_NOT_FOUND"):
 		return nil, false, nil
 	case resp.StatusCode != 200:
-		return nil, false, fmt.Errorf("the answer is %s: %s", resp.Status, said)
+		return nil, false, fmt.Errorf("the answer is %s: %s", resp.Status, reply)
 	}
 	got := &completionv1.Completion{}
-	return got, true, protojson.Unmarshal(said, got)
+	return got, true, protojson.Unmarshal(reply, got)
 }
 
 // TestCancelByKey stops, on each face, a completion that has not said its id yet, as
@@ -167,9 +167,9 @@ func TestCancelByKeyIsStrict(t *testing.T) {
 			{"JSON by name", `{"idempotencyKey":"k"}`, []string{"Content-Type", "application/json"}, 404, "COMPLETION_NOT_FOUND"},
 		} {
 			resp := p.send(t.Context(), t, "POST", "/v1/completions:cancel", tt.body, tt.header...)
-			said, err := io.ReadAll(resp.Body)
-			if err != nil || resp.StatusCode != tt.status || !strings.Contains(string(said), tt.says) || resp.Header.Get("Content-Type") != "application/json" {
-				t.Errorf("%s, %s: got %s %s, %v; want %d with %q", layout, tt.name, resp.Status, said, err, tt.status, tt.says)
+			reply, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != tt.status || !strings.Contains(string(reply), tt.says) || resp.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s, %s: got %s %s, %v; want %d with %q", layout, tt.name, resp.Status, reply, err, tt.status, tt.says)
 			}
 		}
 	}

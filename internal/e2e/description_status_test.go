@@ -22,9 +22,9 @@ type statuses struct {
 	missing map[string]bool
 }
 
-// lookAtStatuses runs tests, and fails if one got an answer through the default client
+// checkStatuses runs tests, and fails if one got an answer through the default client
 // whose status the description does not have.
-func lookAtStatuses(run func() int) int {
+func checkStatuses(run func() int) int {
 	var description struct {
 		Paths map[string]map[string]json.RawMessage
 	}

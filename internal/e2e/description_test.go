@@ -5,15 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"go.yaml.in/yaml/v3"
-
-	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
 // apiDescription is the OpenAPI description that a program serves. A compiled schema
@@ -95,20 +91,20 @@ func (d *apiDescription) check(value any, path ...string) error {
 // checkAnswer holds an answer against what is said of it: its status, its headers
 // and its body.
 func (d *apiDescription) checkAnswer(resp *http.Response, body []byte, operation ...string) error {
-	said := append(slices.Clone(operation), "responses", fmt.Sprint(resp.StatusCode))
-	answer, _ := d.at(said...)
+	response := append(slices.Clone(operation), "responses", fmt.Sprint(resp.StatusCode))
+	answer, _ := d.at(response...)
 	if answer == nil {
 		return fmt.Errorf("no status %d is described", resp.StatusCode)
 	}
 	headers, _ := answer["headers"].(map[string]any)
 	for name := range headers {
-		header, _ := d.at(append(said, "headers", name)...)
+		header, _ := d.at(append(response, "headers", name)...)
 		value := resp.Header.Get(name)
 		if value == "" && header["required"] == true {
 			return fmt.Errorf("there is no %s", name)
 		}
 		if schema := header["schema"].(map[string]any); value != "" && schema["type"] == "string" {
-			if err := d.check(value, append(said, "headers", name, "schema")...); err != nil {
+			if err := d.check(value, append(response, "headers", name, "schema")...); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
@@ -129,12 +125,65 @@ func (d *apiDescription) checkAnswer(resp *http.Response, body []byte, operation
 			return err
 		}
 	}
-	return d.check(value, append(said, "content", mediaType, "schema")...)
+	return d.check(value, append(response, "content", mediaType, "schema")...)
+}
+
+// describedExchange is a request, and the status that it gets.
+type describedExchange struct {
+	method, path, body string
+	status             int
+	header             []string
+	of                 string // the path in the description; default: path
+}
+
+// describedExchanges are requests of all kinds, of which some are about an ended
+// completion with the key a, and the id of its last event.
+func describedExchanges(id, last string) []describedExchange {
+	return []describedExchange{
+		{method: "POST", path: "/v1/completions", status: 200, body: `{"model":"echo","prompt":"One two."}`},
+		{method: "POST", path: "/v1/completions", status: 200, body: `{"model":"echo","prompt":"One two."}`, header: []string{"Accept", "application/json"}},
+		{method: "POST", path: "/v1/completions", status: 200, body: `{"messages":[{"role":"user","content":"Hi"}]}`},
+		{method: "POST", path: "/v1/completions", status: 200, body: `{"messages":[{"role":"user","content":"Hi"}]}`, header: []string{"Accept", "application/json"}},
+		{method: "POST", path: "/v1/completions", status: 200, body: `{"model":"refusal","messages":[{"role":"user","content":"Hi"}]}`},
+		{method: "POST", path: "/v1/completions", status: 200, body: `{"model":"breaks","messages":[{"role":"user","content":"Hi"}]}`},
+		{method: "POST", path: "/v1/completions", status: 503, body: `{"model":"breaks","messages":[{"role":"user","content":"Hi"}]}`, header: []string{"Accept", "application/json"}},
+		{method: "POST", path: "/v1/completions", status: 429, body: `{"model":"limits","messages":[{"role":"user","content":"Hi"}]}`},
+		{method: "POST", path: "/v1/completions", status: 400, body: `{"prompt":"Hi","temperature":9}`},
+		{method: "POST", path: "/v1/completions", status: 400, body: `{"prompt":"Hi","promt":""}`},
+		{method: "POST", path: "/v1/completions", status: 403, body: `{"prompt":"Hi"}`, header: []string{"Origin", "https://elsewhere.example"}},
+		{method: "POST", path: "/v1/completions", status: 406, body: `{"prompt":"Hi"}`, header: []string{"Accept", "image/png"}},
+		{method: "POST", path: "/v1/completions", status: 413, body: padded(4<<10 + 1)},
+		{method: "POST", path: "/v1/completions", status: 415, body: `{"prompt":"Hi"}`, header: []string{"Content-Type", "text/plain"}},
+		{method: "POST", path: "/v1/completions", status: 422, body: `{"model":"echo","prompt":"Three."}`, header: []string{"Idempotency-Key", "a"}},
+		{method: "POST", path: "/v1/completions", status: 200, body: `{"prompt":"Hi"}`, header: []string{"Last-Event-ID", last}},
+		{method: "POST", path: "/v1/completions", status: 409, body: `{"prompt":"Hi"}`, header: []string{"Last-Event-ID", id + "_99"}},
+		{method: "POST", path: "/v1/completions", status: 404, body: `{"prompt":"Hi"}`, header: []string{"Last-Event-ID", "cmpl_x_1"}},
+		{method: "GET", path: "/v1/completions/" + id, status: 200, of: "/v1/completions/{id}"},
+		{method: "GET", path: "/v1/completions/cmpl_x", status: 404, of: "/v1/completions/{id}"},
+		{method: "GET", path: "/v1/completions/" + id + "/events", status: 200, of: "/v1/completions/{id}/events"},
+		{method: "GET", path: "/v1/completions/" + id + "/events?last_event_id=" + last, status: 204, of: "/v1/completions/{id}/events"},
+		{method: "GET", path: "/v1/completions/" + id + "/events?after_sequence=1", status: 200, of: "/v1/completions/{id}/events"},
+		{method: "GET", path: "/v1/completions/" + id + "/events", status: 400, header: []string{"Last-Event-ID", "3"}, of: "/v1/completions/{id}/events"},
+		{method: "GET", path: "/v1/completions/" + id + "/events", status: 409, header: []string{"Last-Event-ID", id + "_99"}, of: "/v1/completions/{id}/events"},
+		{method: "GET", path: "/v1/completions/cmpl_x/events", status: 404, of: "/v1/completions/{id}/events"},
+		{method: "GET", path: "/v1/completions/cmpl_x/events", status: 406, header: []string{"Accept", "application/json"}, of: "/v1/completions/{id}/events"},
+		{method: "POST", path: "/v1/completions/" + id + ":cancel", status: 200, of: "/v1/completions/{id}:cancel"},
+		{method: "POST", path: "/v1/completions/cmpl_x:cancel", status: 404, of: "/v1/completions/{id}:cancel"},
+		{method: "POST", path: "/v1/completions:cancel", status: 200, body: `{"idempotencyKey":"a"}`},
+		{method: "POST", path: "/v1/completions:cancel", status: 404, body: `{"idempotency_key":"b"}`},
+		{method: "POST", path: "/v1/completions:cancel", status: 400, body: `{}`},
+		{method: "GET", path: "/v1/models", status: 200},
+		{method: "GET", path: "/healthz", status: 200},
+		{method: "GET", path: "/readyz", status: 200},
+		{method: "GET", path: "/openapi.json", status: 200},
+		{method: "GET", path: "/", status: 200},
+		{method: "GET", path: "/client.js", status: 200},
+	}
 }
 
 // TestDescriptionOfAnswers holds answers of all kinds against the description.
 func TestDescriptionOfAnswers(t *testing.T) {
-	u := newUpstream(t, play)
+	u := newUpstream(t, answerByModel)
 	for _, layout := range layouts {
 		p := start(t, layout, u.env(), "--echo-interval=0s", "--max-body=4KiB", "--model=tools")
 		d := p.description(t)
@@ -144,51 +193,7 @@ func TestDescriptionOfAnswers(t *testing.T) {
 			t.Fatal(err)
 		}
 		id, last := strings.TrimPrefix(begun.Header.Get("Location"), "/v1/completions/"), told[len(told)-1].ID
-		for _, tt := range []struct {
-			method, path, body string
-			status             int
-			header             []string
-			of                 string // the path in the description; default: path
-		}{
-			{method: "POST", path: "/v1/completions", status: 200, body: `{"model":"echo","prompt":"One two."}`},
-			{method: "POST", path: "/v1/completions", status: 200, body: `{"model":"echo","prompt":"One two."}`, header: []string{"Accept", "application/json"}},
-			{method: "POST", path: "/v1/completions", status: 200, body: `{"messages":[{"role":"user","content":"Hi"}]}`},
-			{method: "POST", path: "/v1/completions", status: 200, body: `{"messages":[{"role":"user","content":"Hi"}]}`, header: []string{"Accept", "application/json"}},
-			{method: "POST", path: "/v1/completions", status: 200, body: `{"model":"refusal","messages":[{"role":"user","content":"Hi"}]}`},
-			{method: "POST", path: "/v1/completions", status: 200, body: `{"model":"breaks","messages":[{"role":"user","content":"Hi"}]}`},
-			{method: "POST", path: "/v1/completions", status: 503, body: `{"model":"breaks","messages":[{"role":"user","content":"Hi"}]}`, header: []string{"Accept", "application/json"}},
-			{method: "POST", path: "/v1/completions", status: 429, body: `{"model":"limits","messages":[{"role":"user","content":"Hi"}]}`},
-			{method: "POST", path: "/v1/completions", status: 400, body: `{"prompt":"Hi","temperature":9}`},
-			{method: "POST", path: "/v1/completions", status: 400, body: `{"prompt":"Hi","promt":""}`},
-			{method: "POST", path: "/v1/completions", status: 403, body: `{"prompt":"Hi"}`, header: []string{"Origin", "https://elsewhere.example"}},
-			{method: "POST", path: "/v1/completions", status: 406, body: `{"prompt":"Hi"}`, header: []string{"Accept", "image/png"}},
-			{method: "POST", path: "/v1/completions", status: 413, body: padded(4<<10 + 1)},
-			{method: "POST", path: "/v1/completions", status: 415, body: `{"prompt":"Hi"}`, header: []string{"Content-Type", "text/plain"}},
-			{method: "POST", path: "/v1/completions", status: 422, body: `{"model":"echo","prompt":"Three."}`, header: []string{"Idempotency-Key", "a"}},
-			{method: "POST", path: "/v1/completions", status: 200, body: `{"prompt":"Hi"}`, header: []string{"Last-Event-ID", last}},
-			{method: "POST", path: "/v1/completions", status: 409, body: `{"prompt":"Hi"}`, header: []string{"Last-Event-ID", id + "_99"}},
-			{method: "POST", path: "/v1/completions", status: 404, body: `{"prompt":"Hi"}`, header: []string{"Last-Event-ID", "cmpl_x_1"}},
-			{method: "GET", path: "/v1/completions/" + id, status: 200, of: "/v1/completions/{id}"},
-			{method: "GET", path: "/v1/completions/cmpl_x", status: 404, of: "/v1/completions/{id}"},
-			{method: "GET", path: "/v1/completions/" + id + "/events", status: 200, of: "/v1/completions/{id}/events"},
-			{method: "GET", path: "/v1/completions/" + id + "/events?last_event_id=" + last, status: 204, of: "/v1/completions/{id}/events"},
-			{method: "GET", path: "/v1/completions/" + id + "/events?after_sequence=1", status: 200, of: "/v1/completions/{id}/events"},
-			{method: "GET", path: "/v1/completions/" + id + "/events", status: 400, header: []string{"Last-Event-ID", "3"}, of: "/v1/completions/{id}/events"},
-			{method: "GET", path: "/v1/completions/" + id + "/events", status: 409, header: []string{"Last-Event-ID", id + "_99"}, of: "/v1/completions/{id}/events"},
-			{method: "GET", path: "/v1/completions/cmpl_x/events", status: 404, of: "/v1/completions/{id}/events"},
-			{method: "GET", path: "/v1/completions/cmpl_x/events", status: 406, header: []string{"Accept", "application/json"}, of: "/v1/completions/{id}/events"},
-			{method: "POST", path: "/v1/completions/" + id + ":cancel", status: 200, of: "/v1/completions/{id}:cancel"},
-			{method: "POST", path: "/v1/completions/cmpl_x:cancel", status: 404, of: "/v1/completions/{id}:cancel"},
-			{method: "POST", path: "/v1/completions:cancel", status: 200, body: `{"idempotencyKey":"a"}`},
-			{method: "POST", path: "/v1/completions:cancel", status: 404, body: `{"idempotency_key":"b"}`},
-			{method: "POST", path: "/v1/completions:cancel", status: 400, body: `{}`},
-			{method: "GET", path: "/v1/models", status: 200},
-			{method: "GET", path: "/healthz", status: 200},
-			{method: "GET", path: "/readyz", status: 200},
-			{method: "GET", path: "/openapi.json", status: 200},
-			{method: "GET", path: "/", status: 200},
-			{method: "GET", path: "/client.js", status: 200},
-		} {
+		for _, tt := range describedExchanges(id, last) {
 			if tt.of == "" {
 				tt.of = tt.path
 			}
@@ -254,71 +259,6 @@ func TestDescriptionOfRequests(t *testing.T) {
 		if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 && tt.ok || resp.StatusCode != 400 && !tt.ok {
 			t.Errorf("%s: got %s %s", tt.body, resp.Status, body)
 		}
-	}
-}
-
-// TestDescriptionIsComplete checks that the description has every route and every
-// reason, and that its examples are of the kind that it says.
-func TestDescriptionIsComplete(t *testing.T) {
-	d := start(t, "one process", nil).description(t)
-	written, err := os.ReadFile(root + "/proto/completion/v1/http.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var routes struct {
-		HTTP struct {
-			Rules []struct {
-				Get, Post string
-				More      []struct{ Get, Post string } `yaml:"additional_bindings"`
-			}
-		}
-	}
-	if err := yaml.Unmarshal(written, &routes); err != nil || len(routes.HTTP.Rules) < 5 {
-		t.Fatalf("%d rules, %v", len(routes.HTTP.Rules), err)
-	}
-	for _, rule := range routes.HTTP.Rules {
-		for _, binding := range append(rule.More, struct{ Get, Post string }{rule.Get, rule.Post}) {
-			for method, path := range map[string]string{"get": binding.Get, "post": binding.Post} {
-				if o, _ := d.at("paths", path, method); path != "" && o == nil {
-					t.Errorf("%s %s is not described", method, path)
-				}
-			}
-		}
-	}
-
-	var reasons []any
-	for number := range completionv1.ErrorReason_name {
-		if number > 0 { // no reason
-			reasons = append(reasons, completionv1.ErrorReason(number).String())
-		}
-	}
-	slices.SortFunc(reasons, func(a, b any) int {
-		return int(completionv1.ErrorReason_value[a.(string)] - completionv1.ErrorReason_value[b.(string)])
-	})
-	reason, _ := d.at("components", "schemas", "ErrorInfo", "properties", "reason")
-	if len(reasons) == 0 || !slices.Equal(reasons, reason["enum"].([]any)) {
-		t.Errorf("the reasons are %q, described are %q", reasons, reason["enum"])
-	}
-
-	examples := 0
-	paths, _ := d.at("paths")
-	for path := range paths {
-		for _, place := range [][]string{{"post", "requestBody"}, {"post", "responses", "200"}, {"get", "responses", "200"}} {
-			content, _ := d.at(append(append([]string{"paths", path}, place...), "content")...)
-			for mediaType := range content {
-				at := append(append([]string{"paths", path}, place...), "content", mediaType)
-				all, _ := d.at(append(at, "examples")...)
-				for name, example := range all {
-					examples++
-					if err := d.check(example.(map[string]any)["value"], append(at, "schema")...); err != nil {
-						t.Errorf("the example %s of %q: %v", name, at, err)
-					}
-				}
-			}
-		}
-	}
-	if examples < 5 {
-		t.Errorf("%d examples", examples)
 	}
 }
 

@@ -45,7 +45,7 @@ type answer struct {
 	status *status.Status // how it failed; nil: it did not
 	code   int            // over HTTP: the status, or the one in an error event
 	header http.Header    // over HTTP
-	said   string         // all that the caller was told
+	raw    string         // all that the caller was told
 }
 
 // askSSE checks each block as it is on the wire: its name, its id, its sequence.
@@ -112,7 +112,7 @@ func askHTTP(ctx context.Context, p *program, request, accept string) (*answer, 
 		id:     strings.TrimPrefix(resp.Header.Get("Location"), "/v1/completions/"),
 		code:   resp.StatusCode,
 		header: resp.Header,
-		said:   fmt.Sprint(resp.Header, string(body)),
+		raw:    fmt.Sprint(resp.Header, string(body)),
 	}
 	if resp.StatusCode == http.StatusOK {
 		accept, _, _ = strings.Cut(accept, ",")
@@ -180,7 +180,7 @@ func (a *answer) call(p *program, request string, do func(completionv1.Completio
 	err = do(completionv1.NewCompletionServiceClient(conn), req)
 	if st, ok := status.FromError(err); ok && err != nil {
 		a.status = st
-		a.said += fmt.Sprint(st.Message(), st.Details())
+		a.raw += fmt.Sprint(st.Message(), st.Details())
 		return nil
 	}
 	return err

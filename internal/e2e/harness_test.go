@@ -5,17 +5,14 @@ package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,7 +42,7 @@ var roles = map[string]testbed.Role{
 
 func TestMain(m *testing.M) {
 	testbed.Perform(roles, nil)
-	os.Exit(lookAtStatuses(m.Run))
+	os.Exit(checkStatuses(m.Run))
 }
 
 // layouts are the ways to run both faces.
@@ -199,58 +196,6 @@ func messages(r io.Reader) ([]sse.Message, error) {
 	}
 }
 
-// upstream is a scripted OpenAI-compatible server.
-type upstream struct {
-	*httptest.Server
-	calls atomic.Int64 // for completions
-	open  atomic.Int64 // of those, the ones under way
-	gone  chan time.Time
-}
-
-// newUpstream starts an upstream whose completions the script answers. The
-// script is to return when r's context is done; gone then gets the time, if
-// somebody waits.
-func newUpstream(t testing.TB, script http.HandlerFunc) *upstream {
-	t.Helper()
-	u := &upstream{gone: make(chan time.Time, 1)}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `{"object":"list","data":[{"id":"m","object":"model"}]}`)
-	})
-	mux.HandleFunc("POST /v1/", func(w http.ResponseWriter, r *http.Request) {
-		u.calls.Add(1)
-		u.open.Add(1)
-		defer u.open.Add(-1)
-		body, _ := io.ReadAll(r.Body) // or the client's departure is not seen
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		script(w, r)
-		if r.Context().Err() != nil {
-			select {
-			case u.gone <- time.Now():
-			default:
-			}
-		}
-	})
-	u.Server = httptest.NewServer(mux)
-	t.Cleanup(u.Close)
-	return u
-}
-
-// env is the environment of a program in front of the upstream.
-func (u *upstream) env() map[string]string {
-	return map[string]string{"OPENAI_BASE_URL": u.URL + "/v1", "OPENAI_API_KEY": "sk-secret-of-the-tests"}
-}
-
-// chunk writes one chunk of a chat completion and flushes it.
-func chunk(w http.ResponseWriter, delta, finishReason string) {
-	w.Header().Set("Content-Type", "text/event-stream")
-	if finishReason != "null" {
-		finishReason = `"` + finishReason + `"`
-	}
-	fmt.Fprintf(w, "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"model\":\"m-1\",\"choices\":[{\"index\":0,\"delta\":%s,\"finish_reason\":%s}]}\n\n", delta, finishReason)
-	w.(http.Flusher).Flush()
-}
-
 // eventually waits for a condition that other goroutines bring about.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
@@ -281,21 +226,44 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func TestStreams(t *testing.T) {
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-		chunk(w, `{"role":"assistant","content":""}`, "null")
-		chunk(w, `{"content":"Hello"}`, "null")
-		chunk(w, `{"content":" you"}`, "stop")
-		_, _ = io.WriteString(w, "data: [DONE]\n\n")
-	})
-	for _, layout := range layouts {
-		t.Run(layout, func(t *testing.T) {
-			p := start(t, layout, u.env())
-			resp := p.post(t, `{"model":"m","messages":[{"role":"user","content":"Hi"}]}`)
-			got, err := messages(resp.Body)
-			if err != nil || len(got) != 4 || got[3].Event != "finished" {
-				t.Fatalf("got %v, %v", got, err)
-			}
-		})
+// closedPort is an address where nobody listens.
+func closedPort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
+	_ = l.Close()
+	return l.Addr().String()
+}
+
+// deafPort is an address that takes connections and answers none.
+func deafPort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes them
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Addr().String()
+}
+
+// statusOf is the HTTP status of an answer to GET.
+func statusOf(t *testing.T, url string) int {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
+// shortContext returns a context for what takes no time unless something is wrong.
+func shortContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	t.Cleanup(cancel)
+	return ctx
 }

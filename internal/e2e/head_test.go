@@ -88,14 +88,14 @@ func http2(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
 }
 
-// said is what a server said.
-type said struct {
+// response is what a server answered.
+type response struct {
 	code   int
 	header []string // in order, but for those that differ each time
 	body   string
 }
 
-func ask(t *testing.T, client *http.Client, method, url string, header []string) (s said) {
+func ask(t *testing.T, client *http.Client, method, url string, header []string) (r response) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
@@ -115,12 +115,12 @@ func ask(t *testing.T, client *http.Client, method, url string, header []string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.code, s.body = resp.StatusCode, string(body)
+	r.code, r.body = resp.StatusCode, string(body)
 	for name, values := range resp.Header {
 		if name != "Date" && name != "X-Request-Id" {
-			s.header = append(s.header, name+": "+strings.Join(values, ", "))
+			r.header = append(r.header, name+": "+strings.Join(values, ", "))
 		}
 	}
-	slices.Sort(s.header)
-	return s
+	slices.Sort(r.header)
+	return r
 }

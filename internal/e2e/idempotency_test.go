@@ -112,7 +112,7 @@ func TestKeyReused(t *testing.T) {
 			for _, when := range []string{"while it runs", "when it has ended"} {
 				for _, other := range others {
 					for _, face := range faces {
-						a, err := face.ask(soon(t), p, other.body)
+						a, err := face.ask(shortContext(t), p, other.body)
 						if err != nil {
 							t.Fatalf("%s, %s, %s: %v", other.name, when, face.name, err)
 						}
@@ -157,16 +157,16 @@ func TestKeyOfFailure(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					said := fmt.Sprint(resp.Status, resp.Header["Location"], resp.Header["Retry-After"], string(body))
+					reply := fmt.Sprint(resp.Status, resp.Header["Location"], resp.Header["Retry-After"], string(body))
 					if n == 0 {
-						first = said
+						first = reply
 					}
-					if said != first || resp.StatusCode != test.code || !strings.Contains(said, test.reason) {
-						t.Errorf("%s, time %d: got %s, before %s", test.model, n+1, said, first)
+					if reply != first || resp.StatusCode != test.code || !strings.Contains(reply, test.reason) {
+						t.Errorf("%s, time %d: got %s, before %s", test.model, n+1, reply, first)
 					}
 				}
 				for _, face := range faces {
-					a, err := face.ask(soon(t), p, request)
+					a, err := face.ask(shortContext(t), p, request)
 					if err != nil {
 						t.Fatalf("%s, %s: %v", test.model, face.name, err)
 					}
@@ -200,7 +200,7 @@ func (p *program) get(t *testing.T, id string) *completionv1.Completion {
 
 func (p *program) whole(t *testing.T, method, path string) *completionv1.Completion {
 	t.Helper()
-	resp := p.send(soon(t), t, method, path, "")
+	resp := p.send(shortContext(t), t, method, path, "")
 	b, err := io.ReadAll(resp.Body)
 	c := &completionv1.Completion{}
 	if err != nil || resp.StatusCode != 200 || protojson.Unmarshal(b, c) != nil {
@@ -264,7 +264,7 @@ func TestCancel(t *testing.T) {
 				done.Go(func() {
 					defer begins()
 					var err error
-					passages[i], err = way.read(reader{p: p, request: request, id: id, answered: begins}, soon(t))
+					passages[i], err = way.read(reader{p: p, request: request, id: id, answered: begins}, shortContext(t))
 					if err != nil {
 						t.Errorf("%s: %v", way.name, err)
 					}

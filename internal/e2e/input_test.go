@@ -213,12 +213,12 @@ func (w wire) Name() string                { return "proto" }
 func (p *program) refused(t *testing.T, method, body string, header []string) *answer {
 	t.Helper()
 	resp := p.send(t.Context(), t, cmp.Or(method, "POST"), "/v1/completions", body, header...)
-	said, err := io.ReadAll(resp.Body)
+	reply, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := &answer{code: resp.StatusCode, header: resp.Header}
-	if err := a.refused(said); err != nil {
+	if err := a.refused(reply); err != nil {
 		t.Fatal(err)
 	}
 	return a

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// varies matches what differs between two completions that are the same.
-var varies = []struct {
+// volatile matches what differs between two completions that are the same.
+var volatile = []struct {
 	what *regexp.Regexp
 	with string
 }{
@@ -23,8 +23,8 @@ var varies = []struct {
 	{regexp.MustCompile(`Content-Length: \d+\n`), "Content-Length: THAT\n"}, // a time's digits vary; client and server count
 }
 
-// play answers with what the model is called.
-func play(w http.ResponseWriter, r *http.Request) {
+// answerByModel answers with what the model is called.
+func answerByModel(w http.ResponseWriter, r *http.Request) {
 	switch modelOf(r) {
 	case "tools":
 		chunk(w, `{"role":"assistant","content":null,"reasoning_content":"Let me\nsee."}`, "null")
@@ -44,7 +44,7 @@ func play(w http.ResponseWriter, r *http.Request) {
 
 // TestLayoutsAgree checks that two processes answer with the same bytes as one.
 func TestLayoutsAgree(t *testing.T) {
-	u := newUpstream(t, play)
+	u := newUpstream(t, answerByModel)
 	env := u.env()
 	args := []string{"--echo-interval=0s", "--max-body=1KiB"}
 	one, two := start(t, layouts[0], env, args...), start(t, layouts[1], env, args...)
@@ -112,7 +112,7 @@ func (p *program) exchange(t *testing.T, method, path, body, accept string, head
 		header = append([]string{"Accept", accept}, header...)
 	}
 	resp := p.send(t.Context(), t, method, path, body, header...)
-	said, err := io.ReadAll(resp.Body)
+	reply, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,9 +121,9 @@ func (p *program) exchange(t *testing.T, method, path, body, accept string, head
 	for _, name := range slices.Sorted(maps.Keys(resp.Header)) {
 		fmt.Fprintf(&b, "%s: %s\n", name, strings.Join(resp.Header[name], ", "))
 	}
-	fmt.Fprintf(&b, "\n%s", said)
+	fmt.Fprintf(&b, "\n%s", reply)
 	answer = b.String()
-	for _, v := range varies {
+	for _, v := range volatile {
 		answer = v.what.ReplaceAllString(answer, v.with)
 	}
 	return answer, resp.Header.Get("Location")

@@ -35,8 +35,8 @@ var lives = []struct {
 	{"goes on", "CANCELLED", readAndCancel},
 }
 
-// lead is the upstream of these lives.
-func lead(w http.ResponseWriter, r *http.Request) {
+// answerLives is the upstream of these lives.
+func answerLives(w http.ResponseWriter, r *http.Request) {
 	model := modelOf(r)
 	if model == "fails" {
 		refuse(500, "server_error")(w, r)
@@ -164,7 +164,7 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, lead)
+			u := newUpstream(t, answerLives)
 			p := start(t, layout, u.env(), "--retention=2s")
 			client := p.client(t)
 			// The connections that stay are opened before anything is counted.
@@ -247,16 +247,4 @@ func liveThrough(t *testing.T, p *program, client completionv1.CompletionService
 	close(next)
 	done.Wait()
 	return ids
-}
-
-// statusOf is the HTTP status of an answer to GET.
-func statusOf(t *testing.T, url string) int {
-	t.Helper()
-	resp, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _ = io.Copy(io.Discard, resp.Body)
-	_ = resp.Body.Close()
-	return resp.StatusCode
 }

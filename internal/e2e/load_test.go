@@ -14,6 +14,30 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
+// answerTogether answers so many requests, with so many tokens each, when all of them have
+// come.
+func answerTogether(requests, tokens int) http.HandlerFunc {
+	var arrived atomic.Int64
+	all := make(chan struct{})
+	return func(w http.ResponseWriter, r *http.Request) {
+		if arrived.Add(1) == int64(requests) {
+			close(all)
+		}
+		select {
+		case <-all:
+		case <-time.After(time.Minute):
+			refuse(503, "only some came")(w, r)
+			return
+		}
+		for i := range tokens {
+			time.Sleep(rand.N(4 * time.Millisecond)) // as models do
+			chunk(w, fmt.Sprintf(`{"content":"%d "}`, i), "null")
+		}
+		chunk(w, `{}`, "stop")
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	}
+}
+
 // TestManyStreams checks that of many streams, all open at the same time, none
 // loses, repeats or swaps anything. Every fourth is a gRPC stream.
 func TestManyStreams(t *testing.T) {
@@ -28,25 +52,7 @@ func TestManyStreams(t *testing.T) {
 	}
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			var arrived atomic.Int64
-			all := make(chan struct{})
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-				if arrived.Add(1) == int64(streams) {
-					close(all)
-				}
-				select {
-				case <-all:
-				case <-time.After(time.Minute):
-					refuse(503, "only some came")(w, r)
-					return
-				}
-				for i := range tokens {
-					time.Sleep(rand.N(4 * time.Millisecond)) // as models do
-					chunk(w, fmt.Sprintf(`{"content":"%d "}`, i), "null")
-				}
-				chunk(w, `{}`, "stop")
-				_, _ = io.WriteString(w, "data: [DONE]\n\n")
-			})
+			u := newUpstream(t, answerTogether(streams, tokens))
 			p := start(t, layout, u.env())
 			began := time.Now()
 			var done sync.WaitGroup

@@ -67,7 +67,7 @@ func TestReadme(t *testing.T) {
 				}
 				run := map[string]func(*testing.T, string) (string, error){"js": runNode, "go": runGo}[b.language]
 				out, err := run(t, shell.replace(b.text))
-				if said := strings.Join(strings.Fields(out), " "); err != nil || said != "Hello from the other side" {
+				if printed := strings.Join(strings.Fields(out), " "); err != nil || printed != "Hello from the other side" {
 					t.Errorf("it printed %q, %v", out, err)
 				}
 				out, err = run(t, addressed(b.text, failing))
@@ -233,7 +233,7 @@ func listTests(t *testing.T, line string) {
 // has "…", it leaves lines out.
 func checkPrinted(t *testing.T, printed, shown string) {
 	t.Helper()
-	for _, v := range varies {
+	for _, v := range volatile {
 		printed, shown = v.what.ReplaceAllString(printed, v.with), v.what.ReplaceAllString(shown, v.with)
 	}
 	head, tail, cut := strings.Cut(shown, "…\n")

@@ -92,7 +92,7 @@ func TestCancelRoute(t *testing.T) {
 	for _, layout := range layouts {
 		for i, face := range []string{"HTTP", "gRPC"} { // as openOn counts
 			t.Run(layout+"/"+face, func(t *testing.T) {
-				u := newUpstream(t, lead)
+				u := newUpstream(t, answerLives)
 				p := start(t, layout, u.env())
 				client := p.client(t)
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -1,319 +1,24 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-sse/sluice/bridge/native"
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
-
-// reader is somebody who reads a completion, or comes back to it.
-type reader struct {
-	p        *program
-	request  string // with an idempotency key
-	id       string // the completion's; empty: not known yet
-	last     string // the id of the last event that was received; empty: none was
-	answered func() // called when the answer begins; nil: nobody waits for it
-}
-
-// ways are the ways to come back. All but the GETs also serve to begin. With an
-// error, a passage holds what came before it.
-var ways = []struct {
-	name string
-	read func(reader, context.Context) (*passage, error)
-}{
-	{"POST", reader.post},
-	{"gRPC", reader.grpc},
-	{"GET", reader.get},
-	{"GET with last_event_id", reader.getQuery},
-}
-
-// passage is what a reader got in one go, in the same words on both faces.
-type passage struct {
-	id     string         // the completion's, where it was named
-	http   int            // the HTTP status; 0 on gRPC
-	events []sse.Message  // all but an error
-	status *status.Status // of an error, however it was told; nil: there was none
-}
-
-func (r reader) post(ctx context.Context) (*passage, error) {
-	return r.overHTTP(ctx, "POST", "/v1/completions", r.request, r.last)
-}
-
-func (r reader) get(ctx context.Context) (*passage, error) {
-	return r.overHTTP(ctx, "GET", "/v1/completions/"+r.id+"/events", "", r.last)
-}
-
-func (r reader) getQuery(ctx context.Context) (*passage, error) {
-	return r.overHTTP(ctx, "GET", "/v1/completions/"+r.id+"/events?last_event_id="+url.QueryEscape(r.last), "", "")
-}
-
-func (r reader) overHTTP(ctx context.Context, method, path, body, last string) (*passage, error) {
-	req, err := http.NewRequestWithContext(ctx, method, r.p.http+path, strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	if last != "" {
-		req.Header.Set("Last-Event-ID", last)
-	}
-	got := &passage{}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return got, err
-	}
-	defer resp.Body.Close()
-	if r.answered != nil {
-		r.answered()
-	}
-	got.id, got.http = strings.TrimPrefix(resp.Header.Get("Location"), "/v1/completions/"), resp.StatusCode
-	switch resp.StatusCode {
-	case http.StatusOK:
-		return got, got.blocks(resp.Body)
-	case http.StatusNoContent:
-		return got, nil
-	}
-	refusal, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return got, err
-	}
-	return got, got.refused(refusal)
-}
-
-// blocks reads a stream to its end.
-func (got *passage) blocks(stream io.Reader) error {
-	r := sse.NewReader(stream, 1<<20)
-	for {
-		m, err := r.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if m.Event == "error" {
-			err = got.refused([]byte(m.Data))
-		} else {
-			got.events = append(got.events, m)
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func (got *passage) refused(body []byte) error {
-	a := &answer{code: got.http}
-	err := a.refused(body)
-	got.status = a.status
-	return err
-}
-
-// grpc begins or comes back over a connection of its own.
-func (r reader) grpc(ctx context.Context) (*passage, error) {
-	got := &passage{}
-	conn, err := grpc.NewClient(r.p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return got, err
-	}
-	defer conn.Close()
-	stream, err := r.call(ctx, completionv1.NewCompletionServiceClient(conn))
-	if err != nil {
-		return got, err
-	}
-	header, _ := stream.Header()
-	got.id = strings.Join(header.Get("completion-id"), ",")
-	if r.answered != nil {
-		r.answered()
-	}
-	for {
-		event, err := stream.Recv()
-		if err == io.EOF {
-			return got, nil
-		}
-		if err != nil {
-			if st := status.Convert(err); len(st.Details()) > 0 { // not one of the connection's
-				got.status = st
-				return got, nil
-			}
-			return got, err
-		}
-		m, err := block(got.id, event)
-		if err != nil {
-			return got, err
-		}
-		got.events = append(got.events, m)
-	}
-}
-
-func (r reader) call(ctx context.Context, client completionv1.CompletionServiceClient) (grpc.ServerStreamingClient[completionv1.CompletionEvent], error) {
-	if r.id == "" {
-		req := &completionv1.CompletionRequest{}
-		if err := protojson.Unmarshal([]byte(r.request), req); err != nil {
-			return nil, err
-		}
-		return client.StreamCompletion(ctx, req)
-	}
-	var after int32
-	if r.last != "" {
-		var err error
-		if _, after, err = native.ParseID(r.last); err != nil {
-			return nil, err
-		}
-	}
-	return client.ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: r.id, AfterSequence: after})
-}
-
-// block is an event as it is on the other face.
-func block(id string, event *completionv1.CompletionEvent) (sse.Message, error) {
-	wire, err := proto.Marshal(event)
-	if err != nil {
-		return sse.Message{}, err
-	}
-	b, _, err := native.AppendEvent(nil, id, wire, 0)
-	if err != nil {
-		return sse.Message{}, err
-	}
-	return sse.NewReader(bytes.NewReader(b), 1<<20).Next()
-}
-
-// soon is a context for what takes no time unless something is wrong.
-func soon(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// cuttingProxy is a TCP proxy that cuts connections.
-type cuttingProxy struct {
-	addr string
-	url  string
-	cuts atomic.Int64
-}
-
-// cut says when the proxy cuts a connection, and how.
-type cut struct {
-	after int  // this many bytes have gone to the client, and there are more
-	last  bool // or: all has gone but the last chunk of an HTTP/1.1 answer
-	how   func(context.Context, *net.TCPConn)
-}
-
-func sendReset(_ context.Context, c *net.TCPConn) {
-	_ = c.SetLinger(0)
-	_ = c.Close()
-}
-
-func sendFIN(_ context.Context, c *net.TCPConn) { _ = c.CloseWrite() }
-
-// stall says nothing for a while, and then closes in one of the other ways.
-func stall(d time.Duration, then func(context.Context, *net.TCPConn)) func(context.Context, *net.TCPConn) {
-	return func(ctx context.Context, c *net.TCPConn) {
-		select {
-		case <-time.After(d):
-		case <-ctx.Done():
-		}
-		then(ctx, c)
-	}
-}
-
-// newCuttingProxy starts a proxy to an address or a URL. The plan says what becomes of
-// the connection with the number n, from 0 on; nil: it is left alone.
-func newCuttingProxy(t testing.TB, target string, plan func(n int) *cut) *cuttingProxy {
-	t.Helper()
-	target = strings.TrimPrefix(target, "http://")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cuttingProxy{addr: l.Addr().String(), url: "http://" + l.Addr().String()}
-	ctx, cancel := context.WithCancel(context.Background())
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for n := 0; ; n++ {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			planned := plan(n)
-			serving.Go(func() { c.pass(ctx, conn.(*net.TCPConn), target, planned) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		cancel()
-		serving.Wait()
-	})
-	return c
-}
-
-// pass serves one connection.
-func (c *cuttingProxy) pass(ctx context.Context, client *net.TCPConn, target string, planned *cut) {
-	defer client.Close()
-	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", target)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	defer context.AfterFunc(ctx, func() { _ = client.Close(); _ = server.Close() })()
-	var up sync.WaitGroup
-	defer up.Wait()
-	up.Go(func() {
-		_, _ = io.Copy(server, client)
-		_ = server.Close()
-	})
-	if c.down(client, server, planned) {
-		c.cuts.Add(1)
-		planned.how(ctx, client)
-		_ = server.Close()
-	}
-	_ = client.Close()
-}
-
-// lastChunk ends an answer of HTTP/1.1 that has no length.
-var lastChunk = []byte("0\r\n\r\n")
-
-// down passes on what comes from the server, and reports whether it is time to cut.
-func (c *cuttingProxy) down(client io.Writer, server io.Reader, planned *cut) bool {
-	buf := make([]byte, 16<<10)
-	for sent := 0; ; {
-		n, err := server.Read(buf)
-		p, cuts := buf[:n], false
-		switch {
-		case planned == nil:
-		case planned.last:
-			p, cuts = bytes.CutSuffix(p, lastChunk)
-		case sent+n > planned.after:
-			p, cuts = p[:planned.after-sent], true
-		}
-		sent += len(p)
-		if _, err := client.Write(p); err != nil {
-			return false
-		}
-		if cuts || err != nil {
-			return cuts
-		}
-	}
-}
 
 var (
 	long     = flag.Bool("soak", false, "let TestSoak cut at least 10,000 connections in each layout")
@@ -429,10 +134,10 @@ func (s *soak) run(ctx context.Context, t *testing.T, p, cut *program) {
 		model := fmt.Sprint("m", i)
 		for range 1 + rng.IntN(5) {
 			r := &soakReader{
-				reader: reader{p: cut, request: repeatable(model, model)},
-				soak:   s,
-				rng:    rand.New(rand.NewPCG(*soakSeed, rng.Uint64())),
-				heard:  make([]bool, s.tokens+3),
+				reader:   reader{p: cut, request: repeatable(model, model)},
+				soak:     s,
+				rng:      rand.New(rand.NewPCG(*soakSeed, rng.Uint64())),
+				received: make([]bool, s.tokens+3),
 			}
 			s.readers.Add(1)
 			done.Go(func() {
@@ -469,11 +174,11 @@ func (s *soak) text(model string) string {
 // soakReader is a reader who comes back until he has the terminal event.
 type soakReader struct {
 	reader
-	soak  *soak
-	rng   *rand.Rand
-	next  int32  // the sequence after the last one
-	heard []bool // by sequence
-	text  strings.Builder
+	soak     *soak
+	rng      *rand.Rand
+	next     int32  // the sequence after the last one
+	received []bool // by sequence
+	text     strings.Builder
 }
 
 func (r *soakReader) readAll(ctx context.Context) error {
@@ -488,7 +193,7 @@ func (r *soakReader) readAll(ctx context.Context) error {
 			r.id = got.id
 		}
 		for _, m := range got.events {
-			if err := r.take(m); err != nil {
+			if err := r.receive(m); err != nil {
 				return err
 			}
 		}
@@ -504,26 +209,26 @@ func (r *soakReader) readAll(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (r *soakReader) take(m sse.Message) error {
+func (r *soakReader) receive(m sse.Message) error {
 	event := &completionv1.CompletionEvent{}
 	if err := protojson.Unmarshal([]byte(m.Data), event); err != nil {
 		return err
 	}
 	sequence := event.GetSequence()
-	if m.ID != native.FormatID(r.id, sequence) || sequence < 1 || int(sequence) >= len(r.heard) {
-		return fmt.Errorf("event %d of %d has the id %q", sequence, len(r.heard)-1, m.ID)
+	if m.ID != native.FormatID(r.id, sequence) || sequence < 1 || int(sequence) >= len(r.received) {
+		return fmt.Errorf("event %d of %d has the id %q", sequence, len(r.received)-1, m.ID)
 	}
 	switch {
 	case sequence >= r.next:
 		r.soak.lost.Add(int64(sequence - r.next))
 		r.next = sequence + 1
-	case r.heard[sequence]:
+	case r.received[sequence]:
 		r.soak.repeated.Add(1)
 	default: // it was counted as lost
 		r.soak.lost.Add(-1)
 		r.soak.disordered.Add(1)
 	}
-	r.heard[sequence] = true
+	r.received[sequence] = true
 	r.last = m.ID
 	r.text.WriteString(event.GetDelta().GetText())
 	return nil

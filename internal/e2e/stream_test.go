@@ -130,3 +130,22 @@ func TestPieces(t *testing.T) {
 		}
 	}
 }
+
+func TestStreams(t *testing.T) {
+	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		chunk(w, `{"role":"assistant","content":""}`, "null")
+		chunk(w, `{"content":"Hello"}`, "null")
+		chunk(w, `{"content":" you"}`, "stop")
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	})
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			p := start(t, layout, u.env())
+			resp := p.post(t, `{"model":"m","messages":[{"role":"user","content":"Hi"}]}`)
+			got, err := messages(resp.Body)
+			if err != nil || len(got) != 4 || got[3].Event != "finished" {
+				t.Fatalf("got %v, %v", got, err)
+			}
+		})
+	}
+}

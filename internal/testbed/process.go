@@ -139,8 +139,8 @@ func (p *Process) Line() string {
 	p.tb.Helper()
 	line, err := p.lines.ReadString('\n')
 	if err != nil {
-		said, _ := os.ReadFile(p.log)
-		p.tb.Fatalf("%s ended: %v\n%s", p.role, err, said)
+		log, _ := os.ReadFile(p.log)
+		p.tb.Fatalf("%s ended: %v\n%s", p.role, err, log)
 	}
 	return strings.TrimSpace(line)
 }
@@ -149,8 +149,8 @@ func (p *Process) Line() string {
 func (p *Process) Begin(format string, args ...any) {
 	p.tb.Helper()
 	if _, err := fmt.Fprintf(p.stdin, format+"\n", args...); err != nil {
-		said, _ := os.ReadFile(p.log)
-		p.tb.Fatalf("%s does not listen: %v\n%s", p.role, err, said)
+		log, _ := os.ReadFile(p.log)
+		p.tb.Fatalf("%s does not listen: %v\n%s", p.role, err, log)
 	}
 }
 
@@ -169,8 +169,8 @@ func (p *Process) Stop() {
 	defer late.Stop()
 	_, _ = io.Copy(io.Discard, p.lines)
 	if err := p.cmd.Wait(); err != nil && !p.tb.Failed() {
-		said, _ := os.ReadFile(p.log)
-		p.tb.Errorf("%s: %v\n%s", p.role, err, said)
+		log, _ := os.ReadFile(p.log)
+		p.tb.Errorf("%s: %v\n%s", p.role, err, log)
 	}
 }
 
