@@ -3,7 +3,7 @@
 //
 // The routes are those of the generated grpc-gateway, but for those that stream: GET
 // /v1/completions/{id}/events is ours on its mux, POST /v1/completions before it. Over
-// HTTP/1.1 a stream takes the connection from net/http (conn.go) and has a goroutine
+// HTTP/1.1 a stream takes the connection from net/http (http1) and has a goroutine
 // of its own, as a completion in one piece does; over HTTP/2 it has the request's. In one process that runs the
 // server's handler, which pushes events, and writes what has gathered (direct.go).
 // Over any other connection it receives events, and writes them, too, unless they
@@ -23,9 +23,9 @@ import (
 	"io"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"net"
 	"net/http"
 	"regexp"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -34,6 +34,7 @@ import (
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/sluice-sse/sluice/bridge/http1"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
@@ -63,12 +64,7 @@ type Bridge struct {
 	hosts    hosts
 	draining atomic.Bool
 	start    time.Time // from which responses count
-
-	// Of the streams that have a connection of their own.
-	ctx      context.Context
-	cancel   context.CancelFunc
-	streams  sync.WaitGroup
-	listener atomic.Pointer[listener]
+	conns    *http1.Conns
 }
 
 // New returns a bridge to the server behind a connection, which stays the
@@ -92,7 +88,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		client: completionv1.NewCompletionServiceClient(conn),
 		health: healthpb.NewHealthClient(conn),
 	}
-	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.conns = http1.New(http1.Config{WriteTimeout: config.WriteTimeout, Log: config.Log})
 	b.mux = b.newMux()
 	var err error
 	if b.hosts, err = newHosts(config.Hosts); err != nil {
@@ -167,12 +163,21 @@ var safeRequestID = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]{1,128}$`)
 // all at once. The streams go on, and can be resumed.
 func (b *Bridge) Drain() { b.draining.Store(true) }
 
+// Configure has an http.Server tell the bridge of its connections. It is called before
+// the server serves; without it a shutdown may take five seconds.
+func (b *Bridge) Configure(s *http.Server) { b.conns.Configure(s) }
+
+// Listener returns a listener for an http.Server that serves the bridge, through
+// which connections go back to the server after a stream. Without it, a connection
+// is closed after a stream over HTTP/1.1. It is called once.
+func (b *Bridge) Listener(l net.Listener) net.Listener { return b.conns.Listener(l) }
+
 // Wait waits for the end of the streams that http.Server.Shutdown does not know of,
 // since they have taken their connections from it.
-func (b *Bridge) Wait() { b.streams.Wait() }
+func (b *Bridge) Wait() { b.conns.Wait() }
 
 // Close cuts those streams, and closes their connections.
-func (b *Bridge) Close() { b.cancel() }
+func (b *Bridge) Close() { b.conns.Close() }
 
 const firstRetry = time.Second // what clients wait for before they come back
 

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/sluice-sse/sluice/bridge/http1"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
@@ -83,8 +84,8 @@ func (b *Bridge) whole(w http.ResponseWriter, r *http.Request, req *completionv1
 		b.writeError(w, err)
 		return
 	}
-	b.respond(w, r, ctx, func(ctx *streamContext, w http.ResponseWriter) bool {
-		defer ctx.cancel()
+	b.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
+		defer ctx.Cancel()
 		var header metadata.MD
 		c, err := b.client.CreateCompletion(ctx, req, grpc.Header(&header))
 		if ctx.Err() != nil { // the client has left, or the drain is over

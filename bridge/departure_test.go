@@ -50,50 +50,6 @@ func TestLeftWithBytesAhead(t *testing.T) {
 	}
 }
 
-// More than is kept of what a client sends ahead waits in the connection: nothing is
-// lost or mixed up.
-func TestMuchAhead(t *testing.T) {
-	const requests = 4000 // 200 KB
-	gate := make(chan struct{})
-	s := listen(t, func(s eventStream) error {
-		err := errors.Join(named(s, "cmpl_x"), created(s))
-		<-gate
-		return errors.Join(err, delta(s, 2, "a"), finished(s, 3))
-	}, true)
-	c := s.dial(t)
-	c.send(postStream)
-	if _, err := c.r.Peek(1); err != nil {
-		t.Fatal(err)
-	}
-	sent := make(chan error, 1)
-	go func() {
-		_, err := io.WriteString(c, strings.Repeat(getAlive, requests)+postStream)
-		sent <- err
-	}()
-	close(gate)
-	c.whole(200, block1+block2+block3)
-	for range requests {
-		c.whole(200, "ok\n")
-	}
-	c.whole(200, block1+block2+block3)
-	if err := <-sent; err != nil {
-		t.Error(err)
-	}
-}
-
-// Some clients end a POST with a line that is not part of it (RFC 9112 section 2.2).
-func TestLineEndsBetweenRequests(t *testing.T) {
-	s := listen(t, playShort, true)
-	c := s.dial(t)
-	for range 2 {
-		c.send(postStream + "\r\n")
-		c.whole(200, block1+block2+block3)
-		c.send("\r\n")
-		c.send(getAlive)
-		c.whole(200, "ok\n")
-	}
-}
-
 // A client that has left keeps no socket, though what it asked for goes on.
 func TestSocketGoesWithClient(t *testing.T) {
 	for name, request := range map[string]string{

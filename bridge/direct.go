@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/sluice-sse/sluice/bridge/http1"
 )
 
 // A directConn is a connection that runs a stream's handler on the caller's
@@ -50,7 +52,7 @@ func (p pushed) Header(md metadata.MD) { p.name(md) }
 func (p pushed) Receive(events [][]byte) error {
 	for _, wire := range events {
 		if p.blocks == nil {
-			p.blocks = gathering()
+			p.blocks = http1.GetBuffer()
 		}
 		var err error
 		if *p.blocks, err = p.encoder.append(*p.blocks, wire); err != nil {
@@ -71,7 +73,7 @@ func (p pushed) flush() error {
 		return nil
 	}
 	err := p.write(*p.blocks)
-	release(p.blocks)
+	http1.PutBuffer(p.blocks)
 	p.blocks = nil
 	return err
 }

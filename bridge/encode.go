@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"errors"
-	"sync"
 
 	"google.golang.org/grpc/metadata"
 
@@ -68,21 +67,3 @@ func (e *encoder) appendError(blocks []byte, body []byte) []byte {
 // maxGathered is how many bytes of blocks may gather before they have to be
 // written.
 const maxGathered = 64 << 10
-
-// room is left in front of blocks for the size of a chunk, so that conn writes them
-// where they are: at most eight digits and a line end.
-const room = 10
-
-// buffers holds what blocks gather in, so that a stream that waits has none.
-var buffers = sync.Pool{New: func() any { return new(make([]byte, room, 4<<10)) }}
-
-// gathering returns a buffer for blocks, with room in front.
-func gathering() *[]byte { return buffers.Get().(*[]byte) }
-
-// release gives a buffer back, if there is one.
-func release(blocks *[]byte) {
-	if blocks != nil && cap(*blocks) <= 2*maxGathered {
-		*blocks = (*blocks)[:room]
-		buffers.Put(blocks)
-	}
-}

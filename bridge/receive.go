@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec "proto"
 	"google.golang.org/grpc/mem"
+
+	"github.com/sluice-sse/sluice/bridge/http1"
 )
 
 // codec is gRPC's codec for protobuf, and gives a received event to a feed as
@@ -91,7 +93,7 @@ func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c *ca
 			continue
 		}
 		err := f.write(*f.alone)
-		release(f.alone)
+		http1.PutBuffer(f.alone)
 		f.alone = nil
 		if err != nil {
 			return err
@@ -121,7 +123,7 @@ func (f *feed) append(wire []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.blocks == nil {
-		f.blocks = gathering()
+		f.blocks = http1.GetBuffer()
 	}
 	var err error
 	if *f.blocks, err = f.encoder.append(*f.blocks, wire); err != nil {
@@ -161,10 +163,10 @@ func (f *feed) writeGathered() {
 		f.taken.Signal()
 		f.mu.Unlock()
 		err := f.write(*blocks)
-		release(blocks)
+		http1.PutBuffer(blocks)
 		f.mu.Lock()
 		if err != nil {
-			f.ctx.cancel() // which ends the receiving
+			f.ctx.Cancel() // which ends the receiving
 			break
 		}
 	}

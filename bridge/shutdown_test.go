@@ -3,10 +3,8 @@ package bridge_test
 import (
 	"bufio"
 	"errors"
-	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -67,46 +65,6 @@ func TestWaitKnowsOfEachStream(t *testing.T) {
 	}
 }
 
-// A shutdown waits for no request that has not come.
-func TestShutdownIsPrompt(t *testing.T) {
-	protocols := &http.Protocols{}
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	for name, play := range map[string]func(c *client){
-		"nothing sent":                      func(*client) {},
-		"a part of a header":                func(c *client) { c.send(getAlive[:8]) },
-		"between requests":                  func(c *client) { c.send(getAlive); c.whole(200, "ok") },
-		"after a stream":                    func(c *client) { c.send(postStream); c.whole(200, block3) },
-		"after a stream a part of a header": func(c *client) { c.send(postStream + getAlive[:8]); c.whole(200, block3) },
-		"after a stream a line end":         func(c *client) { c.send(postStream + "\r\n"); c.whole(200, block3) },
-		"a part of HTTP/2's preface":        func(c *client) { c.send("PRI * HTTP/2.0\r\n\r\n") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := newBridge(t, playShort, bridge.Config{})
-			states := make(chan http.ConnState, 100)
-			s := serveBridge(t, b, true, func(s *http.Server) {
-				s.Protocols = protocols
-				s.ConnState = func(_ net.Conn, state http.ConnState) { states <- state }
-				b.Configure(s)
-			})
-			c := s.dial(t)
-			<-states // it is accepted
-			play(c)
-			start := time.Now()
-			if err := s.server.Shutdown(t.Context()); err != nil {
-				t.Error(err)
-			}
-			b.Wait()
-			if took := time.Since(start); took > 2*time.Second {
-				t.Errorf("it took %v", took)
-			}
-			if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Error("the connection is still open")
-			}
-		})
-	}
-}
-
 // A client that takes nothing does not keep Close, and those who wait after it, waiting
 // for its write timeout.
 func TestCloseWhileWriting(t *testing.T) {
@@ -132,26 +90,5 @@ func TestCloseWhileWriting(t *testing.T) {
 				t.Errorf("it took %v", took)
 			}
 		})
-	}
-}
-
-// A connection that comes while the server shuts down finds no one.
-func TestConnectionAfterClose(t *testing.T) {
-	b := newBridge(t, playShort, bridge.Config{})
-	s := &http.Server{}
-	b.Configure(s)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Listener(l).Close(); err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs := net.Pipe()
-	defer theirs.Close()
-	s.ConnState(ours, http.StateNew)
-	_ = theirs.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := theirs.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("got %v, want the connection's end", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-sse/sluice/bridge/http1"
 	"github.com/sluice-sse/sluice/bridge/sse"
 )
 
@@ -45,7 +46,7 @@ const unarmed time.Duration = -1
 // What each write needs comes first, and is one line of the processor's cache.
 type response struct {
 	bridge *Bridge
-	own    *conn // is w, where that is one
+	own    *http1.Conn // is w, where that is one
 
 	mu        sync.Mutex    // guards all up to id; held during a write
 	written   time.Duration // when the last write was, since the bridge's start: cheaper to tell than the time
@@ -63,7 +64,7 @@ type response struct {
 
 	http2   bool
 	control *http.ResponseController
-	ctx     *streamContext
+	ctx     *http1.Context
 }
 
 // serve answers a request with the events of a call, which are those that follow
@@ -79,8 +80,8 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c *c
 		return
 	}
 	http2 := r.ProtoMajor == 2
-	answer := func(ctx *streamContext, w http.ResponseWriter) bool {
-		defer ctx.cancel()
+	answer := func(ctx *http1.Context, w http.ResponseWriter) bool {
+		defer ctx.Cancel()
 		err := b.stream(ctx, w, http2, from, c)
 		if err == errNone && atEnd != nil {
 			from.sequence--
@@ -91,13 +92,13 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, from cursor, c *c
 		}
 		return err != errCut
 	}
-	b.respond(w, r, ctx, answer)
+	b.conns.Respond(w, r, ctx, answer)
 }
 
 // stream writes the events of a call until their end. It returns errNone, errCut,
 // or nil. It cancels ctx when nobody takes any more.
-func (b *Bridge) stream(ctx *streamContext, w http.ResponseWriter, http2 bool, from cursor, c *call) error {
-	own, _ := w.(*conn)
+func (b *Bridge) stream(ctx *http1.Context, w http.ResponseWriter, http2 bool, from cursor, c *call) error {
+	own, _ := w.(*http1.Conn)
 	s := &response{bridge: b, http2: http2, own: own, w: w, control: http.NewResponseController(w), ctx: ctx, armed: unarmed}
 	s.wait()
 	defer s.close()
@@ -108,7 +109,11 @@ func (b *Bridge) stream(ctx *streamContext, w http.ResponseWriter, http2 bool, f
 	} else {
 		err = s.gather(ctx, b.conn, c)
 	}
-	defer func() { release(s.blocks) }()
+	defer func() {
+		if s.blocks != nil {
+			http1.PutBuffer(s.blocks)
+		}
+	}()
 	if ctx.Err() != nil || s.lost() { // the client has left, or the drain is over
 		return errCut
 	}
@@ -122,12 +127,12 @@ func (b *Bridge) stream(ctx *streamContext, w http.ResponseWriter, http2 bool, f
 func (s *response) end(c *call, err error) error {
 	e := &s.encoder
 	if s.blocks == nil {
-		s.blocks = gathering()
+		s.blocks = http1.GetBuffer()
 	}
 	blocks := s.blocks
 	info := errorInfo(status.Convert(err))
 	failed := info != nil && !ofReading(info)
-	said := s.said() || len(*blocks) > room
+	said := s.said() || len(*blocks) > http1.ChunkHeadroom
 	switch {
 	case e.terminal:
 	case !said && errors.Is(err, io.EOF):
@@ -180,11 +185,11 @@ func (s *response) beat() {
 		s.timer.Reset(heartbeat - silence)
 		return
 	}
-	blocks := gathering()
-	defer release(blocks)
+	blocks := http1.GetBuffer()
+	defer http1.PutBuffer(blocks)
 	*blocks = append(*blocks, sse.Heartbeat...)
 	if s.writeLocked(*blocks) != nil {
-		s.ctx.cancel()
+		s.ctx.Cancel()
 		return
 	}
 	s.timer.Reset(heartbeat)
@@ -219,7 +224,7 @@ func (s *response) said() bool {
 // they are not sent yet. It fails when the client takes nothing for the write timeout,
 // or is gone.
 func (s *response) write(blocks []byte) error {
-	if len(blocks) <= room {
+	if len(blocks) <= http1.ChunkHeadroom {
 		return nil
 	}
 	s.mu.Lock()
@@ -233,14 +238,14 @@ func (s *response) writeLocked(blocks []byte) error {
 	}
 	if !s.committed {
 		s.committed = true
-		s.ctx.forget() // there is no second call any more
+		s.ctx.ForgetValues() // there is no second call any more
 		writeStreamHeader(s.w, s.id)
 	}
 	s.written = time.Since(s.bridge.start)
 	s.arm()
 	if s.own != nil {
-		s.failed = s.own.writeBlocks(blocks)
-	} else if _, s.failed = s.w.Write(blocks[room:]); s.failed == nil {
+		s.failed = s.own.WriteChunk(blocks)
+	} else if _, s.failed = s.w.Write(blocks[http1.ChunkHeadroom:]); s.failed == nil {
 		s.failed = s.control.Flush()
 	}
 	if s.http2 {

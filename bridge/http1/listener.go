@@ -1,48 +1,12 @@
-package bridge
+package http1
 
 import (
 	"bytes"
-	"context"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 )
-
-// Listener returns a listener for an http.Server that serves the bridge, through
-// which connections go back to the server after a stream. Without it, a connection
-// is closed after a stream over HTTP/1.1. It is called once.
-func (b *Bridge) Listener(l net.Listener) net.Listener {
-	back := &listener{
-		Listener: l,
-		conns:    make(chan net.Conn),
-		errs:     make(chan error),
-		done:     make(chan struct{}),
-		waiting:  map[net.Conn]struct{}{},
-	}
-	b.listener.Store(back)
-	return back
-}
-
-// Configure has an http.Server tell the bridge of its connections. Without it, a client
-// over HTTP/1.0 that leaves a completion with a grace keeps its socket until the next
-// event, and a shutdown waits five seconds for a connection on which nothing has come.
-// It is called before the server serves.
-func (b *Bridge) Configure(s *http.Server) {
-	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
-	next := s.ConnState
-	s.ConnState = func(c net.Conn, state http.ConnState) {
-		if l := b.listener.Load(); l != nil {
-			l.turned(c, state)
-		}
-		if next != nil {
-			next(c, state)
-		}
-	}
-}
-
-// connKey is that of a request's connection in its context.
-type connKey struct{}
 
 // sendBuffer bounds what the system takes for a client that takes nothing, in bytes; it
 // has as much again for itself. Left alone it takes up to 4 MiB for each, as fast as they
@@ -61,29 +25,39 @@ type listener struct {
 
 	mu      sync.Mutex // guards all below
 	closed  bool
-	told    bool                  // the server tells of its connections (Configure)
+	told    bool                  // the server tells of its connections (Conns.Configure)
 	waiting map[net.Conn]struct{} // no request has come on them, or none since a stream
 }
 
-// givenBack is a connection that has been given back: what has been read of it
+func newListener(l net.Listener) *listener {
+	return &listener{
+		Listener: l,
+		conns:    make(chan net.Conn),
+		errs:     make(chan error),
+		done:     make(chan struct{}),
+		waiting:  map[net.Conn]struct{}{},
+	}
+}
+
+// returnedConn is a connection that has been given back: what has been read of it
 // already comes first.
 //
 // To net/http it is new, and its first request is on its way. So until that has
-// begun, givenBack sees to the idle timeout, and to its end at a shutdown.
-type givenBack struct {
+// begun, this sees to the idle timeout, and to the connection's end at a shutdown.
+type returnedConn struct {
 	net.Conn
-	listener *listener
-	read     []byte
-	idle     time.Duration // how long it waits; 0: for ever
+	listener    *listener
+	read        []byte
+	idleTimeout time.Duration // how long it waits; 0: for ever
 
-	begun  bool          // the next request has; of the goroutine that reads
-	header time.Duration // what net/http then allows for the header; 0: any time
+	begun         bool          // the next request has; of the goroutine that reads
+	headerTimeout time.Duration // what net/http then allows for the header; 0: any time
 }
 
 // Read implements net.Conn. It skips line ends before a request: some clients end a POST
 // with one (RFC 9112 section 2.2), and net/http allows for that only where it has served
 // the POST itself.
-func (c *givenBack) Read(p []byte) (n int, err error) {
+func (c *returnedConn) Read(p []byte) (n int, err error) {
 	for {
 		if len(c.read) > 0 {
 			n = copy(p, c.read)
@@ -102,24 +76,24 @@ func (c *givenBack) Read(p []byte) (n int, err error) {
 }
 
 // begin notes that the wait is over.
-func (c *givenBack) begin() {
+func (c *returnedConn) begin() {
 	c.begun = true
-	c.listener.waited(c)
+	c.listener.requestBegun(c)
 	var deadline time.Time
-	if c.header > 0 {
-		deadline = time.Now().Add(c.header)
+	if c.headerTimeout > 0 {
+		deadline = time.Now().Add(c.headerTimeout)
 	}
 	_ = c.Conn.SetReadDeadline(deadline)
 }
 
 // SetReadDeadline implements net.Conn. Before the next request, it is for that.
-func (c *givenBack) SetReadDeadline(t time.Time) error {
+func (c *returnedConn) SetReadDeadline(t time.Time) error {
 	if c.begun {
 		return c.Conn.SetReadDeadline(t)
 	}
-	c.header = 0
+	c.headerTimeout = 0
 	if !t.IsZero() {
-		c.header = time.Until(t)
+		c.headerTimeout = time.Until(t)
 	}
 	return nil
 }
@@ -166,10 +140,10 @@ func (l *listener) give(c net.Conn) {
 }
 
 // giveBack has Accept return a connection after a stream, for the next request.
-func (l *listener) giveBack(c *givenBack) {
+func (l *listener) giveBack(c *returnedConn) {
 	c.listener = l
-	if c.idle > 0 {
-		_ = c.Conn.SetReadDeadline(time.Now().Add(c.idle))
+	if c.idleTimeout > 0 {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(c.idleTimeout))
 	}
 	l.mu.Lock()
 	l.waiting[c] = struct{}{}
@@ -177,8 +151,8 @@ func (l *listener) giveBack(c *givenBack) {
 	l.give(c)
 }
 
-// waited notes that a connection no longer waits.
-func (l *listener) waited(c *givenBack) {
+// requestBegun notes that a connection no longer waits.
+func (l *listener) requestBegun(c *returnedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.told { // else it waits until the request's header is whole
@@ -186,8 +160,8 @@ func (l *listener) waited(c *givenBack) {
 	}
 }
 
-// turned notes what the server tells of a connection.
-func (l *listener) turned(c net.Conn, state http.ConnState) {
+// stateChanged notes what the server tells of a connection.
+func (l *listener) stateChanged(c net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.told = true
