@@ -83,7 +83,7 @@ func runRounds(tb testing.TB, r *results, chosen []scenario) int {
 	b.settle, b.profiles = 200*time.Millisecond, *benchProfiles
 	for _, s := range chosen {
 		if s.once {
-			b.turn(r, s, 0)
+			b.measureContenders(r, s, 0)
 		}
 	}
 	var last time.Duration
@@ -94,7 +94,7 @@ func runRounds(tb testing.TB, r *results, chosen []scenario) int {
 		}
 		for _, s := range chosen {
 			if !s.once {
-				b.turn(r, s, round)
+				b.measureContenders(r, s, round)
 			}
 		}
 		last = time.Since(began)
@@ -103,9 +103,9 @@ func runRounds(tb testing.TB, r *results, chosen []scenario) int {
 	return *benchRounds
 }
 
-// turn measures a scenario on its contenders, beginning with another one in each
-// round.
-func (b *bench) turn(r *results, s scenario, round int) {
+// measureContenders measures a scenario on its contenders, beginning with another one in
+// each round.
+func (b *bench) measureContenders(r *results, s scenario, round int) {
 	for i := range s.of {
 		c := contenderOf(s.of[(i+round)%len(s.of)])
 		if matches(b.tb, *benchOf, c.name) {
@@ -147,8 +147,8 @@ func TestContenders(t *testing.T) {
 		stopAll(running)
 	}
 	for c, of := range r.cells {
-		if of.spoiled != nil {
-			t.Errorf("%s, %s: %v", c.scenario, c.contender, of.spoiled)
+		if of.err != nil {
+			t.Errorf("%s, %s: %v", c.scenario, c.contender, of.err)
 		}
 	}
 	r.print(t.Output())

@@ -17,7 +17,7 @@ type bench struct {
 	tb       testing.TB
 	client   *testbed.Process
 	sources  map[string]*testbed.Process // by role
-	settle   time.Duration               // how long to wait, before memory is weighed, for what is on its way to be done
+	settle   time.Duration               // how long to wait, before memory is measured, for what is on its way to be done
 	profiles string                      // the directory for profiles; "": none
 }
 
@@ -114,9 +114,9 @@ func (m *measurement) run() (figures, error) {
 	if m.scenario.pace.Gated {
 		m.begin()
 		m.await("open")
-		m.spent(f, cpuPerOpen, start, m.load.Streams)
+		m.noteCPU(f, cpuPerOpen, start, m.load.Streams)
 		if m.scenario.memory {
-			m.weigh(f, memory, perStream, liveStream)
+			m.noteMemory(f, memory, perStream, liveStream)
 		}
 	}
 	m.profile("profile", "cpu")
@@ -129,7 +129,7 @@ func (m *measurement) run() (figures, error) {
 		m.begin()
 	}
 	m.await("full")
-	m.spent(f, cpuPerToken, start, tokens)
+	m.noteCPU(f, cpuPerToken, start, tokens)
 	f[tokenRate] = float64(tokens) / time.Since(began).Seconds()
 	m.profile("profiled", "cpu")
 	if m.scenario.pace.Gated {
@@ -144,20 +144,20 @@ func (m *measurement) run() (figures, error) {
 		f[latency], f[worstLatency] = ms(r.P50), ms(r.P99)
 	}
 	if m.scenario.memory {
-		m.weigh(f, memory, "", keptStream)
+		m.noteMemory(f, memory, "", keptStream)
 	}
 	return f, nil
 }
 
-// spent notes the processor time since start for each of n.
-func (m *measurement) spent(f figures, unit string, start time.Duration, n int) {
+// noteCPU notes the processor time since start for each of n.
+func (m *measurement) noteCPU(f figures, unit string, start time.Duration, n int) {
 	if len(m.running) > 0 {
 		f[unit] = float64(m.cpu()-start) / float64(time.Microsecond) / float64(n)
 	}
 }
 
-// weigh measures how much memory streams take, as it is and without garbage.
-func (m *measurement) weigh(f figures, before int64, asItIs, collected string) {
+// noteMemory notes how much memory streams take, as it is and without garbage.
+func (m *measurement) noteMemory(f figures, before int64, asItIs, collected string) {
 	time.Sleep(m.settle)
 	perStream := func() float64 { return float64(m.memory()-before) / 1024 / float64(m.load.Streams) }
 	if asItIs != "" {

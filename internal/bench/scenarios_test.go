@@ -20,22 +20,22 @@ type scenario struct {
 }
 
 var (
-	wholeWay = []string{"sluice-one", "sluice-two", "stock", "proxy"}
+	endToEnd = []string{"sluice-one", "sluice-two", "stock", "proxy"}
 	hop      = []string{"hop-sluice", "hop-stock", "hop-bare"}
-	both     = slices.Concat(wholeWay, hop)
+	everyone = slices.Concat(endToEnd, hop)
 )
 
 // scenarios are what there is to know. Streams that are gated have all had their
 // first token when the measuring begins: what is measured is tokens, and neither
 // the opening of streams nor the contender's first seconds.
 var scenarios = slices.Concat([]scenario{
-	{name: "Paced", of: slices.Concat(both, []string{"direct"}), load: load{Streams: 500},
+	{name: "Paced", of: slices.Concat(everyone, []string{"direct"}), load: load{Streams: 500},
 		pace: testbed.Pace{Tokens: 100, Interval: 20 * time.Millisecond, Gated: true}},
-	{name: "FlatOut", of: both, load: load{Streams: 50}, pace: testbed.Pace{Tokens: 2000, Gated: true}},
-	{name: "Idle", of: both, load: load{Streams: 1000}, pace: testbed.Pace{Tokens: 1, Gated: true}, memory: true},
+	{name: "FlatOut", of: everyone, load: load{Streams: 50}, pace: testbed.Pace{Tokens: 2000, Gated: true}},
+	{name: "Idle", of: everyone, load: load{Streams: 1000}, pace: testbed.Pace{Tokens: 1, Gated: true}, memory: true},
 
 	// Fifty at a time: one is opened every 5 ms and lasts for 250.
-	{name: "FirstToken", of: slices.Concat(wholeWay, []string{"direct"}), load: load{Streams: 120, Every: 5 * time.Millisecond},
+	{name: "FirstToken", of: slices.Concat(endToEnd, []string{"direct"}), load: load{Streams: 120, Every: 5 * time.Millisecond},
 		pace: testbed.Pace{Tokens: 12, Interval: 20 * time.Millisecond}},
 
 	// One completion.
@@ -69,7 +69,7 @@ func recorded() []scenario {
 		all = append(all, scenario{name: "Recorded/stream=" + name, pace: testbed.Pace{Recording: name}, detail: true})
 	}
 	for i := range all {
-		all[i].of, all[i].load = wholeWay[:2], load{Streams: 4 * len(testbed.Recordings)}
+		all[i].of, all[i].load = endToEnd[:2], load{Streams: 4 * len(testbed.Recordings)}
 		all[i].pace.Tokens, all[i].pace.Gated = 2000, true
 	}
 	return all

@@ -23,7 +23,7 @@ type cell struct{ scenario, contender string }
 // rounds are a cell's figures, a round each.
 type rounds struct {
 	figures map[int]figures // by round
-	spoiled error           // what went wrong in one of them: then none counts
+	err     error           // what went wrong in one of them: then none counts
 }
 
 func newResults(file io.Writer) *results {
@@ -43,8 +43,8 @@ func (r *results) of(scenario, contender string) *rounds {
 func (r *results) add(round int, s scenario, c contender, f figures, err error) {
 	of := r.of(s.name, c.name)
 	if err != nil {
-		of.spoiled = cmp.Or(of.spoiled, fmt.Errorf("round %d: %w", round, err))
-		fmt.Fprintf(r.file, "# %s/%s: %v\n", s.name, c.name, of.spoiled)
+		of.err = cmp.Or(of.err, fmt.Errorf("round %d: %w", round, err))
+		fmt.Fprintf(r.file, "# %s/%s: %v\n", s.name, c.name, of.err)
 		return
 	}
 	of.figures[round] = f
@@ -73,7 +73,7 @@ func figure(scenario, unit string) measure {
 				all[round] = v
 			}
 		}
-		return all, of.spoiled
+		return all, of.err
 	}
 }
 
@@ -153,7 +153,7 @@ var columns = []column{
 var comparisons = []comparison{
 	{
 		title:   "From an OpenAI-compatible server to server-sent events",
-		rows:    wholeWay,
+		rows:    endToEnd,
 		ratios:  [][2]string{{"sluice-one", "proxy"}, {"sluice-one", "stock"}, {"sluice-two", "proxy"}, {"sluice-two", "stock"}},
 		columns: slices.Concat(columns, []column{{"first token, ms added", added(figure("FirstToken", firstToken))}}),
 	},
@@ -174,7 +174,7 @@ func (r *results) print(w io.Writer) {
 	for _, c := range slices.SortedFunc(maps.Keys(r.cells), func(a, b cell) int {
 		return cmp.Or(cmp.Compare(a.scenario, b.scenario), cmp.Compare(a.contender, b.contender))
 	}) {
-		if err := r.cells[c].spoiled; err != nil {
+		if err := r.cells[c].err; err != nil {
 			fmt.Fprintf(w, "no figures for %s, %s: %v\n", c.scenario, c.contender, err)
 		}
 	}
