@@ -1,6 +1,7 @@
 package inproc
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"sync"
@@ -23,17 +24,24 @@ type call struct {
 	receiver        Receiver   // nil: the call is unary
 	header, trailer metadata.MD
 	headerSent      bool
-	received        error // what the receiver has returned
+	failed          error // what ends the call, whatever the handler returns
 }
 
-// begin is called before all else.
-func (c *call) begin(client context.Context, method string, r Receiver) {
+// begin is called before all else. It fails for a call that does not reach a server.
+func (c *call) begin(client context.Context, method string, r Receiver) error {
+	if client.Err() != nil {
+		return clientError(client, nil)
+	}
+	md, err := outgoing(client)
+	if err != nil {
+		return err
+	}
 	c.method, c.receiver = method, r
 	c.ctx.Context, c.cancel = context.WithCancel(client)
-	md, _ := metadata.FromOutgoingContext(client)
 	values := peer.NewContext(context.Background(), &peer.Peer{Addr: addr{}, LocalAddr: addr{}})
 	values = metadata.NewIncomingContext(values, md)
 	c.ctx.values = grpc.NewContextWithServerTransportStream(values, c)
+	return nil
 }
 
 func (c *call) Method() string { return c.method }
@@ -47,6 +55,9 @@ func (c *call) SetHeader(md metadata.MD) error {
 func (c *call) setHeader(md metadata.MD) error {
 	if c.headerSent {
 		return status.Error(codes.Internal, "the header is sent already")
+	}
+	if err := validate(md); err != nil {
+		return err
 	}
 	c.header = metadata.Join(c.header, md)
 	return nil
@@ -83,15 +94,23 @@ func (c *call) SetTrailer(md metadata.MD) error {
 func (c *call) send(messages [][]byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.received != nil {
-		return c.received
+	if c.failed != nil {
+		return c.failed
 	}
 	if err := c.ctx.Err(); err != nil {
 		return status.FromContextError(err).Err()
 	}
 	c.sendHeader()
-	c.received = c.receiver.Receive(messages)
-	return c.received
+	c.failed = c.receiver.Receive(messages)
+	return c.failed
+}
+
+// fail ends a call.
+func (c *call) fail(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = cmp.Or(c.failed, err)
+	return c.failed
 }
 
 // end is called when the handler has returned. From then on the receiver gets nothing,
@@ -106,8 +125,10 @@ func (c *call) end() {
 	c.cancel()
 }
 
-// report fills in what call options ask for.
-func (c *call) report(opts []grpc.CallOption) {
+// report fills in what call options ask for, and returns what has ended the call.
+func (c *call) report(opts []grpc.CallOption) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, opt := range opts {
 		switch o := opt.(type) {
 		case grpc.HeaderCallOption:
@@ -116,6 +137,7 @@ func (c *call) report(opts []grpc.CallOption) {
 			*o.TrailerAddr = c.trailer
 		}
 	}
+	return c.failed
 }
 
 // serverStream is the handler's side of a stream.
@@ -142,7 +164,7 @@ func (s *serverStream) RecvMsg(m any) error {
 func (s *serverStream) SendMsg(m any) error {
 	b, err := marshal(m)
 	if err != nil {
-		return err
+		return s.fail(err)
 	}
 	return s.send([][]byte{b})
 }

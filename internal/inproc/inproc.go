@@ -65,15 +65,17 @@ func (c *Conn) Invoke(ctx context.Context, name string, request, reply any, opts
 	if !ok {
 		return status.Errorf(codes.Unimplemented, "unknown unary method %s", name)
 	}
-	if ctx.Err() != nil {
-		return clientError(ctx, nil)
-	}
 	call := &call{}
-	call.begin(ctx, name, nil)
-	answer, err := c.unary(call, m, request)
-	call.report(opts)
-	if err = clientError(ctx, err); err != nil {
+	if err := call.begin(ctx, name, nil); err != nil {
 		return err
+	}
+	answer, err := c.unary(call, m, request)
+	_ = call.report(opts)
+	if failed := clientError(ctx, err); failed != nil {
+		return failed
+	}
+	if err != nil {
+		return status.Error(codes.Internal, "an error with the status OK, and no answer")
 	}
 	return copyMessage(reply, answer)
 }
@@ -119,15 +121,13 @@ func (c *Conn) Stream(ctx context.Context, name string, request any, r Receiver,
 	if !ok {
 		return status.Errorf(codes.Unimplemented, "unknown server-streaming method %s", name)
 	}
-	if ctx.Err() != nil {
-		return clientError(ctx, nil)
-	}
 	s := &serverStream{request: request}
-	s.begin(ctx, name, r)
+	if err := s.begin(ctx, name, r); err != nil {
+		return err
+	}
 	err := c.stream(s, m)
-	s.report(opts)
-	if s.received != nil {
-		return s.received
+	if failed := s.report(opts); failed != nil {
+		return failed
 	}
 	return clientError(ctx, err)
 }

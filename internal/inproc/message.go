@@ -9,15 +9,16 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// marshal returns a message in protobuf wire form.
-func marshal(m any) ([]byte, error) {
-	var b []byte
-	err := errNoMessage
+// marshal returns a message in protobuf wire form. As in gRPC, nil is an empty message.
+func marshal(m any) (b []byte, err error) {
 	switch m := m.(type) {
+	case nil:
 	case encoding.BinaryMarshaler:
 		b, err = m.MarshalBinary()
 	case proto.Message:
 		b, err = proto.Marshal(m)
+	default:
+		err = errNoMessage
 	}
 	if err != nil {
 		err = status.Errorf(codes.Internal, "marshal a message: %v", err)
@@ -29,11 +30,13 @@ func marshal(m any) ([]byte, error) {
 func copyMessage(to, from any) error {
 	dst, ok := to.(proto.Message)
 	src, ok2 := from.(proto.Message)
-	if !ok || !ok2 {
+	if !ok || !ok2 && from != nil {
 		return errNoMessage
 	}
 	proto.Reset(dst)
-	proto.Merge(dst, src)
+	if from != nil {
+		proto.Merge(dst, src)
+	}
 	return nil
 }
 

@@ -28,11 +28,14 @@ type Client struct{ *inproc.Conn }
 // NewStream implements grpc.ClientConnInterface.
 func (c Client) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	s := &stream{conn: c.Conn, method: method, codec: encoding.GetCodecV2("proto"),
-		begun: make(chan struct{}), messages: make(chan []byte), ended: make(chan struct{})}
+		begun: make(chan struct{}), messages: make(chan []byte), ended: make(chan struct{}), trailer: &metadata.MD{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	for _, opt := range opts {
-		if o, ok := opt.(grpc.ForceCodecV2CallOption); ok {
+		switch o := opt.(type) {
+		case grpc.ForceCodecV2CallOption:
 			s.codec = o.CodecV2
+		case grpc.TrailerCallOption:
+			s.trailer = o.TrailerAddr
 		}
 	}
 	return s, nil
@@ -51,7 +54,7 @@ type stream struct {
 	header   metadata.MD
 	messages chan []byte
 	ended    chan struct{} // closed when there are an error and a trailer
-	trailer  metadata.MD
+	trailer  *metadata.MD
 	err      error
 }
 
@@ -64,7 +67,7 @@ func (s *stream) CloseSend() error {
 	go func() {
 		request := s.request
 		s.request = nil
-		s.err = s.conn.Stream(s.ctx, s.method, request, receiver{s}, grpc.Trailer(&s.trailer))
+		s.err = s.conn.Stream(s.ctx, s.method, request, receiver{s}, grpc.Trailer(s.trailer))
 		if s.err == nil {
 			s.err = io.EOF
 		}
@@ -101,7 +104,7 @@ func (s *stream) RecvMsg(m any) error {
 }
 
 func (s *stream) Context() context.Context { return s.ctx }
-func (s *stream) Trailer() metadata.MD     { return s.trailer }
+func (s *stream) Trailer() metadata.MD     { return *s.trailer }
 
 type receiver struct{ *stream }
 
