@@ -1,6 +1,7 @@
 package server
 
 import (
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,9 +20,11 @@ const maxReceived = 32 << 20
 
 // Register returns a gRPC server on which s, the health service and reflection
 // are registered, and the health service. A reader that takes nothing for
-// writeTimeout is let go with SLOW_READER. Chained interceptors among the options are
-// the outermost: those of streams run before the request is decoded, those of unary
-// methods after it.
+// writeTimeout is let go with SLOW_READER.
+//
+// Chained interceptors among the options see what they do over an in-process connection:
+// requests as messages, and SLOW_READER as the error that a handler returns. Those of
+// streams run before the request is decoded, those of unary methods after it.
 func Register(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOption) (*grpc.Server, *health.Server) {
 	d := newDecoder(s.config.MaxBody, s.config.Room)
 	g := grpc.NewServer(append(opts,
@@ -29,7 +32,7 @@ func Register(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOption) 
 		grpc.MaxRecvMsgSize(max(maxReceived, 2*d.bytes)),
 		//lint:ignore SA1019 one that is registered would be every client's of the program, too
 		grpc.RPCDecompressor(compressed{}),
-		grpc.ChainStreamInterceptor(streams(d, writeTimeout)),
+		grpc.StreamInterceptor(streams(d, writeTimeout)), // before those that are chained,
 		// A reader whose machine is gone says nothing: ping it, and stop paying.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
@@ -49,7 +52,8 @@ func Register(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOption) 
 // SendMsg waits for the reader's flow control for ever, and only the handler's
 // return ends it. So the handler runs in a goroutine of its own, and the stream
 // ends when it returns or is found to be stuck; in the latter case, the stream's
-// end wakes the handler with an error, and it returns soon after.
+// end wakes the handler with an error, and it returns soon after. Interceptors, which
+// need not expect a handler that goes on after it has returned, are in that goroutine, too.
 func streams(d *decoder, timeout time.Duration) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		decoding := decodingStream{ss, d}
@@ -65,7 +69,8 @@ func streams(d *decoder, timeout time.Duration) grpc.StreamServerInterceptor {
 		case err := <-done:
 			return err
 		case <-w.timer.C:
-			return failure.New(failure.SlowReader, "the reader took nothing for %v: resume when it can", timeout)
+			w.slow.Store(true)
+			return w.slowReader()
 		}
 	}
 }
@@ -75,10 +80,19 @@ type watchedStream struct {
 	decodingStream
 	timeout time.Duration
 	timer   *time.Timer
+	slow    atomic.Bool // the reader is let go
 }
 
 func (w *watchedStream) SendMsg(m any) error {
 	w.timer.Reset(w.timeout)
 	defer w.timer.Stop()
-	return w.ServerStream.SendMsg(m)
+	err := w.ServerStream.SendMsg(m)
+	if err != nil && w.slow.Load() {
+		return w.slowReader() // not that the stream is over
+	}
+	return err
+}
+
+func (w *watchedStream) slowReader() error {
+	return failure.New(failure.SlowReader, "the reader took nothing for %v: resume when it can", w.timeout)
 }

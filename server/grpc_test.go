@@ -22,9 +22,9 @@ import (
 
 // listen serves a fixture's server on a socket and returns a connection to it, and
 // what stops it.
-func (f *fixture) listen(t *testing.T, writeTimeout time.Duration) (*grpc.ClientConn, func(context.Context)) {
+func (f *fixture) listen(t *testing.T, writeTimeout time.Duration, opts ...grpc.ServerOption) (*grpc.ClientConn, func(context.Context)) {
 	t.Helper()
-	g, _ := Register(f.server, writeTimeout)
+	g, _ := Register(f.server, writeTimeout, opts...)
 	return dial(t, g), func(ctx context.Context) {
 		f.server.Drain(ctx)
 		g.GracefulStop()
@@ -65,7 +65,12 @@ func TestSlowReader(t *testing.T) {
 		}
 		return emit(stopped)
 	}), func(c *Config) { c.MaxDisconnectGrace = time.Minute })
-	conn, _ := f.listen(t, 100*time.Millisecond)
+	handled := make(chan error, 1) // what interceptors see
+	conn, _ := f.listen(t, 100*time.Millisecond, grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		err := handler(srv, ss)
+		handled <- err
+		return err
+	}))
 	client := completionv1.NewCompletionServiceClient(conn)
 	req := prompt("x")
 	req.DisconnectGrace = durationpb.New(time.Minute) // it may be let go before the other reader comes
@@ -93,6 +98,9 @@ func TestSlowReader(t *testing.T) {
 	}
 	if reason(err) != failure.SlowReader || status.Code(err) != codes.ResourceExhausted || last == 0 || last > events {
 		t.Fatalf("after event %d: %v", last, err)
+	}
+	if err := <-handled; reason(err) != failure.SlowReader {
+		t.Errorf("the handler returned %v", err)
 	}
 	if got := count(t, f.resume(t, t.Context(), id, last)); got != events+2-int(last) {
 		t.Errorf("%d events after %d", got, last)

@@ -94,14 +94,14 @@ func TestWaitingForRoom(t *testing.T) {
 					c.Journal = journal.NewMemory(journal.MemoryConfig{Bytes: 34 << 10})
 					c.IdleTimeout, c.TotalTimeout = time.Minute, 2*time.Hour
 				})
-				oldest, s := f.stream(t, t.Context(), prompt("x"))
-				if _, err := s.Recv(); err != nil {
+				oldest, other := f.stream(t, t.Context(), prompt("x"))
+				if _, err := other.Recv(); err != nil {
 					t.Fatal(err)
 				}
 				var others sync.WaitGroup
 				defer others.Wait()
 				defer f.server.Close()
-				others.Go(func() { _, _ = read(s) })
+				others.Go(func() { _, _ = read(other) })
 				time.Sleep(time.Minute)
 				waits, s := f.stream(t, t.Context(), prompt("x"))
 				others.Go(func() {

@@ -23,7 +23,7 @@ func (s *Server) StreamCompletion(req *completionv1.CompletionRequest, stream gr
 		return err
 	}
 	defer p.leave()
-	return s.follow(stream.Context(), p, 0, &streamReader{stream: unwrap[completionv1.CompletionRequest](stream), id: p.id})
+	return s.follow(stream.Context(), p, 0, newStreamReader[completionv1.CompletionRequest](stream, p.id))
 }
 
 // ResumeCompletion implements completion.v1.CompletionService.
@@ -36,7 +36,7 @@ func (s *Server) ResumeCompletion(req *completionv1.ResumeCompletionRequest, str
 	}
 	p := s.attach(req.GetId())
 	defer p.leave()
-	return s.follow(stream.Context(), p, req.GetAfterSequence(), &streamReader{stream: unwrap[completionv1.ResumeCompletionRequest](stream), id: p.id})
+	return s.follow(stream.Context(), p, req.GetAfterSequence(), newStreamReader[completionv1.ResumeCompletionRequest](stream, p.id))
 }
 
 // reader is who follows a completion.
@@ -44,44 +44,8 @@ type reader interface {
 	// begin is called before the first event, unless the completion cannot be read.
 	begin(ctx context.Context) error
 
-	// take is called with all events that are there.
-	take(entries []journal.Entry) error
-}
-
-// BatchSender is a grpc.ServerStream that sends messages, in protobuf wire form, which
-// are there at once. The in-process connection's is one; over any other, each is sent by
-// SendMsg. The slice is the caller's again when SendBatch returns.
-type BatchSender interface {
-	SendBatch(messages [][]byte) error
-}
-
-// streamReader sends a completion's events over a stream.
-type streamReader struct {
-	stream grpc.ServerStream
-	id     string
-	batch  [][]byte     // used again
-	event  encodedEvent // used again
-}
-
-// begin sends the header at once, not with the first event: the reader may want to
-// come back, or to cancel, before there is one.
-func (r *streamReader) begin(context.Context) error { return r.stream.SendHeader(completionID(r.id)) }
-
-func (r *streamReader) take(entries []journal.Entry) error {
-	r.batch = r.batch[:0]
-	for _, e := range entries {
-		r.batch = append(r.batch, e.Data)
-	}
-	if batches, ok := r.stream.(BatchSender); ok {
-		return batches.SendBatch(r.batch)
-	}
-	for _, data := range r.batch {
-		r.event.data = data
-		if err := r.stream.SendMsg(&r.event); err != nil {
-			return err
-		}
-	}
-	return nil
+	// receive is called with all events that are there.
+	receive(entries []journal.Entry) error
 }
 
 // wholeReader puts a completion together for the answer to a unary call.
@@ -91,21 +55,13 @@ func (r wholeReader) begin(ctx context.Context) error {
 	return grpc.SetHeader(ctx, completionID(r.completion.GetId()))
 }
 
-func (r wholeReader) take(entries []journal.Entry) error {
+func (r wholeReader) receive(entries []journal.Entry) error {
 	for _, e := range entries {
 		if err := r.add(e); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// unwrap takes off what generated code wraps a stream in, which hides SendBatch.
-func unwrap[Request any](stream grpc.ServerStreamingServer[completionv1.CompletionEvent]) grpc.ServerStream {
-	if wrapped, ok := stream.(*grpc.GenericServerStream[Request, completionv1.CompletionEvent]); ok {
-		return wrapped.ServerStream
-	}
-	return stream
 }
 
 // follow gives a reader the events behind the sequence after, until the completion's
@@ -150,10 +106,10 @@ func (s *Server) follow(ctx context.Context, p *seat, after int32, to reader) er
 func deliver(entries []journal.Entry, to reader) (ended bool, err error) {
 	last := entries[len(entries)-1]
 	if last.Kind != journal.Failed {
-		return last.Kind == journal.Finished, to.take(entries)
+		return last.Kind == journal.Finished, to.receive(entries)
 	}
 	if len(entries) > 1 {
-		if err := to.take(entries[:len(entries)-1]); err != nil {
+		if err := to.receive(entries[:len(entries)-1]); err != nil {
 			return false, err
 		}
 	}

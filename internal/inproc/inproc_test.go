@@ -1,0 +1,77 @@
+package inproc_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+)
+
+// What there is in process only.
+
+// encoded is a message that is encoded already.
+type encoded []byte
+
+func (e encoded) MarshalBinary() ([]byte, error) { return e, nil }
+
+// batched notes what comes at once.
+type batched struct {
+	outcome
+	sizes []int
+}
+
+func (b *batched) Receive(messages [][]byte) error {
+	b.sizes = append(b.sizes, len(messages))
+	return b.outcome.Receive(messages)
+}
+
+func TestSendBatch(t *testing.T) {
+	conn := inProcess(&service{stream: func(_ *request, s serverStream) error {
+		batch := make([][]byte, 3)
+		for i := range batch {
+			b, err := proto.Marshal(&response{Payload: body(strings.Repeat("x", i))})
+			if err != nil {
+				return err
+			}
+			batch[i] = b
+		}
+		if err := s.SetHeader(metadata.Pairs("x-a", "1")); err != nil {
+			return err
+		}
+		sender := s.(*grpc.GenericServerStream[request, response]).ServerStream.(interface{ SendBatch([][]byte) error })
+		for range 2 {
+			if err := sender.SendBatch(batch); err != nil {
+				return err
+			}
+		}
+		return s.SendMsg(encoded(batch[1]))
+	}})
+	got := &batched{}
+	got.err = conn.Stream(t.Context(), streamMethod, &request{Payload: body("question")}, got)
+	if want := `header[x-a=["1"]] "" "x" "xx" "" "x" "xx" "x" OK`; got.String() != want || !slices.Equal(got.sizes, []int{3, 3, 1}) {
+		t.Errorf("got  %s in %v\nwant %s", got, got.sizes, want)
+	}
+}
+
+// A method is called as what it is.
+func TestOtherKindsOfMethods(t *testing.T) {
+	conn := inProcess(&service{})
+	if _, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, streamMethod); status.Code(err) != codes.Unimplemented {
+		t.Errorf("NewStream: %v", err)
+	}
+	if err := conn.Invoke(t.Context(), streamMethod, &request{}, &response{}); status.Code(err) != codes.Unimplemented {
+		t.Errorf("a stream by Invoke: %v", err)
+	}
+	for _, method := range []string{unaryMethod, testpb.TestService_FullDuplexCall_FullMethodName, testpb.TestService_StreamingInputCall_FullMethodName} {
+		if err := conn.Stream(t.Context(), method, &testpb.SimpleRequest{}, &outcome{}); status.Code(err) != codes.Unimplemented {
+			t.Errorf("%s by Stream: %v", method, err)
+		}
+	}
+}
