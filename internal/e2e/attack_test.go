@@ -39,9 +39,9 @@ type attack struct {
 // target is where attacks go.
 type target struct{ http, grpc string }
 
-// attacks are those by the bodies of requests. All of them are 4 MiB, but those that
-// are said to be larger, and those of which all is taken. They are made when they are needed: a process that is this
-// test binary does not need them, and would be measured with them.
+// attacks returns what can be done with the body of a request: 4 MiB of it where nothing
+// else is said, or as much as is accepted. A function, so that no process that is this test
+// binary is measured with them.
 func attacks() []attack {
 	return slices.Concat(
 		[]attack{{name: "none", bytes: 4 << 20, factor: 20, one: func(context.Context, target) string { return "" }}},
@@ -110,8 +110,8 @@ func posts(name, body string) []attack {
 	}}}
 }
 
-// costly are attacks with few bytes, of which each takes more than usual, but the most
-// that may be is no more than what others take.
+// costly allows attacks more memory for each byte: they have few bytes, and so take no
+// more in all than others.
 func costly(attacks []attack) []attack {
 	for i := range attacks {
 		attacks[i].factor *= 3
