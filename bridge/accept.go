@@ -5,11 +5,13 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/sluice-sse/sluice/bridge/sse"
 )
 
 // The two forms that a completion can be answered in.
 const (
-	eventStream = "text/event-stream"
+	eventStream = sse.MediaType
 	jsonType    = "application/json"
 )
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
 )
 
 // readTimeout bounds how long a body may take to arrive.
@@ -28,31 +30,32 @@ type boundedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 	begun   bool // to be read
-	read    bool // to its end
+	atEOF   bool
 }
 
 // boundBody bounds a request's body. It returns what is to be called before the
-// answer goes out.
-func (b *Bridge) boundBody(w http.ResponseWriter, r *http.Request) (answer func()) {
+// answer goes out: that reports whether it has read what was left of the body, which
+// can take as long as the deadline.
+func boundBody(w http.ResponseWriter, r *http.Request, most int64) (finish func() bool) {
 	if r.Body == nil || r.Body == http.NoBody {
-		return func() {}
+		return func() bool { return false }
 	}
-	body := &boundedBody{ReadCloser: http.MaxBytesReader(w, r.Body, b.config.MaxBody), control: http.NewResponseController(w)}
+	body := &boundedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most), control: http.NewResponseController(w)}
 	// Not every ResponseWriter of a test can; a connection's can.
 	_ = body.control.SetReadDeadline(time.Now().Add(readTimeout))
 	unbounded := r.Body
 	r.Body = body
-	return func() {
-		if body.read || r.ProtoMajor > 1 { // over HTTP/2, an unread body holds up nothing
-			return
+	return func() bool {
+		if body.atEOF || r.ProtoMajor > 1 { // over HTTP/2, an unread body holds up nothing
+			return false
 		}
 		if !body.begun && r.Header.Get("Expect") != "" { // it is sent only when it is asked for
 			r.Body = unbounded // by which net/http sees that it must not read, but close
-			return
+			return false
 		}
 		// Here, not in net/http, which would count it as time for the writing.
 		_, _ = io.CopyN(io.Discard, body, maxLeft)
-		b.setWriteDeadline(w)
+		return true
 	}
 }
 
@@ -60,8 +63,8 @@ func (b *Bridge) boundBody(w http.ResponseWriter, r *http.Request) (answer func(
 func (b *boundedBody) Read(p []byte) (int, error) {
 	b.begun = true
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF && !b.read {
-		b.read = true
+	if err == io.EOF && !b.atEOF {
+		b.atEOF = true
 		// From here on it would be taken for the client's departure.
 		_ = b.control.SetReadDeadline(time.Time{})
 	}
@@ -76,9 +79,17 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, unread(w, r, err)
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is empty: send a completion request in JSON")
+		return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is empty: send a completion request in JSON")
 	}
 	return body, nil
+}
+
+// discardBody reads a body that means nothing to its end.
+func discardBody(w http.ResponseWriter, r *http.Request) error {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return unread(w, r, err)
+	}
+	return nil
 }
 
 // unread says why a body cannot be read.
@@ -86,12 +97,12 @@ func unread(w http.ResponseWriter, r *http.Request, err error) error {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return invalid(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "body", "the body must have at most %d bytes", tooLarge.Limit)
+		return failure.Invalid(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "body", "the body must have at most %d bytes", tooLarge.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		if r.ProtoMajor == 1 { // over HTTP/2, only the request's stream ends
 			w.Header().Set("Connection", "close")
 		}
-		return invalid(http.StatusRequestTimeout, codes.InvalidArgument, "body", "the body did not arrive within %v", readTimeout)
+		return failure.Invalid(http.StatusRequestTimeout, codes.InvalidArgument, "body", "the body did not arrive within %v", readTimeout)
 	}
-	return invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body did not arrive whole")
+	return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body did not arrive whole")
 }

@@ -1,14 +1,18 @@
 // Package bridge is the HTTP face: it says in JSON and server-sent events what
 // the gRPC face says, and knows that only by a client connection.
 //
-// The routes are those of the generated grpc-gateway, but for those that stream: GET
-// /v1/completions/{id}/events is ours on its mux, POST /v1/completions before it. Over
-// HTTP/1.1 a stream takes the connection from net/http (http1) and has a goroutine
-// of its own, as a completion in one piece does; over HTTP/2 it has the request's. In one process that runs the
-// server's handler, which pushes events, and writes what has gathered (direct.go).
-// Over any other connection it receives events, and writes them, too, unless they
-// come so fast that they gather (receive.go). It ends with the stream's end, the
-// client's departure, or the end of a drain.
+// A request goes through Bridge.ServeHTTP, which guards, and the router, to a handler.
+// Most handlers are those of the generated grpc-gateway; those of completions that the
+// gateway would not do for, and that stream, are in completions.go. streams.serve opens a
+// stream on the server, whose messages a response writes as an Encoder has them: events
+// in their native form are one face, package native.
+//
+// Over HTTP/1.1 a stream takes the connection from net/http (package http1) and has a
+// goroutine of its own, as a completion in one piece does; over HTTP/2 it has the
+// request's. In one process that runs the server's handler, and writes what this sends;
+// over any other connection it receives messages, and writes them, too, unless they
+// come so fast that they have to be buffered (receive.go). It ends with the stream's end,
+// the client's departure, or the end of a drain.
 //
 // Caveats: a handler is not bounded by http.Server.WriteTimeout, which must stay
 // zero: every write sets its own deadline. http.Server.Shutdown does not wait for
@@ -18,22 +22,20 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
-	"io"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"regexp"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/sluice-sse/sluice/bridge/failure"
 	"github.com/sluice-sse/sluice/bridge/http1"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
@@ -48,64 +50,54 @@ type Config struct {
 	Hosts        []string      // the names that a request may have as Host, besides localhost, loopback addresses and the one that it came to; none or "*": any
 	Log          *slog.Logger  // what goes wrong between the bridge and its server; default: none
 
-	// Room waits until there is room to decode a body of so many bytes, or the context
-	// is done; leave is called when it is decoded. Default: there always is.
-	Room func(ctx context.Context, bytes int) (leave func(), err error)
+	// DecodeLimit waits until a body of so many bytes may be decoded, or the context is
+	// done; release is called when it is decoded. Default: it always may.
+	DecodeLimit func(ctx context.Context, bytes int) (release func(), err error)
 }
 
 // Bridge is an http.Handler. It is for many goroutines at once.
 type Bridge struct {
-	config   Config
-	conn     grpc.ClientConnInterface
-	client   completionv1.CompletionServiceClient
-	health   healthpb.HealthClient
-	mux      *runtime.ServeMux
-	handler  http.Handler // the mux, with what is around it
-	hosts    hosts
-	draining atomic.Bool
-	start    time.Time // from which responses count
-	conns    *http1.Conns
+	log          *slog.Logger
+	hosts        hosts
+	maxBody      int64
+	writeTimeout time.Duration
+	conns        *http1.Conns
+	handler      http.Handler // the router, behind the guard of origins
+	draining     atomic.Bool
 }
 
 // New returns a bridge to the server behind a connection, which stays the
 // caller's. It returns an error for an origin or a host that is none. Close it after
 // use.
 func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
-	def(&config.CommitWindow, 5*time.Second)
-	def(&config.Heartbeat, 15*time.Second)
-	def(&config.WriteTimeout, 30*time.Second)
-	def(&config.MaxBody, 4<<20)
-	if config.Room == nil {
-		config.Room = func(context.Context, int) (func(), error) { return func() {}, nil }
-	}
-	if config.Log == nil {
-		config.Log = slog.New(slog.DiscardHandler)
-	}
 	b := &Bridge{
-		start:  time.Now(),
-		config: config,
-		conn:   conn,
-		client: completionv1.NewCompletionServiceClient(conn),
-		health: healthpb.NewHealthClient(conn),
+		log:          cmp.Or(config.Log, slog.New(slog.DiscardHandler)),
+		maxBody:      cmp.Or(config.MaxBody, 4<<20),
+		writeTimeout: cmp.Or(config.WriteTimeout, 30*time.Second),
 	}
-	b.conns = http1.New(http1.Config{WriteTimeout: config.WriteTimeout, Log: config.Log})
-	b.mux = b.newMux()
+	b.conns = http1.New(http1.Config{WriteTimeout: b.writeTimeout, Log: b.log})
+	if config.DecodeLimit == nil {
+		config.DecodeLimit = func(context.Context, int) (func(), error) { return func() {}, nil }
+	}
+	mux, client := newMux(b.log), completionv1.NewCompletionServiceClient(conn)
+	streams := &streams{conn: conn, conns: b.conns, mux: mux, timing: timing{
+		commitWindow: cmp.Or(config.CommitWindow, 5*time.Second),
+		heartbeat:    cmp.Or(config.Heartbeat, 15*time.Second),
+		writeTimeout: b.writeTimeout,
+		start:        time.Now(),
+	}}
+	router := &router{mux: mux, health: healthpb.NewHealthClient(conn), draining: &b.draining, log: b.log,
+		completions: &completions{client: client, mux: mux, streams: streams, decoder: decoder{config.DecodeLimit, b.maxBody}, draining: &b.draining, log: b.log},
+	}
+	router.register()
 	var err error
 	if b.hosts, err = newHosts(config.Hosts); err != nil {
 		return nil, err
 	}
-	if b.handler, err = b.guard(http.HandlerFunc(b.route)); err != nil {
+	if b.handler, err = guardOrigin(config.CORSOrigins, b.log, router); err != nil {
 		return nil, err
 	}
 	return b, nil
-}
-
-// def gives a field that is zero its default.
-func def[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -118,40 +110,20 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(requestIDHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
-	if r.ProtoMajor == 1 {       // over HTTP/2, it would reset a response that is still waited for
-		b.setWriteDeadline(w) // for what sets none, such as the answer to a preflight
+	finishBody := boundBody(w, r, b.maxBody)
+	bounded := &boundedWriter{ResponseWriter: w, timeout: b.writeTimeout}
+	if r.ProtoMajor == 1 { // over HTTP/2, it would reset a response that is still waited for
+		bounded.setDeadline() // the connection may have an old one
 	}
-	answer := b.boundBody(w, r)
 	if err := b.hosts.check(r); err != nil { // before CORS, which may answer by itself
-		b.writeError(w, err)
+		failure.Write(bounded, b.log, err)
 	} else {
-		b.handler.ServeHTTP(w, r)
+		b.handler.ServeHTTP(bounded, r)
 	}
-	answer()
+	if finishBody() {
+		bounded.setDeadline()
+	}
 }
-
-// route is the mux, but for the request that most are. On the mux, that would be
-// decoded so deep in the goroutine's stack that this has to be moved to a larger one,
-// which takes longer than the routing.
-func (b *Bridge) route(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost && r.Body != nil { // a body means nothing then
-		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			b.writeError(w, unread(w, r, err))
-			return
-		}
-	}
-	if r.Method == http.MethodPost && r.URL.Path == completionsPath {
-		b.complete(w, r, nil)
-		return
-	}
-	if !utf8.ValidString(r.URL.Path) { // an id that no message can hold
-		b.writeError(w, routingError(w, r, http.StatusNotFound))
-		return
-	}
-	b.mux.ServeHTTP(w, asGet(r))
-}
-
-const requestIDHeader = "X-Request-Id"
 
 // safeRequestID is what a caller may name its request: it goes into headers,
 // metadata and logs.
@@ -164,7 +136,7 @@ var safeRequestID = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]{1,128}$`)
 func (b *Bridge) Drain() { b.draining.Store(true) }
 
 // Configure has an http.Server tell the bridge of its connections. It is called before
-// the server serves; without it a shutdown may take five seconds.
+// the server serves. See http1.Conns for this and the three below.
 func (b *Bridge) Configure(s *http.Server) { b.conns.Configure(s) }
 
 // Listener returns a listener for an http.Server that serves the bridge, through
@@ -179,24 +151,33 @@ func (b *Bridge) Wait() { b.conns.Wait() }
 // Close cuts those streams, and closes their connections.
 func (b *Bridge) Close() { b.conns.Close() }
 
-const firstRetry = time.Second // what clients wait for before they come back
-
-// drainRetry is what clients wait for when all of them have to come back.
-func drainRetry() time.Duration { return firstRetry + mathrand.N(2*time.Second) }
-
-// setWriteDeadline bounds the next write by the write timeout.
-func (b *Bridge) setWriteDeadline(w http.ResponseWriter) {
-	// Not every ResponseWriter of a test can; a connection's can.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(b.config.WriteTimeout))
+// boundedWriter is the ResponseWriter of a request. It gives the client a deadline when
+// the answer begins; what goes on for longer, as a stream does, sets others.
+type boundedWriter struct {
+	http.ResponseWriter
+	timeout time.Duration
+	begun   bool
 }
 
-// ready says whether the bridge and its server take requests.
-func (b *Bridge) ready(ctx context.Context) bool {
-	if b.draining.Load() {
-		return false
+// WriteHeader implements http.ResponseWriter.
+func (w *boundedWriter) WriteHeader(status int) {
+	w.begun = true
+	w.setDeadline()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *boundedWriter) Write(p []byte) (int, error) {
+	if !w.begun {
+		w.WriteHeader(http.StatusOK)
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	resp, err := b.health.Check(ctx, &healthpb.HealthCheckRequest{})
-	return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *boundedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *boundedWriter) setDeadline() {
+	// Not every ResponseWriter of a test can; a connection's can.
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout))
 }

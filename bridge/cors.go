@@ -2,14 +2,17 @@ package bridge
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 
 	"github.com/rs/cors"
 	"google.golang.org/grpc/codes"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
 )
 
-// guard lets pages of other origins call next when they are allowed to, and keeps
+// guardOrigin lets pages of other origins call next when they are allowed to, and keeps
 // all others away. "*" allows every origin.
 //
 // CORS alone would not do: it says who may read an answer, and a page can post
@@ -19,8 +22,7 @@ import (
 //
 // Cookies are not among what pages may send, since nothing here reads any: a
 // caller's credentials are in the Authorization header.
-func (b *Bridge) guard(next http.Handler) (http.Handler, error) {
-	origins := b.config.CORSOrigins
+func guardOrigin(origins []string, log *slog.Logger, next http.Handler) (http.Handler, error) {
 	if slices.Contains(origins, "*") {
 		return allowOrigins(origins, next), nil
 	}
@@ -31,7 +33,7 @@ func (b *Bridge) guard(next http.Handler) (http.Handler, error) {
 		}
 	}
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b.writeError(w, invalid(http.StatusForbidden, codes.PermissionDenied, "Origin", "pages of other origins may not call this server"))
+		failure.Write(w, log, failure.Invalid(http.StatusForbidden, codes.PermissionDenied, "Origin", "pages of other origins may not call this server"))
 	}))
 	next = protection.Handler(next)
 	if len(origins) == 0 { // to rs/cors that means all
@@ -44,7 +46,7 @@ func allowOrigins(origins []string, next http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: []string{"GET", "HEAD", "POST"},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", lastEventIDHeader, requestIDHeader},
+		AllowedHeaders: []string{"Authorization", "Content-Type", idempotencyKeyHeader, lastEventIDHeader, requestIDHeader},
 		ExposedHeaders: []string{"Location", "Retry-After", requestIDHeader},
 		MaxAge:         600,
 	}).Handler(next)

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
 )
 
 const (
@@ -33,6 +35,12 @@ const (
 	textTokens = 3
 )
 
+// decoder makes messages of bodies.
+type decoder struct {
+	acquire func(ctx context.Context, bytes int) (release func(), err error) // waits for the memory that a body may need
+	maxBody int64                                                            // the largest body, in bytes
+}
+
 // decode makes a message of a body, which is changed. what says what the body is to be.
 //
 // A small body can become very much: an empty message is three bytes in it and two
@@ -42,13 +50,13 @@ const (
 // that as it is written: a Struct keeps neither the order of keys nor large integers,
 // and takes a hundred times the memory. protojson then decodes the rest, in which
 // those objects are empty, and says what is wrong with it, and where.
-func (b *Bridge) decode(ctx context.Context, body []byte, m proto.Message, what string) error {
-	leave, err := b.config.Room(ctx, len(body))
+func (d decoder) decode(ctx context.Context, body []byte, m proto.Message, what string) error {
+	release, err := d.acquire(ctx, len(body))
 	if err != nil {
 		return status.FromContextError(err).Err()
 	}
-	defer leave()
-	s := newScanner(body, max(int(b.config.MaxBody/byteTokens), smallest))
+	defer release()
+	s := newScanner(body, max(int(d.maxBody/byteTokens), smallest))
 	err = s.scan(m.ProtoReflect().Descriptor())
 	switch {
 	case s.misfit != nil:
@@ -63,7 +71,7 @@ func (b *Bridge) decode(ctx context.Context, body []byte, m proto.Message, what 
 	if err == nil {
 		return nil
 	}
-	return invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is not %s: %s", what, plain(err, len(body)))
+	return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is not %s: %s", what, plain(err, len(body)))
 }
 
 func unmarshal(body []byte, m proto.Message) error {

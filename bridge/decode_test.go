@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"regexp"
 	"strings"
@@ -13,21 +14,17 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/sluice-sse/sluice/bridge/failure"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-func newDecoder(t testing.TB, maxBody int64) *Bridge {
-	t.Helper()
-	b, err := New(nil, Config{MaxBody: maxBody})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+func newDecoder(maxBody int64) decoder {
+	return decoder{func(context.Context, int) (func(), error) { return func() {}, nil }, maxBody}
 }
 
-func (b *Bridge) decodeRequest(body string) (*completionv1.CompletionRequest, error) {
+func (d decoder) decodeRequest(body string) (*completionv1.CompletionRequest, error) {
 	req := &completionv1.CompletionRequest{}
-	return req, b.decode(context.Background(), []byte(body), req, "a request")
+	return req, d.decode(context.Background(), []byte(body), req, "a request")
 }
 
 // Schemas, parameters and extra reach the request as they are written.
@@ -50,7 +47,7 @@ func TestDecodeTexts(t *testing.T) {
 		{"given as text", `{"tools":[{"function":{"parametersJson":%q}}]}`,
 			func(r *completionv1.CompletionRequest) string { return r.Tools[0].Function.ParametersJson }},
 	} {
-		req, err := newDecoder(t, 4<<20).decodeRequest(fmt.Sprintf(tt.body, text))
+		req, err := newDecoder(4 << 20).decodeRequest(fmt.Sprintf(tt.body, text))
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -81,7 +78,7 @@ func TestDecodeShapes(t *testing.T) {
 		if err := protojson.Unmarshal([]byte(tt.same), want); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := newDecoder(t, 4<<20).decodeRequest(tt.body); err != nil || !proto.Equal(got, want) {
+		if got, err := newDecoder(4 << 20).decodeRequest(tt.body); err != nil || !proto.Equal(got, want) {
 			t.Errorf("%s: got %v, %v, want %v", tt.body, got, err, want)
 		}
 	}
@@ -147,7 +144,7 @@ func manyNames(n int) string {
 
 func TestDecodeBadBodies(t *testing.T) {
 	for _, tt := range badBodies {
-		_, err := newDecoder(t, 128<<10).decodeRequest(tt.body)
+		_, err := newDecoder(128 << 10).decodeRequest(tt.body)
 		if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), "\u00a0", " "), tt.says) {
 			t.Errorf("%.100s: got %v, want %s", tt.body, err, tt.says)
 		}
@@ -173,7 +170,7 @@ func TestShapes(t *testing.T) {
 			if err := protojson.Unmarshal([]byte(body), &completionv1.CompletionRequest{}); err == nil {
 				t.Errorf("%s is taken by protojson", body)
 			}
-			if _, err := newDecoder(t, 4<<20).decodeRequest(body); err == nil || !strings.Contains(err.Error(), s.say) {
+			if _, err := newDecoder(4 << 20).decodeRequest(body); err == nil || !strings.Contains(err.Error(), s.say) {
 				t.Errorf("%s: got %v, want %q", body, err, s.say)
 			}
 		}
@@ -200,13 +197,13 @@ func FuzzDecode(f *testing.F) {
 			f.Add(tt.body)
 		}
 	}
-	b := newDecoder(f, 4<<20)
-	f.Fuzz(func(t *testing.T, body string) { compare(t, b, body) })
+	d := newDecoder(4 << 20)
+	f.Fuzz(func(t *testing.T, body string) { compare(t, d, body) })
 }
 
 // TestDecodeMutated is the same on bodies that chance has changed, by count.
 func TestDecodeMutated(t *testing.T) {
-	b := newDecoder(t, 4<<20)
+	d := newDecoder(4 << 20)
 	r := rand.New(rand.NewPCG(1, 2))
 	pieces := []string{`"`, `{`, `}`, `[`, `]`, `,`, `:`, `null`, `true`, `1`, `-1e3`, `1e999`, `"a"`, `\`, `\u00e9`, `\ud83d`, "ü", "\xff", " ", "\n",
 		`"extra":{"a":1},`, `"stop":[],`, `"parameters":{},`, `"a":1,`, `{},`}
@@ -217,7 +214,7 @@ func TestDecodeMutated(t *testing.T) {
 			at, piece := r.IntN(len(body)), pieces[r.IntN(len(pieces))]
 			body = body[:at] + piece + body[min(at+r.IntN(3)*r.IntN(len(piece)+1), len(body)):]
 		}
-		if compare(t, b, body) {
+		if compare(t, d, body) {
 			taken++
 		}
 	}
@@ -227,9 +224,9 @@ func TestDecodeMutated(t *testing.T) {
 }
 
 // compare holds the decoder against protojson and reports whether a body was taken.
-func compare(t *testing.T, b *Bridge, body string) (taken bool) {
+func compare(t *testing.T, d decoder, body string) (taken bool) {
 	t.Helper()
-	got, err := b.decodeRequest(body)
+	got, err := d.decodeRequest(body)
 	want := &completionv1.CompletionRequest{}
 	wantErr := protojson.UnmarshalOptions{RecursionLimit: maxRecursion}.Unmarshal([]byte(body), want)
 	if oneStop.MatchString(body) || err != nil && (strings.Contains(err.Error(), "too deep") || strings.Contains(err.Error(), "either")) {
@@ -273,12 +270,12 @@ func asStructs(t *testing.T, req *completionv1.CompletionRequest) *completionv1.
 	return req
 }
 
-// A body waits for room as long as its caller does, and leaves it once it is decoded,
-// or is found to be wrong.
-func TestDecodeRoom(t *testing.T) {
+// A body waits to be decoded as long as its caller does, and makes way for others once it
+// is, or is found to be wrong.
+func TestDecodeLimit(t *testing.T) {
 	inside, entered := 0, 0
-	b := newDecoder(t, 4<<20)
-	b.config.Room = func(ctx context.Context, bytes int) (func(), error) {
+	d := newDecoder(4 << 20)
+	d.acquire = func(ctx context.Context, bytes int) (func(), error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -287,15 +284,15 @@ func TestDecodeRoom(t *testing.T) {
 		return func() { inside-- }, nil
 	}
 	for _, body := range []string{`{"prompt":"Hi"}`, `{"prompt":1}`, `{`} {
-		_, _ = b.decodeRequest(body)
+		_, _ = d.decodeRequest(body)
 	}
 	if inside != 0 || entered != 28 {
 		t.Errorf("%d are inside, of %d bytes that came", inside, entered)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := b.decode(ctx, []byte("{}"), &completionv1.CompletionRequest{}, "a request")
-	if code, st := b.explain(err); code != 499 || st.Code() != codes.Canceled {
+	err := d.decode(ctx, []byte("{}"), &completionv1.CompletionRequest{}, "a request")
+	if code, st := failure.Explain(slog.New(slog.DiscardHandler), err); code != 499 || st.Code() != codes.Canceled {
 		t.Errorf("got %d, %v for a caller that has gone", code, err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
 )
 
 // hosts are the names that a server answers to, whatever the port.
@@ -60,8 +62,8 @@ func (h hosts) check(r *http.Request) error {
 	if addr, err := netip.ParseAddr(name); err == nil && (addr.IsLoopback() || addr == localAddr(r)) {
 		return nil
 	}
-	return invalid(http.StatusForbidden, codes.PermissionDenied, "Host",
-		"this server does not answer to the name %q: it can be allowed with --allow-host", clip(r.Host))
+	return failure.Invalid(http.StatusForbidden, codes.PermissionDenied, "Host",
+		"this server does not answer to the name %q: it can be allowed with --allow-host", failure.Clip(r.Host))
 }
 
 // localAddr is the address that a request came to, by which probes may call a server

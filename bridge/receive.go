@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"io"
+	"runtime"
 	"sync"
 	"time"
 
@@ -10,65 +11,69 @@ import (
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec "proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-sse/sluice/bridge/http1"
 )
 
-// codec is gRPC's codec for protobuf, and gives a received event to a feed as
-// bytes.
-type codec struct{ encoding.CodecV2 }
-
-func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
-
-// Unmarshal implements encoding.CodecV2.
-func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	f, ok := v.(*feed)
-	if !ok {
-		return c.CodecV2.Unmarshal(data, v)
-	}
-	if len(data) == 1 {
-		return f.append(data[0].ReadOnlyData())
-	}
-	return f.append(data.Materialize())
+// inProcess is a connection that runs a stream's handler on the caller's goroutine and
+// gives it all messages that are there at once. Then nothing needs to be handed from one
+// goroutine to another between the journal and the socket.
+type inProcess interface {
+	Stream(ctx context.Context, method string, request any, r interface {
+		Header(metadata.MD)
+		Receive(messages [][]byte) error
+	}, opts ...grpc.CallOption) error
 }
 
-// waited is how long an event must have been waited for to be the only one there is.
-const waited = 20 * time.Microsecond
+// receive writes a stream's messages to a response as they come, until its end, and
+// returns why that came: io.EOF for OK. The terminal message may be in rest, not written.
+func receive(s *response, conn grpc.ClientConnInterface, method string, request proto.Message) (rest *[]byte, ended error) {
+	if direct, ok := conn.(inProcess); ok {
+		growStack()
+		if err := direct.Stream(s.ctx, method, request, s, grpc.Trailer(&s.trailer)); err != nil {
+			return nil, err
+		}
+		return nil, io.EOF
+	}
+	r := &remote{response: s}
+	r.changed.L = &r.mu
+	ended = r.receiveAll(conn, method, request)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.writing {
+		r.changed.Wait()
+	}
+	return r.pending, ended
+}
 
-// feed receives a stream over a connection that only says when there is something,
-// not whether more follows at once. The goroutine that receives writes an event
-// that it had to wait for: nothing is gained by handing it over. Events that come
-// without a wait gather, and another goroutine writes what has gathered, and lasts
-// as long as there is something.
+// growStack has the goroutine's stack grow to what the handler will need, as long as
+// there is little on it: to move it from within the handler would take longer.
 //
-// The events come to it from the codec: a received event goes from the connection's
-// buffer into the block, with no message in between.
-type feed struct {
+//go:noinline
+func growStack() {
+	var stack [4 << 10]byte
+	runtime.KeepAlive(&stack)
+}
+
+// remote receives a stream over a connection that only says when there is something,
+// not whether more follows at once. The goroutine that receives writes a message
+// that it had to wait for: nothing is gained by handing it over. Messages that come
+// without a wait are buffered, and another goroutine writes the buffer, and lasts
+// as long as there is something in it.
+type remote struct {
 	*response
-	since time.Duration // when the waiting for an event began, since the bridge's start; 0: not known
-	alone *[]byte       // what holds the event that came last, if it is alone
+	waitingSince time.Duration // as timing counts; 0: not known
 
-	mu      sync.Mutex // guards all below, and of the response encoder and blocks
-	writing bool       // there is a goroutine that writes what gathers
-	taken   sync.Cond  // it has taken that, or has ended
+	mu      sync.Mutex // guards all below, and of the response encoder and terminal
+	pending *[]byte    // what is encoded and nobody writes yet; nil: nothing
+	writing bool       // there is a goroutine that writes what is pending
+	changed sync.Cond  // one of these two has
 }
 
-// gather writes a stream's events as they come, until its end, and returns why that
-// came.
-func (s *response) gather(ctx context.Context, conn grpc.ClientConnInterface, c *call) error {
-	f := &feed{response: s}
-	f.taken.L = &f.mu
-	err := f.receive(ctx, conn, c)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for f.writing {
-		f.taken.Wait()
-	}
-	return err
-}
-
-// receive receives events until their end, and returns why that came.
-func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c *call) error {
+// receiveAll receives messages until their end, and returns why that came.
+func (r *remote) receiveAll(conn grpc.ClientConnInterface, method string, request proto.Message) error {
 	// In a goroutine of its own, whose deep stack goes when it ends: this one's would
 	// stay as large for as long as the stream lasts.
 	var stream grpc.ClientStream
@@ -76,100 +81,117 @@ func (f *feed) receive(ctx context.Context, conn grpc.ClientConnInterface, c *ca
 	opened := make(chan struct{})
 	go func() {
 		defer close(opened)
-		stream, err = open(ctx, conn, c)
+		stream, err = open(r.ctx, conn, method, request)
 	}()
 	<-opened
 	if err != nil {
 		return err
 	}
 	if md, err := stream.Header(); err == nil {
-		f.name(md)
+		r.Header(md)
 	}
-	for f.since = time.Since(f.bridge.start); !f.encoder.terminal; {
-		if err := stream.RecvMsg(f); err != nil {
+	for r.waitingSince = r.timing.now(); !r.terminal; {
+		if err := stream.RecvMsg(r); err != nil {
+			if err == io.EOF {
+				r.trailer = stream.Trailer()
+			}
 			return err
 		}
-		if f.alone == nil {
-			continue
-		}
-		err := f.write(*f.alone)
-		http1.PutBuffer(f.alone)
-		f.alone = nil
-		if err != nil {
-			return err
-		}
-		f.since = time.Since(f.bridge.start)
 	}
 	return io.EOF
 }
 
 // open sends the request of a stream.
-func open(ctx context.Context, conn grpc.ClientConnInterface, c *call) (grpc.ClientStream, error) {
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, c.method, grpc.ForceCodecV2(newCodec()))
+func open(ctx context.Context, conn grpc.ClientConnInterface, method string, request proto.Message) (grpc.ClientStream, error) {
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method, grpc.ForceCodecV2(newCodec()))
 	if err != nil {
 		return nil, err
 	}
 	// io.EOF says that the stream is over already; RecvMsg says why.
-	if err := stream.SendMsg(c.take()); err != nil && err != io.EOF {
+	if err := stream.SendMsg(request); err != nil && err != io.EOF {
 		return nil, err
 	}
 	return stream, stream.CloseSend()
 }
 
-// append appends the block of an event, in protobuf wire form. It sees that
-// it will be written, but for the terminal one, which is left for the end of the
-// stream, and waits while there is too much.
-func (f *feed) append(wire []byte) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.blocks == nil {
-		f.blocks = http1.GetBuffer()
+// codec is gRPC's codec for protobuf, and gives a message to a remote as bytes: it goes
+// from the connection's buffer into that of the response, with nothing in between.
+type codec struct{ encoding.CodecV2 }
+
+func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	r, ok := v.(*remote)
+	if !ok {
+		return c.CodecV2.Unmarshal(data, v)
 	}
-	var err error
-	if *f.blocks, err = f.encoder.append(*f.blocks, wire); err != nil {
-		return err // which ends the stream; blocks that came before are still good
+	if len(data) == 1 {
+		return r.receive(data[0].ReadOnlyData())
+	}
+	return r.receive(data.Materialize())
+}
+
+// receive encodes a message and sees that it will be written, but for the terminal one,
+// which is left for the end of the stream. It waits while too much is pending.
+func (r *remote) receive(wire []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending == nil {
+		r.pending = http1.GetBuffer()
+	}
+	if err := r.encode(r.pending, wire); err != nil {
+		return err // which ends the stream; what came before is still good
 	}
 	switch {
-	case f.writing, f.encoder.terminal:
-		f.since = 0
-	case f.waited():
-		f.alone, f.blocks = f.blocks, nil
+	case r.writing, r.terminal:
+		r.waitingSince = 0
+	case r.hasWaited():
+		buf := r.pending
+		r.pending = nil
+		err := r.write(*buf)
+		http1.PutBuffer(buf)
+		r.waitingSince = r.timing.now()
+		return err
 	default:
-		f.writing = true
-		go f.writeGathered()
+		r.writing = true
+		go r.writePending()
 	}
-	for f.writing && f.blocks != nil && len(*f.blocks) >= maxGathered {
-		f.taken.Wait()
+	for r.writing && r.pending != nil && len(*r.pending) >= maxBuffered {
+		r.changed.Wait()
 	}
 	return nil
 }
 
-// waited tells whether the event that has come had to be waited for. The first one
-// behind many does not count: more may follow.
-func (f *feed) waited() bool {
-	since, now := f.since, time.Since(f.bridge.start)
-	f.since = now
-	return since != 0 && now-since >= waited
+// noWait is how long a message is waited for that has been there already, at most: a
+// handful of microseconds pass between two that are received one after the other.
+const noWait = 20 * time.Microsecond
+
+// hasWaited tells whether the message that has come had to be waited for: then it is all
+// there is. The first one behind many does not count: more may follow.
+func (r *remote) hasWaited() bool {
+	since, now := r.waitingSince, r.timing.now()
+	r.waitingSince = now
+	return since != 0 && now-since >= noWait
 }
 
-// writeGathered writes what has gathered until there is nothing, or nobody takes
-// any more.
-func (f *feed) writeGathered() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for f.blocks != nil {
-		blocks := f.blocks
-		f.blocks = nil
-		f.taken.Signal()
-		f.mu.Unlock()
-		err := f.write(*blocks)
-		http1.PutBuffer(blocks)
-		f.mu.Lock()
+// writePending writes what is pending until there is nothing, or nobody takes any more.
+func (r *remote) writePending() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.pending != nil {
+		buf := r.pending
+		r.pending = nil
+		r.changed.Signal()
+		r.mu.Unlock()
+		err := r.write(*buf)
+		http1.PutBuffer(buf)
+		r.mu.Lock()
 		if err != nil {
-			f.ctx.Cancel() // which ends the receiving
+			r.ctx.Cancel() // which ends the receiving
 			break
 		}
 	}
-	f.writing = false
-	f.taken.Signal()
+	r.writing = false
+	r.changed.Signal()
 }

@@ -9,31 +9,33 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-sse/sluice/bridge/failure"
 	"github.com/sluice-sse/sluice/bridge/native"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-// readRequest reads a completion request: its body, strictly, to its end, and
-// its Idempotency-Key.
-func (b *Bridge) readRequest(w http.ResponseWriter, r *http.Request) (*completionv1.CompletionRequest, error) {
-	if err := checkContentType(r.Header); err != nil {
-		return nil, err
-	}
-	body, err := readBody(w, r)
-	if err != nil {
-		return nil, err
-	}
+// The headers of requests that mean something here.
+const (
+	requestIDHeader      = "X-Request-Id"
+	idempotencyKeyHeader = "Idempotency-Key"
+	lastEventIDHeader    = "Last-Event-ID"
+)
+
+// readCompletionRequest reads a request for a completion: its body, and its
+// Idempotency-Key.
+func readCompletionRequest(w http.ResponseWriter, r *http.Request, d decoder) (*completionv1.CompletionRequest, error) {
 	req := &completionv1.CompletionRequest{}
-	if err := b.decode(r.Context(), body, req, "the JSON of a completion request"); err != nil {
+	if err := readMessage(w, r, d, req, "the JSON of a completion request"); err != nil {
 		return nil, err
 	}
-	if key := r.Header.Get("Idempotency-Key"); key != "" {
+	if key := r.Header.Get(idempotencyKeyHeader); key != "" {
 		if !utf8.ValidString(key) { // which no message can hold
-			return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "Idempotency-Key", "the Idempotency-Key header is not UTF-8")
+			return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, idempotencyKeyHeader, "the Idempotency-Key header is not UTF-8")
 		}
 		if had := req.GetIdempotencyKey(); had != "" && had != key {
-			return nil, invalid(http.StatusBadRequest, codes.InvalidArgument, "Idempotency-Key",
+			return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, idempotencyKeyHeader,
 				"the Idempotency-Key header and the body's idempotency_key differ: send one")
 		}
 		req.IdempotencyKey = key
@@ -41,11 +43,24 @@ func (b *Bridge) readRequest(w http.ResponseWriter, r *http.Request) (*completio
 	return req, nil
 }
 
+// readMessage makes a message of a request's body, which it reads to its end, strictly.
+// what says what the body is to be.
+func readMessage(w http.ResponseWriter, r *http.Request, d decoder, m proto.Message, what string) error {
+	if err := checkContentType(r.Header); err != nil {
+		return err
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	return d.decode(r.Context(), body, m, what)
+}
+
 // checkContentType takes JSON, and what clients send that mean it: nothing, or
 // text/event-stream, which a well-known post on POST and server-sent events sends.
 func checkContentType(h http.Header) error {
 	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Encoding", "send the body as it is, not as %q", clip(encoding))
+		return failure.Invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Encoding", "send the body as it is, not as %q", failure.Clip(encoding))
 	}
 	contentType := h.Get("Content-Type")
 	if contentType == "" {
@@ -54,8 +69,8 @@ func checkContentType(h http.Header) error {
 	if t, _, err := mime.ParseMediaType(contentType); err == nil && (t == jsonType || t == eventStream) {
 		return nil
 	}
-	return invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Type",
-		"send JSON with the header Content-Type: application/json, not %q", clip(contentType))
+	return failure.Invalid(http.StatusUnsupportedMediaType, codes.InvalidArgument, "Content-Type",
+		"send JSON with the header Content-Type: application/json, not %q", failure.Clip(contentType))
 }
 
 // cursor is a place in a completion: an event's id.
@@ -68,7 +83,7 @@ type cursor struct {
 func readCursor(value string) (cursor, error) {
 	id, sequence, err := native.ParseID(value)
 	if err != nil {
-		return cursor{}, invalid(http.StatusBadRequest, codes.InvalidArgument, lastEventIDHeader, "%q is not the id of an event: %v", clip(value), err)
+		return cursor{}, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, lastEventIDHeader, "%q is not the id of an event: %v", failure.Clip(value), err)
 	}
 	return cursor{id, sequence}, nil
 }
@@ -80,7 +95,7 @@ func resumeFrom(r *http.Request, id string) (cursor, error) {
 	if last := cmp.Or(r.Header.Get(lastEventIDHeader), query.Get("last_event_id")); last != "" {
 		from, err := readCursor(last)
 		if err == nil && from.id != id {
-			err = invalid(http.StatusBadRequest, codes.InvalidArgument, lastEventIDHeader, "the last event id is not of the completion %s", clip(id))
+			err = failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, lastEventIDHeader, "the last event id is not of the completion %s", failure.Clip(id))
 		}
 		return from, err
 	}
@@ -88,10 +103,15 @@ func resumeFrom(r *http.Request, id string) (cursor, error) {
 	sequence := cmp.Or(query.Get("after_sequence"), query.Get("afterSequence"), "0")
 	n, err := strconv.ParseInt(sequence, 10, 32)
 	if err != nil || n < 0 {
-		return cursor{}, invalid(http.StatusBadRequest, codes.InvalidArgument, "after_sequence", "%q is not a sequence", clip(sequence))
+		return cursor{}, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "after_sequence", "%q is not a sequence", failure.Clip(sequence))
 	}
 	return cursor{id, int32(n)}, nil
 }
 
-// clip bounds a value that goes back to its sender in a message.
-func clip(s string) string { return brief(s, 64) }
+// readEventsRequest returns where in a completion a request for its events begins.
+func readEventsRequest(r *http.Request, id string) (cursor, error) {
+	if negotiate(r.Header) != eventStream {
+		return cursor{}, failure.Invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept", "accept %s: events have no other form", eventStream)
+	}
+	return resumeFrom(r, id)
+}

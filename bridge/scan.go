@@ -13,6 +13,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
 )
 
 // scanner goes through a body once, without making anything of it. It checks the
@@ -69,7 +71,7 @@ func (s *scanner) asMistake(err error) *mistake {
 	m = s.mistake(int(s.tokens.InputOffset()), "syntax error: "+err.Error())
 	var syntax *jsontext.SyntacticError
 	if errors.As(err, &syntax) {
-		m = s.mistake(min(int(syntax.ByteOffset), len(s.body)), fmt.Sprintf("syntax error in %q: %v", clip(string(syntax.JSONPointer)), syntax.Err))
+		m = s.mistake(min(int(syntax.ByteOffset), len(s.body)), fmt.Sprintf("syntax error in %q: %v", failure.Clip(string(syntax.JSONPointer)), syntax.Err))
 	}
 	m.syntax = true
 	return m

@@ -6,6 +6,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
 )
 
 // shape is a member of a request that others take, and this API does not.
@@ -97,7 +99,7 @@ func (s *scanner) check(md protoreflect.MessageDescriptor, field protoreflect.Fi
 		return
 	}
 	if field == nil && md.FullName() == ofRequest {
-		s.misfit = s.mistake(at, fmt.Sprintf("unknown field %q: what the upstream alone knows goes into \"extra\"", clip(name)))
+		s.misfit = s.mistake(at, fmt.Sprintf("unknown field %q: what the upstream alone knows goes into \"extra\"", failure.Clip(name)))
 	}
 }
 

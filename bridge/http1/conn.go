@@ -33,18 +33,15 @@ type Conn struct {
 	failed      bool // a write has: the client cannot tell where the response is
 	closing     bool // the response is the connection's last
 
-	header      http.Header   // until the head is written
-	status      int           // 0: not known yet
-	idleTimeout time.Duration // how long the connection may then wait for another request; 0: no limit
+	header       http.Header   // until the head is written
+	status       int           // 0: not known yet
+	writeTimeout time.Duration // of the response's begin and end
+	idleTimeout  time.Duration // how long the connection may then wait for another request; 0: no limit
 
 	// Of the goroutine that watches, until watched is closed.
 	ahead   []byte // what the client has sent behind its request
 	left    bool   // the client has
 	watched chan struct{}
-}
-
-func newConn(raw net.Conn, header http.Header, ahead []byte) *Conn {
-	return &Conn{Conn: raw, header: header, ahead: ahead, watched: make(chan struct{})}
 }
 
 // watch calls gone when the client closes the connection, and closes it, too: what the
@@ -82,10 +79,12 @@ func (c *Conn) watch(gone context.CancelFunc) {
 func (c *Conn) Header() http.Header { return c.header }
 
 // WriteHeader implements http.ResponseWriter. The head is sent with the first
-// data, or with the end.
+// data, or with the end. It sets a write deadline, for all that follows and has no
+// other.
 func (c *Conn) WriteHeader(status int) {
 	if c.status == 0 {
 		c.status = status
+		_ = c.SetWriteDeadline(time.Now().Add(c.writeTimeout))
 	}
 }
 
@@ -163,8 +162,8 @@ func (c *Conn) appendHead(b []byte) []byte {
 
 // end ends the response. It returns the connection if that can go back to net/http; if
 // not, it is closed.
-func (c *Conn) end(whole bool, timeout time.Duration) *returnedConn {
-	if !whole || c.failed || !c.finish(timeout) {
+func (c *Conn) end(whole bool) *returnedConn {
+	if !whole || c.failed || !c.finish() {
 		c.Conn.Close()
 		return nil
 	}
@@ -182,12 +181,12 @@ func (c *Conn) end(whole bool, timeout time.Duration) *returnedConn {
 }
 
 // finish writes what is left of a response that is whole.
-func (c *Conn) finish(timeout time.Duration) bool {
+func (c *Conn) finish() bool {
 	rest := c.appendHead(nil)
 	if c.chunked {
 		rest = append(rest, "0\r\n\r\n"...)
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(timeout)) // 204 has no other write
+	_ = c.SetWriteDeadline(time.Now().Add(c.writeTimeout))
 	return c.send(rest) == nil
 }
 

@@ -16,8 +16,9 @@
 // and all else is the same.
 //
 // Caveats: http.Server.Shutdown does not wait for responses that have taken their
-// connections: Conns.Wait does. http.Server.WriteTimeout does not bound them: who
-// writes sets deadlines. A response that cannot go on, and is net/http's, ends by
+// connections: Conns.Wait does. http.Server.WriteTimeout does not bound them: Conn sets
+// a write deadline when a response begins and when it ends, and who goes on writing in
+// between sets others. A response that cannot go on, and is net/http's, ends by
 // panicking with http.ErrAbortHandler, so a handler around it must let that through.
 package http1
 
@@ -36,7 +37,7 @@ import (
 
 // Config is all that Conns want to know.
 type Config struct {
-	WriteTimeout time.Duration // how long a client may take to take the end of a response
+	WriteTimeout time.Duration // how long a client may take nothing of the begin or the end of a response
 	Log          *slog.Logger  // for panics
 }
 
@@ -138,7 +139,7 @@ func (c *Conns) hijack(w http.ResponseWriter, r *http.Request) *Conn {
 	if before, ok := raw.(*returnedConn); ok { // it was here already
 		raw, ahead = before.Conn, append(ahead, before.read...)
 	}
-	conn := newConn(raw, w.Header(), ahead)
+	conn := &Conn{Conn: raw, header: w.Header(), ahead: ahead, writeTimeout: c.config.WriteTimeout, watched: make(chan struct{})}
 	conn.closing = r.Close || c.listener.Load() == nil
 	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
 		conn.idleTimeout = s.IdleTimeout
@@ -159,7 +160,7 @@ func (c *Conns) serve(conn *Conn, ctx *Context, respond func(*Context, http.Resp
 			c.config.Log.Error("panic in a response", "cause", fmt.Sprint(err), "stack", string(debug.Stack()))
 			whole = false
 		}
-		if returned := conn.end(whole, c.config.WriteTimeout); returned != nil {
+		if returned := conn.end(whole); returned != nil {
 			c.listener.Load().giveBack(returned)
 		}
 	}()

@@ -23,6 +23,9 @@ import (
 	"time"
 )
 
+// MediaType is that of an event stream.
+const MediaType = "text/event-stream"
+
 // Heartbeat keeps a silent stream alive. It may stand only between blocks.
 //
 // It is a comment with no blank line after it. The standard dispatches nothing

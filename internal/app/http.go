@@ -33,7 +33,7 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 		Heartbeat:    time.Duration(f.Heartbeat),
 		WriteTimeout: time.Duration(common.WriteTimeout),
 		MaxBody:      int64(common.MaxBody),
-		Room:         limit,
+		DecodeLimit:  limit,
 		CORSOrigins:  f.CORSOrigin,
 		Hosts:        f.hosts(h.listener.Addr()),
 		Log:          p.log,

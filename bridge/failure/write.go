@@ -1,0 +1,68 @@
+package failure
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	codepb "google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+// Write answers a request with an error.
+func Write(w http.ResponseWriter, log *slog.Logger, err error) {
+	code, s := Explain(log, err)
+	h := w.Header()
+	if delay := retryDelay(s); delay > 0 {
+		h.Set("Retry-After", strconv.FormatInt(int64((delay+time.Second-1)/time.Second), 10))
+	}
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	body := append(JSON(code, s), '\n')
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
+}
+
+// JSON returns the JSON of an error, on one line: the body of an answer, and the
+// data of an error event.
+func JSON(httpStatus int, s *status.Status) []byte {
+	type body struct {
+		Code    int               `json:"code"`
+		Status  string            `json:"status"`
+		Message string            `json:"message"`
+		Details []json.RawMessage `json:"details"`
+	}
+	e := body{
+		Code:    httpStatus,
+		Status:  codepb.Code(s.Code()).String(),
+		Message: s.Message(),
+		Details: []json.RawMessage{},
+	}
+	for _, d := range s.Proto().GetDetails() {
+		// A detail of a type that is not linked in cannot be shown.
+		if b, err := protojson.Marshal(d); err == nil {
+			e.Details = append(e.Details, b)
+		}
+	}
+	b, err := json.Marshal(map[string]body{"error": e})
+	if err != nil {
+		panic(fmt.Sprintf("bridge: marshal an error: %v", err)) // of strings and numbers
+	}
+	return b
+}
+
+// retryDelay returns how long the server asks the caller to wait, or 0.
+func retryDelay(s *status.Status) time.Duration {
+	for _, d := range s.Details() {
+		if retry, ok := d.(*errdetails.RetryInfo); ok {
+			return retry.GetRetryDelay().AsDuration()
+		}
+	}
+	return 0
+}

@@ -1,0 +1,135 @@
+package native
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
+	"github.com/sluice-sse/sluice/bridge/sse"
+)
+
+// firstRetry is what clients wait for before they come back, and drainRetry what they
+// do when all of them have to.
+const firstRetry = time.Second
+
+func drainRetry() time.Duration { return firstRetry + rand.N(2*time.Second) }
+
+// Encoder makes one response of the events of a completion. It implements
+// bridge.Encoder.
+type Encoder struct {
+	Draining *atomic.Bool // while set, the next event asks its client to come back a little later
+	Log      *slog.Logger // for what clients are not told
+	Last     int32        // the sequence of the last event that the client has
+	Resumed  bool         // the client has had events: it goes on with a stream
+
+	id      string // the completion's, once the server has named it
+	begun   bool   // there was an event
+	drained bool   // a drain's retry was sent
+}
+
+// SetHeader implements bridge.Encoder.
+func (e *Encoder) SetHeader(h http.Header, md metadata.MD) {
+	h.Set("Content-Type", sse.MediaType)
+	if id := completionID(md); id != "" {
+		h.Set("Location", Location(id))
+	}
+}
+
+// Heartbeat implements bridge.Encoder.
+func (e *Encoder) Heartbeat() string { return sse.Heartbeat }
+
+// Begin implements bridge.Encoder. It takes the completion's id from the header.
+func (e *Encoder) Begin(md metadata.MD) { e.id = completionID(md) }
+
+// completionID returns the completion that the server's header names, or "". The id
+// goes into headers and blocks as it is: not one that breaks them.
+func completionID(md metadata.MD) string {
+	id := CompletionID(md)
+	if _, _, err := ParseID(FormatID(id, 0)); err != nil {
+		return ""
+	}
+	return id
+}
+
+var errNoID = errors.New("the server did not name the completion")
+
+// AppendMessage implements bridge.Encoder: it appends the block of an event.
+func (e *Encoder) AppendMessage(dst, wire []byte) (out []byte, terminal bool, err error) {
+	if e.id == "" {
+		return dst, false, errNoID
+	}
+	retry := e.retry()
+	if !e.drained && e.Draining.Load() {
+		retry, e.drained = drainRetry(), true
+	}
+	out, event, err := AppendEvent(dst, e.id, wire, retry)
+	if err != nil {
+		return dst, false, err
+	}
+	e.begun, e.Last = true, event.Sequence
+	return out, event.Terminal, nil
+}
+
+// retry is what the next block suggests; 0: nothing.
+func (e *Encoder) retry() time.Duration {
+	if e.begun {
+		return 0
+	}
+	return firstRetry
+}
+
+// AppendEnd implements bridge.Encoder. The failure of a completion is its terminal
+// event. Any other failure is one of this reading alone: then the stream is cut, and
+// whoever resumes it misses nothing.
+func (e *Encoder) AppendEnd(dst []byte, err error, _ metadata.MD, begun bool) (out []byte, ok bool) {
+	reason := failure.Reason(err)
+	failed := reason != "" && !failure.OfReader(reason)
+	switch {
+	case !begun && !(failed && e.Resumed && e.id != ""): // a true status
+		return dst, false
+	case !failed && (reason != "" || e.id != ""):
+		e.Log.Warn("read a completion", "id", e.id, "cause", err)
+		return dst, false
+	}
+	body := failure.JSON(failure.Explain(e.Log, err))
+	return AppendError(dst, e.id, e.Last+1, body, e.retry()), true
+}
+
+// Refuse implements bridge.Encoder. That there are no events is no error: the client has
+// them all.
+func (e *Encoder) Refuse(w http.ResponseWriter, err error) {
+	if err == io.EOF {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if reason := failure.Reason(err); reason != "" && !failure.OfReader(reason) && e.id != "" {
+		w.Header().Set("Location", Location(e.id)) // the completion's own end can be read there
+	}
+	failure.Write(w, e.Log, err)
+}
+
+// Header returns the header by which the server names a completion.
+func Header(id string) metadata.MD { return metadata.Pairs(completionIDKey, id) }
+
+const completionIDKey = "completion-id"
+
+// CompletionID returns the completion that the server's header names, or "".
+func CompletionID(md metadata.MD) string {
+	if v := md.Get(completionIDKey); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// Path is where completions are.
+const Path = "/v1/completions"
+
+// Location returns the path of a completion.
+func Location(id string) string { return Path + "/" + id }

@@ -1,0 +1,186 @@
+package bridge
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
+	"github.com/sluice-sse/sluice/bridge/native"
+	"github.com/sluice-sse/sluice/bridge/web"
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// newMux returns the gateway's mux without routes.
+func newMux(log *slog.Logger) *runtime.ServeMux {
+	return runtime.NewServeMux(
+		// Plain proto3 JSON. The gateway's default shows unpopulated fields too.
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{}),
+		runtime.WithWriteContentLength(),
+		// Not with X-HTTP-Method-Override, nor GET by posting a form.
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithIncomingHeaderMatcher(incomingHeader),
+		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithForwardResponseOption(setNoStore),
+		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+			failure.Write(w, log, err)
+		}),
+		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+			failure.Write(w, log, routingError(w, r, code))
+		}),
+	)
+}
+
+// incomingHeader lets a request's headers through to the server that mean
+// something there. Authorization is not among them because the gateway passes it
+// on by itself.
+func incomingHeader(key string) (string, bool) {
+	switch key = textproto.CanonicalMIMEHeaderKey(key); key {
+	case requestIDHeader, "Traceparent", "Tracestate", "Baggage":
+		return strings.ToLower(key), true
+	}
+	return "", false
+}
+
+// router has a handler for each request. It is an http.Handler.
+type router struct {
+	mux         *runtime.ServeMux
+	completions *completions
+	health      healthpb.HealthClient
+	draining    *atomic.Bool
+	log         *slog.Logger
+}
+
+// register puts the routes on the mux: the generated ones, and ours, in place of some of
+// them. The mux asks the handler first that was registered last.
+func (rt *router) register() {
+	must(completionv1.RegisterCompletionServiceHandlerClient(context.Background(), rt.mux, rt.completions.client))
+	rt.handle("GET "+native.Path+"/{id}/events", rt.orError(rt.completions.events))
+	rt.handle("HEAD "+native.Path+"/{id}/events", rt.orError(rt.completions.eventsHead))
+	rt.handle("POST "+native.Path+":cancel", rt.orError(rt.completions.cancel))
+	rt.handle("GET /healthz", healthz)
+	rt.handle("GET /readyz", rt.readyz)
+	rt.handle("GET /openapi.json", serveOpenAPI)
+	for path, h := range web.Routes() {
+		rt.handle("GET "+path, func(w http.ResponseWriter, r *http.Request, _ map[string]string) { h.ServeHTTP(w, r) })
+	}
+}
+
+func (rt *router) handle(pattern string, h runtime.HandlerFunc) {
+	method, path, _ := strings.Cut(pattern, " ")
+	must(rt.mux.HandlePath(method, path, h))
+}
+
+// orError answers with the error of a handler that returns one instead of answering.
+func (rt *router) orError(h func(http.ResponseWriter, *http.Request, map[string]string) error) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		if err := h(w, r, params); err != nil {
+			failure.Write(w, rt.log, err)
+		}
+	}
+}
+
+// must is for patterns that are constants.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// ServeHTTP implements http.Handler.
+func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost && r.Body != nil { // a body means nothing then
+		if err := discardBody(w, r); err != nil {
+			failure.Write(w, rt.log, err)
+			return
+		}
+	}
+	// What most requests ask for does not go through the mux: there, its body would be
+	// decoded so deep in the goroutine's stack that this would have to be moved to a
+	// larger one, which takes longer than the routing.
+	if r.Method == http.MethodPost && r.URL.Path == native.Path {
+		rt.orError(rt.completions.create)(w, r, nil)
+		return
+	}
+	if !utf8.ValidString(r.URL.Path) { // an id that no message can hold
+		failure.Write(w, rt.log, routingError(w, r, http.StatusNotFound))
+		return
+	}
+	rt.mux.ServeHTTP(w, asGet(r))
+}
+
+// asGet returns a HEAD request as the GET that it stands for: net/http, which has the
+// request itself, sends no body, and has the length of a short one. A stream is not
+// asked for that way.
+func asGet(r *http.Request) *http.Request {
+	if r.Method != http.MethodHead || strings.HasSuffix(r.URL.Path, "/events") {
+		return r
+	}
+	get := *r
+	get.Method = http.MethodGet
+	return &get
+}
+
+func routingError(w http.ResponseWriter, r *http.Request, code int) error {
+	switch code {
+	case http.StatusMethodNotAllowed:
+		allow := methods(r.URL.Path)
+		w.Header().Set("Allow", allow)
+		return failure.Invalid(code, codes.Unimplemented, "method", "%s takes %s, not %s", failure.Clip(r.URL.Path), allow, failure.Clip(r.Method))
+	case http.StatusNotFound:
+		return failure.Invalid(code, codes.NotFound, "path", "there is no %s here: see /openapi.json for what there is", failure.Clip(r.URL.Path))
+	}
+	return failure.Invalid(code, codes.InvalidArgument, "path", "the path cannot be read")
+}
+
+// methods lists the methods of a path for the Allow header of a 405, which the gateway's
+// mux does not know how to tell.
+func methods(path string) string {
+	if path == native.Path || strings.HasSuffix(path, ":cancel") {
+		return "POST"
+	}
+	return "GET, HEAD"
+}
+
+func healthz(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+	_, _ = io.WriteString(w, "ok\n")
+}
+
+func (rt *router) readyz(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+	if !rt.ready(r.Context()) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, "not ready\n")
+		return
+	}
+	_, _ = io.WriteString(w, "ok\n")
+}
+
+// ready says whether the bridge and its server take requests.
+func (rt *router) ready(ctx context.Context) bool {
+	if rt.draining.Load() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	resp, err := rt.health.Check(ctx, &healthpb.HealthCheckRequest{})
+	return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
+}
+
+func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(completionv1.OpenAPI)))
+	_, _ = io.WriteString(w, completionv1.OpenAPI)
+}
