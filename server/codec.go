@@ -4,6 +4,8 @@ import (
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec "proto"
 	"google.golang.org/grpc/mem"
+
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // encodedEvent is a CompletionEvent as the journal has it, in protobuf's wire
@@ -12,10 +14,10 @@ import (
 //
 // It implements encoding.BinaryMarshaler, by which codec and the in-process
 // connection know it.
-type encodedEvent struct{ data []byte }
+type encodedEvent journal.Entry
 
 // MarshalBinary returns the event's bytes, which are shared: not to be changed.
-func (e *encodedEvent) MarshalBinary() ([]byte, error) { return e.data, nil }
+func (e *encodedEvent) MarshalBinary() ([]byte, error) { return e.Data, nil }
 
 // codec is gRPC's codec for protobuf, but that it sends events that are encoded
 // already as they are, and leaves requests as they have come to the decoder.
@@ -26,7 +28,7 @@ func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if e, ok := v.(*encodedEvent); ok {
-		return mem.BufferSlice{mem.SliceBuffer(e.data)}, nil
+		return mem.BufferSlice{mem.SliceBuffer(e.Data)}, nil
 	}
 	return c.CodecV2.Marshal(v)
 }

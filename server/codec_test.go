@@ -58,7 +58,7 @@ func TestEncodedEvents(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			event.data = b
+			event.Data = b
 			if err := s.SendMsg(&event); err != nil {
 				return err
 			}

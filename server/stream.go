@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -41,11 +42,9 @@ func (s *contextStream) Context() context.Context { return s.ctx }
 
 // streamReader sends a completion's events over a stream.
 type streamReader struct {
-	stream  grpc.ServerStream
-	batches BatchSender // the stream, if it is one
-	id      string
-	batch   [][]byte     // used again
-	event   encodedEvent // used again
+	stream grpc.ServerStream
+	id     string
+	batch  [][]byte // used again
 }
 
 // newStreamReader returns a reader to whom a method with such a request streams.
@@ -54,7 +53,6 @@ func newStreamReader[Request any](stream grpc.ServerStreamingServer[completionv1
 	if wrapped, ok := stream.(*grpc.GenericServerStream[Request, completionv1.CompletionEvent]); ok {
 		r.stream = wrapped.ServerStream // generated code hides SendBatch, too
 	}
-	r.batches, _ = r.stream.(BatchSender)
 	return r
 }
 
@@ -63,18 +61,24 @@ func newStreamReader[Request any](stream grpc.ServerStreamingServer[completionv1
 func (r *streamReader) begin(context.Context) error { return r.stream.SendHeader(completionID(r.id)) }
 
 func (r *streamReader) receive(entries []journal.Entry) error {
-	if r.batches != nil {
-		r.batch = r.batch[:0]
-		for _, e := range entries {
-			r.batch = append(r.batch, e.Data)
-		}
-		return r.batches.SendBatch(r.batch)
+	if batches, ok := r.stream.(BatchSender); ok {
+		return r.sendBatch(batches, entries)
 	}
-	for _, e := range entries {
-		r.event.data = e.Data
-		if err := r.stream.SendMsg(&r.event); err != nil {
+	for i := range entries {
+		if err := r.stream.SendMsg((*encodedEvent)(&entries[i])); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r *streamReader) sendBatch(to BatchSender, entries []journal.Entry) error {
+	batch := slices.Grow(r.batch[:0], len(entries))
+	for _, e := range entries {
+		batch = append(batch, e.Data)
+	}
+	if cap(batch) <= 2*maxAdvance { // the stream may wait for long
+		r.batch = batch
+	}
+	return to.SendBatch(batch)
 }

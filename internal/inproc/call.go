@@ -38,8 +38,7 @@ func (c *call) begin(client context.Context, method string, r Receiver) error {
 	}
 	c.method, c.receiver = method, r
 	c.ctx.Context, c.cancel = context.WithCancel(client)
-	values := peer.NewContext(context.Background(), &peer.Peer{Addr: addr{}, LocalAddr: addr{}})
-	values = metadata.NewIncomingContext(values, md)
+	values := metadata.NewIncomingContext(withPeer, md)
 	c.ctx.values = grpc.NewContextWithServerTransportStream(values, c)
 	return nil
 }
@@ -79,6 +78,7 @@ func (c *call) sendHeader() {
 		c.headerSent = true
 		if c.receiver != nil {
 			c.receiver.Header(c.header)
+			c.header = nil // for as long as the stream lasts
 		}
 	}
 }
@@ -97,10 +97,12 @@ func (c *call) send(messages [][]byte) error {
 	if c.failed != nil {
 		return c.failed
 	}
-	if err := c.ctx.Err(); err != nil {
+	if err := c.ctx.Context.Err(); err != nil {
 		return status.FromContextError(err).Err()
 	}
-	c.sendHeader()
+	if !c.headerSent {
+		c.sendHeader()
+	}
 	c.failed = c.receiver.Receive(messages)
 	return c.failed
 }
@@ -178,6 +180,9 @@ type addr struct{}
 
 func (addr) Network() string { return "inproc" }
 func (addr) String() string  { return "in-process" }
+
+// withPeer is what is the same in all contexts.
+var withPeer = peer.NewContext(context.Background(), &peer.Peer{Addr: addr{}, LocalAddr: addr{}})
 
 // handlerContext is the context that a handler gets. It ends with the client's, or when
 // the handler returns, and has none of its values: only the metadata comes over.
