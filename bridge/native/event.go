@@ -50,7 +50,8 @@ func AppendEvent(dst []byte, id string, wire []byte, retry time.Duration) ([]byt
 	if sequence, text, ok := shortText(wire); ok && retry <= 0 {
 		return appendShortText(dst, id, sequence, text), Event{Sequence: sequence}, nil
 	}
-	out, event, ok := appendUsual(dst, wire)
+	out, sequence, ok := appendDeltaEvent(dst, wire)
+	event := Event{Sequence: sequence}
 	if !ok {
 		var err error
 		if out, event, err = appendUnusual(dst, wire); err != nil {

@@ -2,21 +2,19 @@ package native
 
 import (
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
-	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
 // This file goes from protobuf wire form to proto3 JSON in one pass. It must
 // never be wrong, but it may decline: every function here returns ok false for
 // anything that it does not expect, and AppendEvent then goes the long way. It
-// declines unknown fields, fields that come twice (they would be merged), wrong
-// wire types, invalid UTF-8, enum values without a name, times that RFC 3339 does
-// not have, and truncated input.
+// declines all events but deltas, of which there are many, unknown fields, fields that
+// come twice (they would be merged), wrong wire types, invalid UTF-8, and truncated
+// input.
 
 const (
 	varint = byte(protowire.VarintType)
@@ -27,16 +25,7 @@ const (
 // 15.
 const (
 	eventSequence = 1<<3 | varint
-	eventCreated  = 2<<3 | length
 	eventDelta    = 3<<3 | length
-	eventFinished = 4<<3 | length
-
-	createdID    = 1<<3 | length
-	createdModel = 2<<3 | length
-	createdTime  = 3<<3 | length
-
-	timestampSeconds = 1<<3 | varint
-	timestampNanos   = 2<<3 | varint
 
 	deltaText      = 1<<3 | length
 	deltaReasoning = 2<<3 | length
@@ -47,64 +36,31 @@ const (
 	toolCallID        = 2<<3 | length
 	toolCallName      = 3<<3 | length
 	toolCallArguments = 4<<3 | length
-
-	finishedReason = 1<<3 | varint
-	finishedUsage  = 2<<3 | length
-
-	usagePromptTokens     = 1<<3 | varint
-	usageCompletionTokens = 2<<3 | varint
-	usageTotalTokens      = 3<<3 | varint
-	usageReasoningTokens  = 4<<3 | varint
-	usageCachedTokens     = 5<<3 | varint
 )
 
-// The first and the last second of RFC 3339: the years 1 and 9999.
-const (
-	minSeconds = -62135596800
-	maxSeconds = 253402300799
-)
-
-// appendUsual appends the event and data lines of an event in the usual encoding.
-func appendUsual(dst, wire []byte) (out []byte, event Event, ok bool) {
-	var kind byte
-	var body []byte
+// appendDeltaEvent appends the event and data lines of an event that is a delta, in the
+// usual encoding.
+func appendDeltaEvent(dst, wire []byte) (out []byte, sequence int32, ok bool) {
+	var delta []byte
 	s := scanner{rest: wire}
 	for s.next() {
-		switch {
-		case s.tag == eventSequence:
-			event.Sequence = int32(s.number)
-		case kind == 0 && (s.tag == eventDelta || s.tag == eventFinished || s.tag == eventCreated):
-			kind, body = s.tag, s.bytes
+		switch s.tag {
+		case eventSequence:
+			sequence = int32(s.number)
+		case eventDelta:
+			delta = s.bytes
 		default:
-			return dst, event, false
+			return dst, 0, false
 		}
 	}
-	if s.unusual || event.Sequence < 1 {
-		return dst, event, false
+	if s.unusual || sequence < 1 || delta == nil {
+		return dst, 0, false
 	}
-
-	var name string
-	var appendBody func(dst, wire []byte) ([]byte, bool)
-	switch kind {
-	case eventCreated:
-		name, appendBody = "created", appendCreated
-	case eventDelta:
-		name, appendBody = "delta", appendDelta
-	case eventFinished:
-		name, appendBody = "finished", appendFinished
-		event.Terminal = true
-	default:
-		return dst, event, false
-	}
-	dst = append(dst, "event: "...)
-	dst = append(dst, name...)
-	dst = append(dst, "\ndata: {\"sequence\":"...)
-	dst = strconv.AppendInt(dst, int64(event.Sequence), 10)
-	dst = append(dst, `,"`...)
-	dst = append(dst, name...)
-	dst = append(dst, `":`...)
-	dst, ok = appendBody(dst, body)
-	return append(dst, "}\n"...), event, ok
+	dst = append(dst, "event: delta\ndata: {\"sequence\":"...)
+	dst = strconv.AppendInt(dst, int64(sequence), 10)
+	dst = append(dst, `,"delta":`...)
+	dst, ok = appendDelta(dst, delta)
+	return append(dst, "}\n"...), sequence, ok
 }
 
 // shortText takes apart what nearly all events are: a delta of nothing but a text,
@@ -140,59 +96,6 @@ func appendShortText(dst []byte, id string, sequence int32, text []byte) []byte 
 	dst = append(dst, '_')
 	dst = append(dst, digits...)
 	return append(dst, "\n\n"...)
-}
-
-func appendCreated(dst, wire []byte) (out []byte, ok bool) {
-	dst = append(dst, '{')
-	s := scanner{rest: wire}
-	for s.next() {
-		switch s.tag {
-		case createdID:
-			dst, ok = appendText(dst, `"id":`, s.bytes)
-		case createdModel:
-			dst, ok = appendText(dst, `"model":`, s.bytes)
-		case createdTime:
-			dst, ok = appendTime(dst, `"createTime":`, s.bytes)
-		default:
-			return dst, false
-		}
-		if !ok {
-			return dst, false
-		}
-	}
-	return closeObject(dst), !s.unusual
-}
-
-// appendTime appends a member that is a Timestamp: RFC 3339, with 0, 3, 6 or 9
-// digits of a second.
-func appendTime(dst []byte, name string, wire []byte) (out []byte, ok bool) {
-	var seconds, nanos int64
-	s := scanner{rest: wire}
-	for s.next() {
-		switch s.tag {
-		case timestampSeconds:
-			seconds = int64(s.number)
-		case timestampNanos:
-			nanos = int64(int32(s.number))
-		default:
-			return dst, false
-		}
-	}
-	if s.unusual || seconds < minSeconds || seconds > maxSeconds || nanos < 0 || nanos > 999_999_999 {
-		return dst, false
-	}
-	layout := "2006-01-02T15:04:05.000000000Z"
-	switch {
-	case nanos == 0:
-		layout = "2006-01-02T15:04:05Z"
-	case nanos%1_000_000 == 0:
-		layout = "2006-01-02T15:04:05.000Z"
-	case nanos%1_000 == 0:
-		layout = "2006-01-02T15:04:05.000000Z"
-	}
-	dst = append(append(dst, name...), '"')
-	dst = time.Unix(seconds, nanos).UTC().AppendFormat(dst, layout)
-	return append(dst, `",`...), true
 }
 
 func appendDelta(dst, wire []byte) (out []byte, ok bool) {
@@ -250,59 +153,6 @@ func appendToolCall(dst, wire []byte) (out []byte, ok bool) {
 	return closeObject(dst), !s.unusual
 }
 
-func appendFinished(dst, wire []byte) (out []byte, ok bool) {
-	dst = append(dst, '{')
-	s := scanner{rest: wire}
-	for s.next() {
-		switch s.tag {
-		case finishedReason:
-			dst, ok = appendFinishReason(dst, int32(s.number))
-		case finishedUsage:
-			dst = append(dst, `"usage":`...)
-			dst, ok = appendUsage(dst, s.bytes)
-			dst = append(dst, ',')
-		default:
-			return dst, false
-		}
-		if !ok {
-			return dst, false
-		}
-	}
-	return closeObject(dst), !s.unusual
-}
-
-func appendFinishReason(dst []byte, reason int32) (out []byte, ok bool) {
-	if reason == 0 {
-		return dst, true
-	}
-	name, ok := completionv1.Finished_FinishReason_name[reason]
-	dst = append(dst, `"finishReason":"`...)
-	dst = append(dst, name...)
-	return append(dst, `",`...), ok
-}
-
-func appendUsage(dst, wire []byte) (out []byte, ok bool) {
-	dst = append(dst, '{')
-	s := scanner{rest: wire}
-	for s.next() {
-		switch s.tag {
-		case usagePromptTokens:
-			dst = appendCount(dst, `"promptTokens":`, s.number)
-		case usageCompletionTokens:
-			dst = appendCount(dst, `"completionTokens":`, s.number)
-		case usageTotalTokens:
-			dst = appendCount(dst, `"totalTokens":`, s.number)
-		case usageReasoningTokens:
-			dst = appendCount(dst, `"reasoningTokens":`, s.number)
-		case usageCachedTokens:
-			dst = appendCount(dst, `"cachedTokens":`, s.number)
-		default:
-			return dst, false
-		}
-	}
-	return closeObject(dst), !s.unusual
-}
-
 // The members of an object are each followed by a comma; closeObject takes back
 // the last one.
 func closeObject(dst []byte) []byte {
@@ -311,17 +161,6 @@ func closeObject(dst []byte) []byte {
 		return dst
 	}
 	return append(dst, '}')
-}
-
-// appendCount appends a member that is an int32, or nothing for 0. An int32 is
-// the low half of what is on the wire.
-func appendCount(dst []byte, name string, number uint64) []byte {
-	if int32(number) == 0 {
-		return dst
-	}
-	dst = append(dst, name...)
-	dst = strconv.AppendInt(dst, int64(int32(number)), 10)
-	return append(dst, ',')
 }
 
 // appendText appends a member that is a string, or nothing for an empty one.
