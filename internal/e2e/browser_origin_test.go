@@ -97,7 +97,7 @@ func testReadmeInBrowser(t *testing.T, b browser) {
 	origin := newOrigin(t)
 	program := start(t, "one process", nil, "--echo-interval=1ms", "--cors-origin="+origin)
 	ran := 0
-	for _, f := range readmeBlocks(t) {
+	for _, f := range blocksOf(t, "README.md") {
 		if f.language != "js" {
 			continue
 		}

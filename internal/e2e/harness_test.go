@@ -1,6 +1,6 @@
 // Package e2e tests the whole over real sockets: the program as it is, on free ports of
 // the loopback interface, with a scripted upstream where one is needed, with browsers,
-// clients and attackers in front of it. What the README shows is run here, too.
+// clients and attackers in front of it. What the README and the documents show is run here, too.
 package e2e
 
 import (

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,18 +21,36 @@ import (
 	"github.com/sluice-sse/sluice/internal/skip"
 )
 
-// fence is a fenced block of the README.
+// fence is a fenced block of a document.
 type fence struct{ language, text string }
 
-func readmeBlocks(t *testing.T) []fence {
+// documents returns the names of the documents beside the README.
+func documents(t *testing.T) []string {
 	t.Helper()
-	readme, err := os.ReadFile(root + "/README.md")
+	names, err := filepath.Glob(root + "/docs/*.md")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("there are no documents: %v", err)
+	}
+	for i, name := range names {
+		names[i] = strings.TrimPrefix(name, root+"/")
+	}
+	return names
+}
+
+func readDocument(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, name))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(b)
+}
+
+func blocksOf(t *testing.T, name string) []fence {
+	t.Helper()
 	var blocks []fence
-	for _, m := range regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$").FindAllSubmatch(readme, -1) {
-		blocks = append(blocks, fence{string(m[1]), string(m[2])})
+	for _, m := range regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$").FindAllStringSubmatch(readDocument(t, name), -1) {
+		blocks = append(blocks, fence{m[1], m[2]})
 	}
 	return blocks
 }
@@ -43,45 +62,76 @@ func readmeBlocks(t *testing.T) []fence {
 // What is there for the pasting of a program is also run where the completion
 // fails: it says so, and ends.
 func TestReadme(t *testing.T) {
-	shell := &shell{t: t, upstream: newUpstream(t, sayHello)}
-	defer shell.stop()
 	failing := start(t, "one process", newUpstream(t, sayAndBreak).env(), "--model=m")
+	program := func(run func(*testing.T, string) (string, error)) func(*testing.T, *shell, string) {
+		return func(t *testing.T, s *shell, text string) {
+			if imports.MatchString(text) {
+				return // it is for browsers, as Node imports from no server: testReadmeInBrowser
+			}
+			out, err := run(t, s.replace(text))
+			if said := strings.Join(strings.Fields(out), " "); err != nil || said != "Hello from the other side" {
+				t.Errorf("it printed %q, %v", out, err)
+			}
+			out, err = run(t, addressed(text, failing))
+			if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !strings.Contains(out, "broke off") {
+				t.Errorf("of a completion that fails it printed %q, %v", out, err)
+			}
+		}
+	}
+	kinds := runBlocks(t, "README.md", map[string]func(*testing.T, *shell, string){
+		"js":   program(runNode),
+		"go":   program(runGo),
+		"text": func(t *testing.T, _ *shell, tree string) { checkLayout(t, tree) },
+	})
+	if kinds["sh"] < 4 || kinds["js"] < 2 || kinds["go"] != 1 || kinds[""] != 1 || kinds["text"] != 1 {
+		t.Errorf("the README has %v", kinds)
+	}
+}
+
+// TestDocuments does so with the documents, whose Go is quoted from the code.
+func TestDocuments(t *testing.T) {
 	kinds := map[string]int{}
-	printed := ""
-	for i, b := range readmeBlocks(t) {
-		kinds[b.language]++
-		t.Run(fmt.Sprintf("%d %s", i+1, b.language), func(t *testing.T) {
-			switch b.language {
-			case "sh":
-				printed = shell.run(t, b.text)
-			case "":
-				if printed == "" {
-					skip.For(t, "the command before it printed nothing")
-				}
-				checkPrinted(t, printed, b.text)
-			case "text":
-				checkLayout(t, b.text)
-			case "js", "go":
-				if imports.MatchString(b.text) {
-					return // it is for browsers, as Node imports from no server: testReadmeInBrowser
-				}
-				run := map[string]func(*testing.T, string) (string, error){"js": runNode, "go": runGo}[b.language]
-				out, err := run(t, shell.replace(b.text))
-				if printed := strings.Join(strings.Fields(out), " "); err != nil || printed != "Hello from the other side" {
-					t.Errorf("it printed %q, %v", out, err)
-				}
-				out, err = run(t, addressed(b.text, failing))
-				if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !strings.Contains(out, "broke off") {
-					t.Errorf("of a completion that fails it printed %q, %v", out, err)
-				}
-			default:
-				t.Errorf("nobody runs a block of the language %q", b.language)
+	for _, name := range documents(t) {
+		t.Run(name, func(t *testing.T) {
+			for kind, n := range runBlocks(t, name, map[string]func(*testing.T, *shell, string){
+				"go":   func(t *testing.T, _ *shell, text string) { checkQuoted(t, text) },
+				"text": func(*testing.T, *shell, string) {}, // a drawing
+			}) {
+				kinds[kind] += n
 			}
 		})
 	}
-	if kinds["sh"] < 5 || kinds["js"] < 2 || kinds["go"] != 1 || kinds[""] != 1 || kinds["text"] != 1 {
-		t.Errorf("the README has %v", kinds)
+	if kinds["sh"] < 10 || kinds[""] < 4 {
+		t.Errorf("the documents have %v", kinds)
 	}
+}
+
+// runBlocks runs the blocks of a document, those of other languages than the shell's as
+// it is told, and counts them by their language.
+func runBlocks(t *testing.T, document string, run map[string]func(*testing.T, *shell, string)) (kinds map[string]int) {
+	t.Helper()
+	s := &shell{t: t, upstream: newUpstream(t, sayHello)}
+	defer s.stop()
+	kinds = map[string]int{}
+	printed := ""
+	for i, b := range blocksOf(t, document) {
+		kinds[b.language]++
+		t.Run(fmt.Sprintf("%d %s", i+1, b.language), func(t *testing.T) {
+			switch run := run[b.language]; {
+			case run != nil:
+				run(t, s, b.text)
+			case b.language == "sh":
+				printed = s.run(t, b.text)
+			case b.language != "":
+				t.Errorf("nobody runs a block of the language %q", b.language)
+			case printed == "":
+				skip.For(t, "the command before it printed nothing")
+			default:
+				checkPrinted(t, printed, b.text)
+			}
+		})
+	}
+	return kinds
 }
 
 // imports matches what a browser loads from a server.
@@ -105,18 +155,18 @@ func sayAndBreak(w http.ResponseWriter, r *http.Request) {
 	abort(w, r)
 }
 
-// The addresses that the README has.
+// The addresses that the documents have.
 const (
 	readmeHTTP = "127.0.0.1:8080"
 	readmeGRPC = "127.0.0.1:9090"
 )
 
-// addressed puts a program's addresses in place of the README's.
+// addressed puts a program's addresses in place of the documents'.
 func addressed(text string, p *program) string {
 	return strings.NewReplacer(readmeHTTP, strings.TrimPrefix(p.http, "http://"), readmeGRPC, p.grpc).Replace(text)
 }
 
-// shell runs the README's commands, and has the programs that they start.
+// shell runs a document's commands, and has the programs that they start.
 type shell struct {
 	t        *testing.T
 	upstream *upstream
@@ -126,37 +176,48 @@ type shell struct {
 
 func (s *shell) replace(text string) string { return addressed(text, &s.now) }
 
-// run runs commands, one a line, and returns what they print. A program that one
+// run runs commands, each on one line, and returns what they print. A program that one
 // starts goes on running until the next block that starts one.
 func (s *shell) run(t *testing.T, commands string) (printed string) {
 	t.Helper()
 	if strings.Contains(commands, "go run") {
 		s.stop()
 	}
+	var script []string
 	for line := range strings.Lines(commands) {
 		line, _, _ = strings.Cut(strings.TrimSpace(line), " #")
-		switch name, _, _ := strings.Cut(line, " "); {
-		case line == "":
+		switch line = strings.TrimSpace(line); {
+		case line == "", line == "go test ./...": // which is what runs this
 		case strings.Contains(line, "go run"):
 			s.serve(t, line)
 		case strings.HasPrefix(line, "go test"):
 			listTests(t, line)
 		default:
-			if _, err := exec.LookPath(name); err != nil {
-				skip.For(t, "there is no %s in PATH: what the README shows of it is not run", name)
-			}
-			cmd := exec.CommandContext(t.Context(), "sh", "-c", s.replace(line))
-			cmd.Dir = root
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
-			out, err := cmd.Output()
-			if err != nil || len(out) == 0 {
-				t.Errorf("%s: %v\n%s", line, err, stderr.String())
-			}
-			printed += string(out)
+			needTool(t, line)
+			script = append(script, s.replace(line))
 		}
 	}
-	return printed
+	if script == nil {
+		return ""
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-euc", strings.Join(script, "\n"))
+	cmd.Dir = root
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil || len(out) == 0 {
+		t.Errorf("%s: %v\n%s", commands, err, stderr.String())
+	}
+	return string(out)
+}
+
+// needTool skips the test if there is not the program that a command begins with.
+func needTool(t *testing.T, command string) {
+	t.Helper()
+	name := regexp.MustCompile(`^(?:\w+=\$\()?(\S*)`).FindStringSubmatch(command)[1]
+	if _, err := exec.LookPath(name); err != nil {
+		skip.For(t, "there is no %s in PATH: what the documents show of it is not run", name)
+	}
 }
 
 // serve starts a program and waits until it says where it listens.
@@ -218,7 +279,7 @@ func (s *shell) stop() {
 func listTests(t *testing.T, line string) {
 	t.Helper()
 	pattern := "."
-	for _, m := range regexp.MustCompile(`-(?:run|bench) (\S+)`).FindAllStringSubmatch(line, -1) {
+	for _, m := range regexp.MustCompile(`-(?:run|bench)[ =]('[^']*'|\S+)`).FindAllStringSubmatch(line, -1) {
 		pattern = strings.Trim(m[1], "'")
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.Replace(line, "go test", "go test -vet=off -list '"+pattern+"'", 1))
@@ -229,16 +290,23 @@ func listTests(t *testing.T, line string) {
 	}
 }
 
-// checkPrinted compares with what the README shows, up to what varies. Where that
-// has "…", it leaves lines out.
+// checkPrinted compares with what a document shows, up to what varies. Where that has
+// "…", it leaves lines out.
 func checkPrinted(t *testing.T, printed, shown string) {
 	t.Helper()
-	for _, v := range volatile {
-		printed, shown = v.what.ReplaceAllString(printed, v.with), v.what.ReplaceAllString(shown, v.with)
+	for _, text := range []*string{&printed, &shown} {
+		for _, v := range volatile {
+			*text = v.what.ReplaceAllString(*text, v.with)
+		}
+		var compact bytes.Buffer // protojson puts in spaces at random
+		if json.Compact(&compact, []byte(*text)) == nil {
+			*text = compact.String()
+		}
+		*text = strings.TrimSpace(*text)
 	}
 	head, tail, cut := strings.Cut(shown, "…\n")
-	if !cut && printed != shown || !strings.HasPrefix(printed, head) || !strings.HasSuffix(strings.TrimSpace(printed), strings.TrimSpace(tail)) {
-		t.Errorf("it prints\n%s\nand the README shows\n%s", printed, shown)
+	if !cut && printed != shown || !strings.HasPrefix(printed, head) || !strings.HasSuffix(printed, tail) {
+		t.Errorf("it prints\n%s\nand the document shows\n%s", printed, shown)
 	}
 }
 
