@@ -47,16 +47,12 @@ type Event struct {
 // It is an error when wire is not a valid CompletionEvent, or is one without a
 // kind of event or with a sequence below 1. dst is then returned as it was.
 func AppendEvent(dst []byte, id string, wire []byte, retry time.Duration) ([]byte, Event, error) {
-	if sequence, text, ok := shortText(wire); ok && retry <= 0 {
-		return appendShortText(dst, id, sequence, text), Event{Sequence: sequence}, nil
+	if out, sequence, ok := appendDeltaEvent(dst, id, wire, retry); ok {
+		return out, Event{Sequence: sequence}, nil
 	}
-	out, sequence, ok := appendDeltaEvent(dst, wire)
-	event := Event{Sequence: sequence}
-	if !ok {
-		var err error
-		if out, event, err = appendUnusual(dst, wire); err != nil {
-			return dst, Event{}, err
-		}
+	out, event, err := appendUnusual(dst, wire)
+	if err != nil {
+		return dst, Event{}, err
 	}
 	out = sse.AppendRetry(out, retry)
 	out = appendIDLine(out, id, event.Sequence)

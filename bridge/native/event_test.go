@@ -292,7 +292,7 @@ func TestAppendEventFields(t *testing.T) {
 	check := func(path string, e *completionv1.CompletionEvent) {
 		t.Run(path, func(t *testing.T) {
 			checkEvent(t, marshal(t, e), 0)
-			if _, _, usual := appendDeltaEvent(nil, marshal(t, e)); usual == rare.MatchString(path) {
+			if _, _, usual := appendDeltaEvent(nil, testID, marshal(t, e), 0); usual == rare.MatchString(path) {
 				t.Errorf("went the short way: %v", usual)
 			}
 		})

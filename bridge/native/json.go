@@ -2,6 +2,7 @@ package native
 
 import (
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -38,34 +39,33 @@ const (
 	toolCallArguments = 4<<3 | length
 )
 
-// appendDeltaEvent appends the event and data lines of an event that is a delta, in the
-// usual encoding.
-func appendDeltaEvent(dst, wire []byte) (out []byte, sequence int32, ok bool) {
-	var delta []byte
-	s := scanner{rest: wire}
-	for s.next() {
-		switch s.tag {
-		case eventSequence:
-			sequence = int32(s.number)
-		case eventDelta:
-			delta = s.bytes
-		default:
-			return dst, 0, false
-		}
-	}
-	if s.unusual || sequence < 1 || delta == nil {
+// appendDeltaEvent appends the block of an event that is a delta, in the usual encoding.
+func appendDeltaEvent(dst []byte, id string, wire []byte, retry time.Duration) (out []byte, sequence int32, ok bool) {
+	sequence, delta, ok := splitDelta(wire)
+	if !ok {
 		return dst, 0, false
 	}
-	dst = append(dst, "event: delta\ndata: {\"sequence\":"...)
-	dst = strconv.AppendInt(dst, int64(sequence), 10)
-	dst = append(dst, `,"delta":`...)
-	dst, ok = appendDelta(dst, delta)
-	return append(dst, "}\n"...), sequence, ok
+	out = append(dst, "event: delta\ndata: {\"sequence\":"...)
+	start := len(out)
+	out = strconv.AppendInt(out, int64(sequence), 10)
+	digits := out[start:]
+	out = append(out, `,"delta":`...)
+	if out, ok = appendDelta(out, delta); !ok {
+		return dst, 0, false
+	}
+	out = append(out, "}\n"...)
+	if retry > 0 {
+		out = sse.AppendRetry(out, retry)
+	}
+	out = append(out, "id: "...)
+	out = append(out, id...)
+	out = append(out, '_')
+	out = append(out, digits...)
+	return append(out, "\n\n"...), sequence, true
 }
 
-// shortText takes apart what nearly all events are: a delta of nothing but a text,
-// in less than 128 bytes, so that each length is one byte.
-func shortText(wire []byte) (sequence int32, text []byte, ok bool) {
+// splitDelta takes such an event apart: its sequence comes first, then the delta.
+func splitDelta(wire []byte) (sequence int32, delta []byte, ok bool) {
 	if len(wire) == 0 || wire[0] != eventSequence {
 		return 0, nil, false
 	}
@@ -73,29 +73,12 @@ func shortText(wire []byte) (sequence int32, text []byte, ok bool) {
 	if n < 0 || int32(number) < 1 {
 		return 0, nil, false
 	}
-	delta := wire[1+n:]
-	if len(delta) < 5 || len(delta)-2 > 0x7f || delta[0] != eventDelta || int(delta[1]) != len(delta)-2 ||
-		delta[2] != deltaText || int(delta[3]) != len(delta)-4 {
+	rest := wire[1+n:]
+	if len(rest) == 0 || rest[0] != eventDelta {
 		return 0, nil, false
 	}
-	text = delta[4:]
-	return int32(number), text, utf8.Valid(text)
-}
-
-// appendShortText appends the whole block of such an event. The digits of its sequence
-// are made once, for the data and for the id.
-func appendShortText(dst []byte, id string, sequence int32, text []byte) []byte {
-	dst = append(dst, "event: delta\ndata: {\"sequence\":"...)
-	start := len(dst)
-	dst = strconv.AppendInt(dst, int64(sequence), 10)
-	digits := dst[start:]
-	dst = append(dst, `,"delta":{"text":`...)
-	dst = sse.AppendQuoted(dst, text)
-	dst = append(dst, "}}\nid: "...)
-	dst = append(dst, id...)
-	dst = append(dst, '_')
-	dst = append(dst, digits...)
-	return append(dst, "\n\n"...)
+	delta, n = protowire.ConsumeBytes(rest[1:])
+	return int32(number), delta, n == len(rest)-1
 }
 
 func appendDelta(dst, wire []byte) (out []byte, ok bool) {
@@ -209,19 +192,22 @@ func (s *scanner) again() bool {
 }
 
 func (s *scanner) take() bool {
-	var n int
+	value, n := s.rest[1:], -1
 	switch s.tag & 7 {
 	case varint:
-		s.number, n = protowire.ConsumeVarint(s.rest[1:])
+		s.number, n = protowire.ConsumeVarint(value)
 	case length:
-		s.bytes, n = protowire.ConsumeBytes(s.rest[1:])
-	default:
-		n = -1
+		if len(value) > 0 && value[0] < 0x80 && int(value[0]) < len(value) {
+			n = 1 + int(value[0])
+			s.bytes = value[1:n]
+		} else {
+			s.bytes, n = protowire.ConsumeBytes(value)
+		}
 	}
 	if n < 0 {
 		s.unusual = true
 		return false
 	}
-	s.rest = s.rest[1+n:]
+	s.rest = value[n:]
 	return true
 }
