@@ -24,17 +24,31 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-// faces are the ways to ask for a completion. What is true on one is held
-// against all.
-var faces = []struct {
-	name   string
-	stream bool // the answer comes in events, not whole
-	ask    func(ctx context.Context, p *program, request string) (*answer, error)
-}{
-	{"SSE", true, askSSE},
-	{"JSON", false, askJSON},
-	{"gRPC stream", true, askStream},
-	{"gRPC", false, askUnary},
+// face is a way to ask for a completion.
+type face struct {
+	name      string
+	mediaType string // of an answer over HTTP; "": it is asked over gRPC
+	stream    bool   // the answer comes in events, not whole
+	ask       func(ctx context.Context, p *program, request string) (*answer, error)
+}
+
+// faces are all there are. What is true on one is held against all, so a new one is
+// tested by its row here.
+var faces = []face{
+	{"SSE", "text/event-stream", true, askSSE},
+	{"JSON", "application/json", false, askJSON},
+	{"gRPC stream", "", true, askStream},
+	{"gRPC", "", false, askUnary},
+}
+
+// facesOver returns those over HTTP, or those over gRPC.
+func facesOver(http bool) (some []face) {
+	for _, f := range faces {
+		if (f.mediaType != "") == http {
+			some = append(some, f)
+		}
+	}
+	return some
 }
 
 // answer is what a caller learns of a completion, in the same words on each face.

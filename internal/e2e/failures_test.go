@@ -150,7 +150,7 @@ func TestUpstreamFailures(t *testing.T) {
 					if a.status == nil {
 						t.Fatalf("%s: no failure but %q", face.name, a.text)
 					}
-					f.check(t, face.name, face.stream, a)
+					f.check(t, face, a)
 					for _, secret := range secrets {
 						if strings.Contains(a.raw, strings.TrimSuffix(secret, "/v1")) {
 							t.Errorf("%s: %q is in %s", face.name, secret, a.raw)
@@ -173,20 +173,20 @@ func TestUpstreamFailures(t *testing.T) {
 }
 
 // check checks what a caller has learned on a face.
-func (f upstreamFailure) check(t *testing.T, face string, stream bool, a *answer) {
+func (f upstreamFailure) check(t *testing.T, face face, a *answer) {
 	t.Helper()
 	if r := reason(a.status); r != f.reason || a.status.Code() != f.code || retryDelay(a.status) != f.retry {
 		t.Errorf("%s: got %s, %v, retry after %v; want %s, %v, %v",
-			face, r, a.status.Code(), retryDelay(a.status), f.reason, f.code, f.retry)
+			face.name, r, a.status.Code(), retryDelay(a.status), f.reason, f.code, f.retry)
 	}
 	if got := strings.Join(fields(a.status), " "); got != f.field {
-		t.Errorf("%s: got the fields %q, want %q", face, got, f.field)
+		t.Errorf("%s: got the fields %q, want %q", face.name, got, f.field)
 	}
-	if stream && len(a.events) != f.events && !(f.events < 0 && len(a.events) > 1) {
-		t.Errorf("%s: got %d events before the failure, want %d", face, len(a.events), f.events)
+	if face.stream && len(a.events) != f.events && !(f.events < 0 && len(a.events) > 1) {
+		t.Errorf("%s: got %d events before the failure, want %d", face.name, len(a.events), f.events)
 	}
 	if a.id == "" {
-		t.Errorf("%s: the completion has no name", face)
+		t.Errorf("%s: the completion has no name", face.name)
 	}
 	if a.header != nil {
 		checkRefusal(t, face, a, f.http, len(a.events) == 0)
@@ -195,12 +195,12 @@ func (f upstreamFailure) check(t *testing.T, face string, stream bool, a *answer
 
 // checkRefusal checks what only HTTP has. The status and Retry-After are there
 // only before a stream has begun.
-func checkRefusal(t *testing.T, face string, a *answer, code int, before bool) {
+func checkRefusal(t *testing.T, face face, a *answer, code int, before bool) {
 	t.Helper()
 	if a.code != code {
-		t.Errorf("%s: status %d, want %d", face, a.code, code)
+		t.Errorf("%s: status %d, want %d", face.name, a.code, code)
 	}
-	after, kind := "", "text/event-stream"
+	after, kind := "", face.mediaType
 	if before {
 		kind = "application/json"
 		if delay := retryDelay(a.status); delay > 0 {
@@ -208,13 +208,13 @@ func checkRefusal(t *testing.T, face string, a *answer, code int, before bool) {
 		}
 	}
 	if got := a.header.Get("Retry-After"); got != after {
-		t.Errorf("%s: Retry-After %q, want %q", face, got, after)
+		t.Errorf("%s: Retry-After %q, want %q", face.name, got, after)
 	}
 	if got := a.header.Get("Content-Type"); got != kind {
-		t.Errorf("%s: Content-Type %q, want %q", face, got, kind)
+		t.Errorf("%s: Content-Type %q, want %q", face.name, got, kind)
 	}
 	if got := a.header.Get("Cache-Control"); !strings.Contains(got, "no-store") {
-		t.Errorf("%s: Cache-Control %q", face, got)
+		t.Errorf("%s: Cache-Control %q", face.name, got)
 	}
 }
 

@@ -179,7 +179,7 @@ func TestBadInput(t *testing.T) {
 			if i >= len(badRequests) {
 				return
 			}
-			for _, face := range faces[2:] {
+			for _, face := range facesOver(false) {
 				a, err := face.ask(t.Context(), p, in.body)
 				if err != nil || a.status.Code() != codes.InvalidArgument {
 					t.Fatalf("%s: got %v, %v", face.name, a, err)

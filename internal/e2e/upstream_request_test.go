@@ -61,11 +61,11 @@ func TestRequestAsWritten(t *testing.T) {
 					}
 				}
 			}
-			for _, face := range faces[:2] {
+			for _, face := range facesOver(true) {
 				a, err := face.ask(t.Context(), p, http1)
 				check(face.name, a, err)
 			}
-			for _, face := range faces[2:] {
+			for _, face := range facesOver(false) {
 				a, err := face.ask(t.Context(), p, asText(t, http1))
 				check(face.name, a, err)
 			}
