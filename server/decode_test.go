@@ -131,7 +131,7 @@ func TestGzip(t *testing.T) {
 	f := newFixture(t, script(func(_ context.Context, emit func(...*engine.Chunk) error) error {
 		return emit(begun, text("a"), stopped)
 	}))
-	g, _ := Register(f.server, time.Minute)
+	g, _ := NewGRPCServer(f.server, time.Minute)
 	plain := dial(t, g)
 	//lint:ignore SA1019 a compressor that is registered would be the server's, too
 	zipping, err := grpc.NewClient(plain.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithCompressor(grpc.NewGZIPCompressor()))

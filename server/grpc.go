@@ -18,14 +18,14 @@ import (
 // status of ours, and not by grpc-go.
 const maxReceived = 32 << 20
 
-// Register returns a gRPC server on which s, the health service and reflection
+// NewGRPCServer returns a gRPC server on which s, the health service and reflection
 // are registered, and the health service. A reader that takes nothing for
 // writeTimeout is let go with SLOW_READER.
 //
 // Chained interceptors among the options see what they do over an in-process connection:
 // requests as messages, and SLOW_READER as the error that a handler returns. Those of
 // streams run before the request is decoded, those of unary methods after it.
-func Register(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOption) (*grpc.Server, *health.Server) {
+func NewGRPCServer(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOption) (*grpc.Server, *health.Server) {
 	d := newDecoder(s.config.MaxBody, s.config.Room)
 	g := grpc.NewServer(append(opts,
 		grpc.ForceServerCodecV2(newCodec()),

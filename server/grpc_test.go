@@ -24,7 +24,7 @@ import (
 // what stops it.
 func (f *fixture) listen(t *testing.T, writeTimeout time.Duration, opts ...grpc.ServerOption) (*grpc.ClientConn, func(context.Context)) {
 	t.Helper()
-	g, _ := Register(f.server, writeTimeout, opts...)
+	g, _ := NewGRPCServer(f.server, writeTimeout, opts...)
 	return dial(t, g), func(ctx context.Context) {
 		f.server.Drain(ctx)
 		g.GracefulStop()

@@ -74,7 +74,7 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		MaxBody:            int64(common.MaxBody),
 		Room:               limit,
 	})
-	g.grpc, g.health = server.Register(g.server, time.Duration(common.WriteTimeout),
+	g.grpc, g.health = server.NewGRPCServer(g.server, time.Duration(common.WriteTimeout),
 		grpc.ChainUnaryInterceptor(p.interceptors.unary...), grpc.ChainStreamInterceptor(p.interceptors.stream...))
 	return g, nil
 }

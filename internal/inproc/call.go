@@ -27,7 +27,8 @@ type call struct {
 	failed          error // what ends the call, whatever the handler returns
 }
 
-// begin is called before all else. It fails for a call that does not reach a server.
+// begin makes the handler's context of the client's. It fails for a call that would not
+// reach a server.
 func (c *call) begin(client context.Context, method string, r Receiver) error {
 	if client.Err() != nil {
 		return clientError(client, nil)
@@ -65,6 +66,9 @@ func (c *call) setHeader(md metadata.MD) error {
 func (c *call) SendHeader(md metadata.MD) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.over(); err != nil {
+		return err
+	}
 	if err := c.setHeader(md); err != nil {
 		return err
 	}
@@ -94,17 +98,25 @@ func (c *call) SetTrailer(md metadata.MD) error {
 func (c *call) send(messages [][]byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.failed != nil {
-		return c.failed
-	}
-	if err := c.ctx.Context.Err(); err != nil {
-		return status.FromContextError(err).Err()
+	if err := c.over(); err != nil {
+		return err
 	}
 	if !c.headerSent {
 		c.sendHeader()
 	}
 	c.failed = c.receiver.Receive(messages)
 	return c.failed
+}
+
+// over returns why nothing can be sent any more, or nil.
+func (c *call) over() error {
+	if c.failed != nil {
+		return c.failed
+	}
+	if err := c.ctx.Context.Err(); err != nil {
+		return status.FromContextError(err).Err()
+	}
+	return nil
 }
 
 // fail ends a call.
@@ -120,7 +132,7 @@ func (c *call) fail(err error) error {
 func (c *call) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.header.Len() > 0 {
+	if c.header.Len() > 0 && c.ctx.Context.Err() == nil {
 		c.sendHeader()
 	}
 	c.headerSent = true
@@ -153,14 +165,15 @@ func (s *serverStream) Context() context.Context { return &s.ctx }
 func (s *serverStream) SetTrailer(md metadata.MD) { _ = s.call.SetTrailer(md) }
 
 func (s *serverStream) RecvMsg(m any) error {
-	if s.request == nil {
+	request := s.request
+	s.request = nil
+	switch {
+	case request == nil:
 		return io.EOF
-	}
-	defer func() { s.request = nil }()
-	if move(m, s.request) {
+	case move(m, request):
 		return nil
 	}
-	return copyMessage(m, s.request)
+	return copyMessage(m, request)
 }
 
 func (s *serverStream) SendMsg(m any) error {

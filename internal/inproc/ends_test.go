@@ -54,6 +54,28 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
+// No header reaches a client that has left.
+func TestHeaderTooLate(t *testing.T) {
+	started, handler := make(chan struct{}), make(chan error, 1)
+	everywhere(t, &service{stream: func(_ *request, s serverStream) error {
+		started <- struct{}{}
+		<-s.Context().Done()
+		_ = s.SetHeader(metadata.Pairs("x-b", "1"))
+		handler <- s.SendHeader(metadata.Pairs("x-a", "1"))
+		return nil
+	}}, func(t *testing.T, c client) {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-started
+			cancel()
+		}()
+		got := c.callStream(ctx, &outcome{})
+		if err := <-handler; err == nil || got.String() != `Canceled: context canceled` {
+			t.Errorf("got %s, the handler got %v", got, err)
+		}
+	})
+}
+
 // Which side notices first that it is too late is not certain over a socket.
 func TestTooLate(t *testing.T) {
 	handler := make(chan error, 1)

@@ -2,7 +2,6 @@ package inproc
 
 import (
 	"context"
-	"maps"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -13,30 +12,43 @@ import (
 // outgoing returns the metadata of a client's context, without what gRPC sends itself.
 func outgoing(ctx context.Context) (metadata.MD, error) {
 	md, _ := metadata.FromOutgoingContext(ctx)
-	if err := validate(md); err != nil {
-		return nil, err
-	}
-	maps.DeleteFunc(md, func(key string, _ []string) bool {
+	for key, values := range md {
+		if err := validatePair(key, values); err != nil {
+			return nil, err
+		}
 		switch key {
 		case "content-type", "user-agent", "te", "grpc-message-type", "grpc-encoding", "grpc-message", "grpc-status", "grpc-timeout":
-			return true
+			delete(md, key)
 		}
-		return key[0] == ':'
-	})
+	}
 	return md, nil
 }
-
-// keyChars are what keys are made of.
-const keyChars = "0123456789abcdefghijklmnopqrstuvwxyz-_."
 
 // validate returns the error that gRPC has for metadata which HTTP/2 cannot carry.
 func validate(md metadata.MD) error {
 	for key, values := range md {
-		if key == "" || key[0] != ':' && strings.Trim(key, keyChars) != "" {
-			return status.Errorf(codes.Internal, "header key %q has other characters than %s", key, keyChars)
+		if err := validatePair(key, values); err != nil {
+			return err
 		}
-		for _, v := range values {
-			if !strings.HasSuffix(key, "-bin") && strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r > '~' }) {
+	}
+	return nil
+}
+
+func validatePair(key string, values []string) error {
+	valid := key != ""
+	for i := range len(key) {
+		c := key[i]
+		valid = valid && ('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.')
+	}
+	if !valid {
+		return status.Errorf(codes.Internal, "header key %q is not of [0-9a-z-_.]", key)
+	}
+	if strings.HasSuffix(key, "-bin") {
+		return nil
+	}
+	for _, v := range values {
+		for i := range len(v) {
+			if v[i] < ' ' || v[i] > '~' {
 				return status.Errorf(codes.Internal, "header key %q has a value that is not of printable ASCII", key)
 			}
 		}
