@@ -16,7 +16,8 @@ import (
 	"mime"
 	"net/http"
 	"path"
-	"strconv"
+	"strings"
+	"time"
 )
 
 //go:embed index.html *.css *.js *.d.ts vendor
@@ -46,8 +47,7 @@ func Routes() map[string]http.Handler {
 
 // file is a file in memory, with what tells one version of it from another.
 type file struct {
-	contentType, tag string
-	body             []byte
+	contentType, tag, body string
 }
 
 func newFile(name string) *file {
@@ -63,7 +63,7 @@ func newFile(name string) *file {
 		contentType = "text/plain; charset=utf-8"
 	}
 	sum := sha256.Sum256(body)
-	return &file{contentType, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, body}
+	return &file{contentType, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, string(body)}
 }
 
 func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -73,10 +73,5 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache") // ask each time, which costs a 304
 	h.Set("ETag", f.tag)
-	if r.Header.Get("If-None-Match") == f.tag {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	h.Set("Content-Length", strconv.Itoa(len(f.body)))
-	_, _ = w.Write(f.body)
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(f.body))
 }

@@ -61,12 +61,17 @@ func TestRoutes(t *testing.T) {
 			if again.Code != http.StatusNotModified || again.Body.Len() != 0 {
 				t.Errorf("with the tag: got %d and %d bytes, want %d and none", again.Code, again.Body.Len(), http.StatusNotModified)
 			}
+			if listed := get(h, path, `"other", W/`+tag); listed.Code != http.StatusNotModified {
+				t.Errorf("with the tag in a list: got %d, want %d", listed.Code, http.StatusNotModified)
+			}
 			if other := get(h, path, `"other"`); other.Code != http.StatusOK {
 				t.Errorf("with another tag: got %d, want %d", other.Code, http.StatusOK)
 			}
+			if got := first.Header().Get("Content-Type"); got != contentType { // which a 304 leaves as it was
+				t.Errorf("Content-Type is %q, want %q", got, contentType)
+			}
 			for _, w := range []*httptest.ResponseRecorder{first, again} {
 				for name, want := range map[string]string{
-					"Content-Type":    contentType,
 					"Referrer-Policy": "no-referrer",
 					"Cache-Control":   "no-cache",
 					"ETag":            tag,
