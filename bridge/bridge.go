@@ -37,6 +37,7 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge/failure"
 	"github.com/sluice-sse/sluice/bridge/http1"
+	"github.com/sluice-sse/sluice/bridge/jsonbody"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
@@ -87,7 +88,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		start:        time.Now(),
 	}}
 	router := &router{mux: mux, health: healthpb.NewHealthClient(conn), draining: &b.draining, log: b.log,
-		completions: &completions{client: client, mux: mux, streams: streams, decoder: decoder{config.DecodeLimit, b.maxBody}, draining: &b.draining, log: b.log},
+		completions: &completions{client: client, mux: mux, streams: streams, decoder: jsonbody.Decoder{Acquire: config.DecodeLimit, MaxBody: b.maxBody}, draining: &b.draining, log: b.log},
 	}
 	router.register()
 	var err error

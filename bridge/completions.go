@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge/failure"
 	"github.com/sluice-sse/sluice/bridge/http1"
+	"github.com/sluice-sse/sluice/bridge/jsonbody"
 	"github.com/sluice-sse/sluice/bridge/native"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
@@ -24,7 +25,7 @@ type completions struct {
 	client   completionv1.CompletionServiceClient
 	mux      *runtime.ServeMux
 	streams  *streams
-	decoder  decoder
+	decoder  jsonbody.Decoder
 	draining *atomic.Bool
 	log      *slog.Logger
 }
@@ -60,7 +61,7 @@ func (c *completions) create(w http.ResponseWriter, r *http.Request, _ map[strin
 		c.streams.serve(w, r, c.resumption(from, from.sequence > 0), c.resumption(cursor{from.id, from.sequence - 1}, true))
 		return nil
 	}
-	c.streams.serve(w, r, &call{
+	c.streams.serve(w, r, &streamCall{
 		method:  completionv1.CompletionService_StreamCompletion_FullMethodName,
 		request: req,
 		encoder: &native.Encoder{Draining: c.draining, Log: c.log},
@@ -80,8 +81,8 @@ func (c *completions) events(w http.ResponseWriter, r *http.Request, params map[
 
 // resumption is the call that goes on after a cursor. The client has had events, or has
 // not.
-func (c *completions) resumption(from cursor, resumed bool) *call {
-	return &call{
+func (c *completions) resumption(from cursor, resumed bool) *streamCall {
+	return &streamCall{
 		method:  completionv1.CompletionService_ResumeCompletion_FullMethodName,
 		request: &completionv1.ResumeCompletionRequest{Id: from.id, AfterSequence: from.sequence},
 		encoder: &native.Encoder{Draining: c.draining, Log: c.log, Last: from.sequence, Resumed: resumed},

@@ -202,7 +202,7 @@ func openFace(t *testing.T, play script, kind, protocol string) (resp *http.Resp
 	conns := http1.New(http1.Config{WriteTimeout: time.Minute, Log: log})
 	s := &streams{conn: conn, conns: conns, mux: newMux(log), timing: timing{testHeartbeat, testHeartbeat, time.Minute, time.Now()}}
 	server := &http.Server{Protocols: &http.Protocols{}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.serve(w, r, &call{method: "/test.Service/Say", request: &healthpb.HealthCheckRequest{}, encoder: &lines{}})
+		s.serve(w, r, &streamCall{method: "/test.Service/Say", request: &healthpb.HealthCheckRequest{}, encoder: &lines{}})
 	})}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-sse/sluice/bridge/failure"
+	"github.com/sluice-sse/sluice/bridge/jsonbody"
 	"github.com/sluice-sse/sluice/bridge/native"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
@@ -25,7 +26,7 @@ const (
 
 // readCompletionRequest reads a request for a completion: its body, and its
 // Idempotency-Key.
-func readCompletionRequest(w http.ResponseWriter, r *http.Request, d decoder) (*completionv1.CompletionRequest, error) {
+func readCompletionRequest(w http.ResponseWriter, r *http.Request, d jsonbody.Decoder) (*completionv1.CompletionRequest, error) {
 	req := &completionv1.CompletionRequest{}
 	if err := readMessage(w, r, d, req, "the JSON of a completion request"); err != nil {
 		return nil, err
@@ -45,7 +46,7 @@ func readCompletionRequest(w http.ResponseWriter, r *http.Request, d decoder) (*
 
 // readMessage makes a message of a request's body, which it reads to its end, strictly.
 // what says what the body is to be.
-func readMessage(w http.ResponseWriter, r *http.Request, d decoder, m proto.Message, what string) error {
+func readMessage(w http.ResponseWriter, r *http.Request, d jsonbody.Decoder, m proto.Message, what string) error {
 	if err := checkContentType(r.Header); err != nil {
 		return err
 	}
@@ -53,7 +54,7 @@ func readMessage(w http.ResponseWriter, r *http.Request, d decoder, m proto.Mess
 	if err != nil {
 		return err
 	}
-	return d.decode(r.Context(), body, m, what)
+	return d.Decode(r.Context(), body, m, what)
 }
 
 // checkContentType takes JSON, and what clients send that mean it: nothing, or

@@ -67,7 +67,7 @@ type router struct {
 // register puts the routes on the mux: the generated ones, and ours, in place of some of
 // them. The mux asks the handler first that was registered last.
 func (rt *router) register() {
-	must(completionv1.RegisterCompletionServiceHandlerClient(context.Background(), rt.mux, rt.completions.client))
+	mustRegister(completionv1.RegisterCompletionServiceHandlerClient(context.Background(), rt.mux, rt.completions.client))
 	rt.handle("GET "+native.Path+"/{id}/events", rt.orError(rt.completions.events))
 	rt.handle("HEAD "+native.Path+"/{id}/events", rt.orError(rt.completions.eventsHead))
 	rt.handle("POST "+native.Path+":cancel", rt.orError(rt.completions.cancel))
@@ -81,7 +81,7 @@ func (rt *router) register() {
 
 func (rt *router) handle(pattern string, h runtime.HandlerFunc) {
 	method, path, _ := strings.Cut(pattern, " ")
-	must(rt.mux.HandlePath(method, path, h))
+	mustRegister(rt.mux.HandlePath(method, path, h))
 }
 
 // orError answers with the error of a handler that returns one instead of answering.
@@ -93,8 +93,8 @@ func (rt *router) orError(h func(http.ResponseWriter, *http.Request, map[string]
 	}
 }
 
-// must is for patterns that are constants.
-func must(err error) {
+// mustRegister is for patterns that are constants.
+func mustRegister(err error) {
 	if err != nil {
 		panic(err)
 	}

@@ -19,8 +19,8 @@ type streams struct {
 	timing timing
 }
 
-// call is a stream to be opened on the server, and what is made of it.
-type call struct {
+// streamCall is a stream to be opened on the server, and what is made of it.
+type streamCall struct {
 	method  string
 	request proto.Message // until it is sent
 	encoder Encoder
@@ -31,7 +31,7 @@ type call struct {
 //
 // It returns when the response has ended, or has got a connection and a goroutine
 // of its own.
-func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*call) {
+func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*streamCall) {
 	ctx, err := runtime.AnnotateContext(r.Context(), s.mux, r, calls[0].method)
 	if err != nil {
 		calls[0].encoder.Refuse(w, err)
@@ -58,7 +58,7 @@ func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*call) 
 
 // takeRequest returns the request, which is not to be held for as long as the stream
 // lasts: it may be a long conversation.
-func (c *call) takeRequest() proto.Message {
+func (c *streamCall) takeRequest() proto.Message {
 	request := c.request
 	c.request = nil
 	return request

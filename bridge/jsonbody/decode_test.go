@@ -1,4 +1,4 @@
-package bridge
+package jsonbody
 
 import (
 	"context"
@@ -18,13 +18,13 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-func newDecoder(maxBody int64) decoder {
-	return decoder{func(context.Context, int) (func(), error) { return func() {}, nil }, maxBody}
+func newDecoder(maxBody int64) Decoder {
+	return Decoder{func(context.Context, int) (func(), error) { return func() {}, nil }, maxBody}
 }
 
-func (d decoder) decodeRequest(body string) (*completionv1.CompletionRequest, error) {
+func (d Decoder) decodeRequest(body string) (*completionv1.CompletionRequest, error) {
 	req := &completionv1.CompletionRequest{}
-	return req, d.decode(context.Background(), []byte(body), req, "a request")
+	return req, d.Decode(context.Background(), []byte(body), req, "a request")
 }
 
 // Schemas, parameters and extra reach the request as they are written.
@@ -186,7 +186,7 @@ var valid = []string{
 	` { "prompt" : null , "seed" : "12" , "toolChoice" : null } `,
 }
 
-// FuzzDecode holds the decoder against protojson: within the bounds, the two take the
+// FuzzDecode holds the Decoder against protojson: within the bounds, the two take the
 // same, and make the same of it, the texts aside, which say the same as the Structs.
 func FuzzDecode(f *testing.F) {
 	for _, body := range valid {
@@ -223,8 +223,8 @@ func TestDecodeMutated(t *testing.T) {
 	}
 }
 
-// compare holds the decoder against protojson and reports whether a body was taken.
-func compare(t *testing.T, d decoder, body string) (taken bool) {
+// compare holds the Decoder against protojson and reports whether a body was taken.
+func compare(t *testing.T, d Decoder, body string) (taken bool) {
 	t.Helper()
 	got, err := d.decodeRequest(body)
 	want := &completionv1.CompletionRequest{}
@@ -275,7 +275,7 @@ func asStructs(t *testing.T, req *completionv1.CompletionRequest) *completionv1.
 func TestDecodeLimit(t *testing.T) {
 	inside, entered := 0, 0
 	d := newDecoder(4 << 20)
-	d.acquire = func(ctx context.Context, bytes int) (func(), error) {
+	d.Acquire = func(ctx context.Context, bytes int) (func(), error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -291,7 +291,7 @@ func TestDecodeLimit(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := d.decode(ctx, []byte("{}"), &completionv1.CompletionRequest{}, "a request")
+	err := d.Decode(ctx, []byte("{}"), &completionv1.CompletionRequest{}, "a request")
 	if code, st := failure.Explain(slog.New(slog.DiscardHandler), err); code != 499 || st.Code() != codes.Canceled {
 		t.Errorf("got %d, %v for a caller that has gone", code, err)
 	}

@@ -1,4 +1,4 @@
-package bridge
+package jsonbody
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -16,6 +17,14 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge/failure"
 )
+
+// maxDepth bounds how deep a body may be nested: more than the server takes, which
+// names the field that is nested too deep.
+const maxDepth = 200
+
+// textFactor is how many names and values a text may have in place of each that becomes a
+// message. Tools have many: a schema is made of short words.
+const textFactor = 3
 
 // scanner goes through a body once, without making anything of it. It checks the
 // syntax, and how deep and of how many names and values the body is, and finds what
@@ -45,7 +54,7 @@ type found struct {
 }
 
 func newScanner(body []byte, most int) *scanner {
-	return &scanner{body: body, tokens: jsontext.NewDecoder(bytes.NewBuffer(body)), left: most, text: most * textTokens}
+	return &scanner{body: body, tokens: jsontext.NewDecoder(bytes.NewBuffer(body)), left: most, text: most * textFactor}
 }
 
 // scan scans the body of a message. The error is a *mistake.
@@ -269,4 +278,43 @@ func (s *scanner) set(root protoreflect.Message) error {
 		m.Set(text, protoreflect.ValueOfString(f.value))
 	}
 	return nil
+}
+
+// check notes the first member that is not ours, or not in its shape. One that a
+// completion request does not have may be one of the upstream's.
+func (s *scanner) check(md protoreflect.MessageDescriptor, field protoreflect.FieldDescriptor, name string, kind jsontext.Kind, at, value int) {
+	if s.misfit != nil || field != nil && kind == usual(field) {
+		return
+	}
+	member := name
+	if field != nil {
+		member = string(field.Name())
+	}
+	switch instead := insteadOf(md.FullName(), member, kind); {
+	case instead != "" && field != nil:
+		s.misfit = s.mistake(value, fmt.Sprintf("unexpected value of %q, which begins %s: %s", name, s.excerpt(value), instead))
+	case instead != "":
+		s.misfit = s.mistake(at, fmt.Sprintf("unknown field %q: %s", name, instead))
+	case field == nil && md.FullName() == ofRequest:
+		s.misfit = s.mistake(at, fmt.Sprintf("unknown field %q: what the upstream alone knows goes into \"extra\"", failure.Clip(name)))
+	}
+}
+
+// usual returns the kind of JSON value that a field takes, or 0 for one that takes
+// several.
+func usual(field protoreflect.FieldDescriptor) jsontext.Kind {
+	switch {
+	case field.IsList():
+		return '['
+	case field.Message() != nil:
+		return '{'
+	case field.Kind() == protoreflect.StringKind:
+		return '"'
+	}
+	return 0
+}
+
+// excerpt is how a value begins.
+func (s *scanner) excerpt(start int) string {
+	return strings.ToValidUTF8(string(s.body[start:min(start+16, len(s.body))]), "")
 }

@@ -1,13 +1,10 @@
-package bridge
+package jsonbody
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"github.com/sluice-sse/sluice/bridge/failure"
 )
 
 // shape is a member of a request that others take, and this API does not.
@@ -78,46 +75,13 @@ var shapes = []shape{
 	{ofFormat, "strict", "", `send it in "json_schema"`},
 }
 
-// check notes a member that is in the table. Of the rest, one that a completion request
-// does not have may be one of the upstream's.
-func (s *scanner) check(md protoreflect.MessageDescriptor, field protoreflect.FieldDescriptor, name string, kind jsontext.Kind, at, value int) {
-	if s.misfit != nil || field != nil && kind == usual(field) {
-		return
-	}
+// insteadOf returns what to send instead of a member of a message, or "" if there is
+// nothing wrong with it.
+func insteadOf(message protoreflect.FullName, member string, kind jsontext.Kind) string {
 	for _, known := range shapes {
-		if known.message != md.FullName() || known.kinds != "" && !strings.ContainsRune(known.kinds, rune(kind)) {
-			continue
+		if known.message == message && known.member == member && (known.kinds == "" || strings.ContainsRune(known.kinds, rune(kind))) {
+			return known.say
 		}
-		switch {
-		case field == nil && known.member == name:
-			s.misfit = s.mistake(at, fmt.Sprintf("unknown field %q: %s", name, known.say))
-		case field != nil && known.member == string(field.Name()):
-			s.misfit = s.mistake(value, fmt.Sprintf("unexpected value of %q, which begins %s: %s", name, s.excerpt(value), known.say))
-		default:
-			continue
-		}
-		return
 	}
-	if field == nil && md.FullName() == ofRequest {
-		s.misfit = s.mistake(at, fmt.Sprintf("unknown field %q: what the upstream alone knows goes into \"extra\"", failure.Clip(name)))
-	}
-}
-
-// usual returns the kind of JSON value that a field takes, or 0 for one that takes
-// several.
-func usual(field protoreflect.FieldDescriptor) jsontext.Kind {
-	switch {
-	case field.IsList():
-		return '['
-	case field.Message() != nil:
-		return '{'
-	case field.Kind() == protoreflect.StringKind:
-		return '"'
-	}
-	return 0
-}
-
-// excerpt is how a value begins.
-func (s *scanner) excerpt(start int) string {
-	return strings.ToValidUTF8(string(s.body[start:min(start+16, len(s.body))]), "")
+	return ""
 }
