@@ -19,8 +19,8 @@ import (
 // (native.Encoder) are one face; others need only be handed to streams.serve.
 type Encoder interface {
 	// SetHeader sets the headers of the response when it begins, Content-Type at least.
-	// The server's header is nil if it has not come within the commit window. Unlike the
-	// other methods, it may be called while one of those runs, and changes nothing.
+	// The server's header is nil if it has not come within the commit window. SetHeader
+	// may be called while another method runs, and does not change the Encoder.
 	SetHeader(h http.Header, md metadata.MD)
 
 	// Heartbeat returns what breaks a silence. It may be called as SetHeader may.
@@ -34,11 +34,10 @@ type Encoder interface {
 	// dst, and the stream ends as if the server had ended it with that error.
 	AppendMessage(dst, wire []byte) (out []byte, terminal bool, err error)
 
-	// AppendEnd appends the end of a stream in which nothing has been terminal, and after
-	// which the response is whole. err is the server's status, or io.EOF for OK. If the
-	// end cannot be told in the stream, it returns false: a response that has begun is
-	// then cut, so that the client does not take what it has for all there is, and one
-	// that has not is made by Refuse.
+	// AppendEnd appends the end of a stream in which no message was terminal: err is the
+	// server's status, or io.EOF for OK. It returns false if the end cannot be told in
+	// the stream. Then a response that has begun is cut, so that the client does not take
+	// what it has for all there is; if it has not begun, Refuse is called.
 	AppendEnd(dst []byte, err error, trailer metadata.MD, begun bool) (out []byte, ok bool)
 
 	// Refuse answers in place of the stream, of which nothing has been written.
