@@ -50,7 +50,7 @@ func AppendEvent(dst []byte, id string, wire []byte, retry time.Duration) ([]byt
 	if out, sequence, ok := appendDeltaEvent(dst, id, wire, retry); ok {
 		return out, Event{Sequence: sequence}, nil
 	}
-	out, event, err := appendUnusual(dst, wire)
+	out, event, err := appendProtoJSON(dst, wire)
 	if err != nil {
 		return dst, Event{}, err
 	}
@@ -73,8 +73,9 @@ func AppendError(dst []byte, id string, sequence int32, body []byte, retry time.
 	return append(dst, '\n')
 }
 
-// appendUnusual appends the event and data lines of any event.
-func appendUnusual(dst, wire []byte) ([]byte, Event, error) {
+// appendProtoJSON appends the event and data lines of any event, with its JSON as protojson
+// has it.
+func appendProtoJSON(dst, wire []byte) ([]byte, Event, error) {
 	var e completionv1.CompletionEvent
 	if err := proto.Unmarshal(wire, &e); err != nil {
 		return dst, Event{}, fmt.Errorf("decode event: %w", err)

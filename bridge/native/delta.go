@@ -95,7 +95,7 @@ func appendDelta(dst, wire []byte) (out []byte, ok bool) {
 		case deltaToolCalls:
 			dst = append(dst, `"toolCalls":[`...)
 			dst, ok = appendToolCall(dst, s.bytes)
-			for ok && s.again() {
+			for ok && s.nextSame() {
 				dst = append(dst, ',')
 				dst, ok = appendToolCall(dst, s.bytes)
 			}
@@ -183,15 +183,16 @@ func (s *scanner) next() bool {
 		return false
 	}
 	s.seen |= bit
-	return s.take()
+	return s.readValue()
 }
 
-// again moves on to the next field if it is another of the same repeated field.
-func (s *scanner) again() bool {
-	return len(s.rest) > 0 && s.rest[0] == s.tag && s.take()
+// nextSame moves on to the next field if it is another of the same repeated field.
+func (s *scanner) nextSame() bool {
+	return len(s.rest) > 0 && s.rest[0] == s.tag && s.readValue()
 }
 
-func (s *scanner) take() bool {
+// readValue reads the value of the field whose tag is next.
+func (s *scanner) readValue() bool {
 	value, n := s.rest[1:], -1
 	switch s.tag & 7 {
 	case varint:
