@@ -2,11 +2,10 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -14,39 +13,26 @@ import (
 	"github.com/sluice-sse/sluice/server/journal"
 )
 
-// assemble puts a completion of the caller's together from the events that are
-// in the journal now.
-func (s *Server) assemble(ctx context.Context, id string) (*completionv1.Completion, error) {
-	info, err := s.owned(ctx, id)
+// assemble puts a completion together from what a way to read the journal gives of it:
+// what is there, or all up to its end.
+func (s *Server) assemble(ctx context.Context, info journal.Info, read readFunc) (*completionv1.Completion, error) {
+	r, err := read(ctx, info.ID, 0)
 	if err != nil {
-		return nil, err
-	}
-	r, err := s.config.Journal.Read(ctx, id, 0)
-	if err != nil {
-		return nil, journalFailure(err)
+		return nil, journalFailure(ctx, err)
 	}
 	defer r.Close()
 	a := newAssembly(info.Completion)
-	// Up to what is known to be there, so that Next never waits.
-	for a.completion.LastSequence < info.Last {
-		entries, err := r.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, journalFailure(err)
-		}
-		for _, e := range entries {
-			if err := a.add(e); err != nil {
-				return nil, fmt.Errorf("read the journal: %w", err)
-			}
-		}
+	if err := s.readAll(ctx, info.ID, r, a); err != nil {
+		return nil, err
 	}
 	return a.result(), nil
 }
 
+// readFunc is journal.Journal's Read or Follow.
+type readFunc func(ctx context.Context, id string, after int32) (journal.Reader, error)
+
 // assembly is a completion as its deltas are put together, in time in proportion to
-// what they hold.
+// what they hold. It is the receiver of unary calls.
 type assembly struct {
 	completion               *completionv1.Completion
 	text, reasoning, refusal strings.Builder
@@ -69,6 +55,21 @@ func newAssembly(c journal.Completion) *assembly {
 		State:      completionv1.Completion_RUNNING,
 		CreateTime: timestamppb.New(c.CreateTime),
 	}}
+}
+
+// begin names the completion in the call's header.
+func (a *assembly) begin(ctx context.Context) error {
+	return grpc.SetHeader(ctx, completionID(a.completion.GetId()))
+}
+
+// receive applies the next entries. A failure is part of the completion.
+func (a *assembly) receive(entries []journal.Entry) error {
+	for _, e := range entries {
+		if err := a.add(e); err != nil {
+			return fmt.Errorf("read the journal: %w", err)
+		}
+	}
+	return nil
 }
 
 // add applies the next entry.

@@ -8,6 +8,7 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/journal"
+	"github.com/sluice-sse/sluice/server/journal/memory"
 )
 
 func TestAssembly(t *testing.T) {
@@ -123,13 +124,13 @@ func TestAssemblyIsLinear(t *testing.T) {
 		}},
 	} {
 		checkLinear(t, tt.name, func(n int) func() {
-			m := journal.NewMemory(journal.MemoryConfig{})
+			m := memory.New(memory.Config{})
 			t.Cleanup(m.Close)
-			w, _, err := m.Create(t.Context(), journal.Completion{ID: "a"})
+			w, _, err := m.Create(t.Context(), journal.Completion{ID: "a"}, nobody{})
 			for i := range n {
 				data, _ := appendDelta(nil, int32(i+1), tt.delta(i))
 				if err == nil {
-					_, err = w.Append(t.Context(), journal.Entry{Sequence: int32(i + 1), Data: data})
+					_, err = w.Append(t.Context(), []journal.Entry{{Sequence: int32(i + 1), Data: data}})
 				}
 			}
 			if err != nil {
@@ -146,18 +147,24 @@ func TestAssemblyIsLinear(t *testing.T) {
 	}
 }
 
+// nobody is the owner of what the test itself writes.
+type nobody struct{}
+
+func (nobody) Cancel()     {}
+func (nobody) Readers(int) {}
+
 // TestReadersAreLinear has more and more readers of one completion come and go.
 func TestReadersAreLinear(t *testing.T) {
-	m := journal.NewMemory(journal.MemoryConfig{})
+	m := memory.New(memory.Config{})
 	t.Cleanup(m.Close)
-	if _, _, err := m.Create(t.Context(), journal.Completion{ID: "a"}); err != nil {
+	if _, _, err := m.Create(t.Context(), journal.Completion{ID: "a"}, nobody{}); err != nil {
 		t.Fatal(err)
 	}
 	checkLinear(t, "readers", func(n int) func() {
 		return func() {
 			readers := make([]journal.Reader, n)
 			for i := range readers {
-				readers[i], _ = m.Read(t.Context(), "a", 0)
+				readers[i], _ = m.Follow(t.Context(), "a", 0)
 			}
 			for i := range readers { // the last one first: a list is walked to its end
 				readers[n-1-i].Close()

@@ -12,20 +12,24 @@ import (
 	"github.com/sluice-sse/sluice/internal/inproc"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/engine/echo"
-	"github.com/sluice-sse/sluice/server/journal"
+	"github.com/sluice-sse/sluice/server/journal/memory"
 )
 
 // fluent is an engine, and the stream, that has so many deltas, which cost nothing.
 type fluent struct {
-	left  int
-	chunk engine.Chunk
+	left     int
+	chunk    engine.Chunk
+	oneByOne bool // there is never another one at hand
 }
 
 func (f *fluent) Models(context.Context) ([]string, error) { return nil, nil }
 
 func (f *fluent) Generate(context.Context, *completionv1.CompletionRequest) engine.Stream { return f }
 
-func (f *fluent) Next(bool) (*engine.Chunk, error) {
+func (f *fluent) Next(wait bool) (*engine.Chunk, error) {
+	if f.oneByOne && !wait {
+		return nil, nil
+	}
 	if f.left--; f.left < 0 {
 		return nil, io.EOF
 	}
@@ -43,8 +47,13 @@ func (discard) Receive([][]byte) error { return nil }
 // BenchmarkDelta is one delta from the engine to the journal and to a reader in this
 // process. What the engine costs is in package openai's benchmark of the same name.
 func BenchmarkDelta(b *testing.B) {
-	eng := &fluent{left: b.N, chunk: *text(" world")}
-	j := journal.NewMemory(journal.MemoryConfig{Bytes: 1 << 40, MaxCompletion: 1 << 40})
+	b.Run("in-bursts", func(b *testing.B) { benchmarkDelta(b, false) })
+	b.Run("one-by-one", func(b *testing.B) { benchmarkDelta(b, true) })
+}
+
+func benchmarkDelta(b *testing.B, oneByOne bool) {
+	eng := &fluent{left: b.N, chunk: *text(" world"), oneByOne: oneByOne}
+	j := memory.New(memory.Config{Bytes: 1 << 40, MaxCompletion: 1 << 40})
 	defer j.Close()
 	s := New(Config{Echo: &echo.Engine{}, OpenAI: eng, DefaultModel: "m", Journal: j, Log: slog.New(slog.DiscardHandler)})
 	defer s.Close()

@@ -27,7 +27,7 @@ func numbered(n int) (chunks []*engine.Chunk, want string) {
 // TestBursts has so many chunks ready at once, around what is made of one turn and
 // far beyond. None is lost, on any of the ways to read them.
 func TestBursts(t *testing.T) {
-	for _, n := range []int{1, maxAdvance - 3, maxAdvance - 2, maxAdvance - 1, maxAdvance, maxAdvance + 1, 2*maxAdvance - 2, 2 * maxAdvance, 400, 5000} {
+	for _, n := range []int{1, maxBatch - 3, maxBatch - 2, maxBatch - 1, maxBatch, maxBatch + 1, 2*maxBatch - 2, 2 * maxBatch, 400, 5000} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			chunks, want := numbered(n)
 			f := newFixture(t, atOnce(nil, chunks...))
@@ -58,7 +58,7 @@ func textLen(n int) (length int) {
 // while chunks are ready of which some have been taken.
 func TestLeadChangesWithinABurst(t *testing.T) {
 	const n = 1000
-	for _, taken := range []int{1, maxAdvance - 1, maxAdvance, maxAdvance + 1, n} {
+	for _, taken := range []int{1, maxBatch - 1, maxBatch, maxBatch + 1, n} {
 		for _, leaves := range []bool{true, false} {
 			t.Run(fmt.Sprintf("after %d events, leaves: %v", taken, leaves), func(t *testing.T) {
 				chunks, want := numbered(n)

@@ -14,7 +14,7 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/failure"
-	"github.com/sluice-sse/sluice/server/journal"
+	"github.com/sluice-sse/sluice/server/journal/memory"
 )
 
 func TestCancel(t *testing.T) {
@@ -52,7 +52,7 @@ func TestCancelBeforeTheFirstChunk(t *testing.T) {
 // A completion of which the journal cannot keep even the first event ends all the same.
 func TestCancelWithoutRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, silent(), func(c *Config) { c.Journal = journal.NewMemory(journal.MemoryConfig{MaxCompletion: 100}) })
+		f := newFixture(t, silent(), func(c *Config) { c.Journal = memory.New(memory.Config{MaxCompletion: 100}) })
 		id, s := f.stream(t, t.Context(), prompt("x"))
 		c, err := f.client.CancelCompletion(t.Context(), &completionv1.CancelCompletionRequest{Id: id})
 		if err != nil || c.GetState() != completionv1.Completion_FAILED {
@@ -63,7 +63,7 @@ func TestCancelWithoutRoom(t *testing.T) {
 		}
 		// Its place is free again.
 		time.Sleep(time.Hour)
-		if left := f.server.config.Journal.(*journal.Memory).Bytes(); left != 0 {
+		if left := f.server.config.Journal.(*memory.Journal).Bytes(); left != 0 {
 			t.Errorf("%d bytes are left", left)
 		}
 	})

@@ -122,7 +122,7 @@ func TestStuckLeader(t *testing.T) {
 				close(reader.letGo)
 				<-done
 				synctest.Wait()
-				if f.server.running(reader.id) != nil {
+				if f.run(reader.id) != nil {
 					t.Error("it runs on without readers")
 				}
 			})
@@ -143,13 +143,16 @@ func TestLeaderStays(t *testing.T) {
 			return emit(stopped)
 		}))
 		id, s := f.stream(t, t.Context(), prompt("x"))
-		run := f.server.running(id)
+		run := f.run(id)
 		for range 99 {
 			event, err := s.Recv()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if run.detached.Load() {
+			run.mu.Lock()
+			leads := run.state != detached && run.state != ended
+			run.mu.Unlock()
+			if !leads {
 				t.Fatalf("after %d events it no longer leads", event.GetSequence())
 			}
 			time.Sleep(stall / 3)
@@ -198,7 +201,7 @@ func TestLeaderLeaves(t *testing.T) {
 				more <- struct{}{}
 			}
 			time.Sleep(tc.back)
-			if tc.early && f.server.running(reader.id) != nil {
+			if tc.early && f.run(reader.id) != nil {
 				t.Errorf("%s: it does not go on", tc.name)
 			}
 			s := f.resume(t, t.Context(), reader.id, 0)
@@ -249,8 +252,8 @@ type hesitant struct {
 	goOn    chan struct{}
 }
 
-func (h *hesitant) Create(ctx context.Context, c journal.Completion) (journal.Writer, journal.Completion, error) {
-	w, holder, err := h.Journal.Create(ctx, c)
+func (h *hesitant) Create(ctx context.Context, c journal.Completion, o journal.Owner) (journal.Writer, journal.Completion, error) {
+	w, holder, err := h.Journal.Create(ctx, c, o)
 	if h.first.CompareAndSwap(false, true) {
 		close(h.created)
 		<-h.goOn
@@ -287,7 +290,9 @@ func TestJoinBeforeStart(t *testing.T) {
 	for joined := false; !joined; runtime.Gosched() {
 		f.server.mu.Lock()
 		for _, r := range f.server.runs {
-			joined = joined || r.detached.Load()
+			r.mu.Lock()
+			joined = joined || r.detaching
+			r.mu.Unlock()
 		}
 		f.server.mu.Unlock()
 	}

@@ -16,7 +16,7 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/failure"
-	"github.com/sluice-sse/sluice/server/journal"
+	"github.com/sluice-sse/sluice/server/journal/memory"
 )
 
 // Readers that resume, again and again and from anywhere, while completions are
@@ -42,7 +42,7 @@ func TestResumeRaces(t *testing.T) {
 		}
 		return emit(stopped)
 	}), func(c *Config) {
-		c.Journal = journal.NewMemory(journal.MemoryConfig{Retention: 20 * time.Millisecond, Bytes: 1 << 20})
+		c.Journal = memory.New(memory.Config{Retention: 20 * time.Millisecond, Bytes: 1 << 20})
 	})
 	var all sync.WaitGroup
 	for range completions {

@@ -1,29 +1,35 @@
 // Package server is the gRPC face: it validates and admits requests, generates
 // completions, journals their events, and lets any number of readers follow.
 //
-// A completion is a run of its own: what the engine has next is appended to the
-// journal. A reader, which is a call of StreamCompletion, ResumeCompletion or
-// CreateCompletion, follows the journal and takes all that is new at once. So a
-// slow reader holds up nobody, events that have gathered travel together, and
-// coming back is only reading again. While a run has one reader, that one's
-// goroutine generates, too; else a goroutine of the run's own does, which knows no
-// reader (lead.go).
+// A completion is a run of its own (run.go): what the engine has next is appended to
+// the journal, in batches of what has come together. A reader, which is a call of
+// StreamCompletion, ResumeCompletion or CreateCompletion, follows the journal and gets
+// all that is new at once. So a slow reader holds up nobody, and coming back is only
+// reading again. While a run has one reader, that one's goroutine generates, too; else
+// a goroutine of the run's own does, which knows no reader.
+//
+// The two hear of each other by the journal alone, which may be that of several
+// servers: who cancels a completion, and whether anybody still reads it.
 //
 // What ends what: the engine's end, a timeout, CancelCompletion, the departure
 // of the last reader (after the grace) and the end of a drain each end the run;
-// the run ends its journal, always with one last entry; that entry ends the
-// readers. A reader's departure ends only its own reading. Server.Close waits
-// for all runs, and grpc.Server's stop for all readers.
+// the run ends its journal, with one last entry; that entry ends the readers. When
+// the run cannot write it, or its server is gone, the first reader to find out does.
+// A reader's departure ends only its own reading. Server.Close waits for all runs, and
+// grpc.Server's stop for all readers.
 //
 // The package knows nothing of HTTP towards clients.
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,10 +88,10 @@ type Server struct {
 
 // New returns a server.
 func New(config Config) *Server {
-	def(&config.FirstTokenTimeout, 5*time.Minute)
-	def(&config.IdleTimeout, 2*time.Minute)
-	def(&config.TotalTimeout, time.Hour)
-	def(&config.MaxBody, 4<<20)
+	config.FirstTokenTimeout = cmp.Or(config.FirstTokenTimeout, 5*time.Minute)
+	config.IdleTimeout = cmp.Or(config.IdleTimeout, 2*time.Minute)
+	config.TotalTimeout = cmp.Or(config.TotalTimeout, time.Hour)
+	config.MaxBody = cmp.Or(config.MaxBody, 4<<20)
 	if config.Room == nil {
 		config.Room = func(context.Context, int) (func(), error) { return func() {}, nil }
 	}
@@ -102,14 +108,6 @@ func New(config Config) *Server {
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.checks = time.AfterFunc(stall, s.checkLeaders)
 	return s
-}
-
-// def gives a field that is zero its default.
-func def[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Drain refuses new completions from now on and waits for the running ones until
@@ -133,11 +131,11 @@ func (s *Server) Close() {
 	s.Drain(ctx)
 }
 
-// begin starts the completion that req asks for, or finds the one that its
-// idempotency key stands for.
-func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest) (*seat, error) {
+// begin starts the completion that req asks for, and returns its run, which the caller
+// then leads; or it finds the one that its idempotency key stands for.
+func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest) (id string, led *run, err error) {
 	if err := validate(req); err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	var hash [32]byte
 	if req.GetIdempotencyKey() != "" {
@@ -145,7 +143,7 @@ func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest)
 	}
 	eng, err := s.route(req)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	c := journal.Completion{
 		ID:         newID(),
@@ -157,33 +155,34 @@ func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest)
 	}
 	r := newRun(s, c, req, requestID(ctx))
 	if err := s.admit(r); err != nil {
-		r.settle()
-		if info, unknown := s.config.Journal.Find(ctx, c.Principal, c.Key); unknown == nil {
-			return s.attachByKey(info.Completion, hash) // nothing new
+		r.end()
+		if info, unknown := s.config.Journal.Find(ctx, c.Principal, c.Key); unknown == nil { // nothing new
+			id, err = sameRequest(info.Completion, hash)
 		}
-		return nil, err
+		return id, nil, err
 	}
-	w, holder, err := s.config.Journal.Create(ctx, c)
+	w, holder, err := s.config.Journal.Create(ctx, c, r)
 	if err != nil {
-		s.dismiss(r)
-		return nil, journalFailure(err)
+		s.remove(r)
+		return "", nil, journalFailure(ctx, err)
 	}
 	if w == nil {
-		s.dismiss(r)
-		return s.attachByKey(holder, hash)
+		s.remove(r)
+		id, err = sameRequest(holder, hash)
+		return id, nil, err
 	}
 	r.start(w, eng, req)
-	return r.leader(ctx), nil
+	return c.ID, r, nil
 }
 
-// attachByKey counts the caller as a reader of the completion that its key stands for,
-// if it asks for the same.
-func (s *Server) attachByKey(holder journal.Completion, request [32]byte) (*seat, error) {
+// sameRequest returns the id of the completion that an idempotency key stands for, if
+// that was asked for in the same way.
+func sameRequest(holder journal.Completion, request [32]byte) (id string, err error) {
 	if holder.Request != request {
-		return nil, failure.New(failure.IdempotencyKeyReused,
+		return "", failure.New(failure.IdempotencyKeyReused,
 			"the idempotency key was used with another request: use a new key")
 	}
-	return s.attach(holder.ID), nil
+	return holder.ID, nil
 }
 
 // route names the model that req leaves open and returns the engine for it.
@@ -218,30 +217,31 @@ func (s *Server) admit(r *run) error {
 	return nil
 }
 
-// dismiss counts a run out.
-func (s *Server) dismiss(r *run) {
-	r.settle()
+// remove counts a run out.
+func (s *Server) remove(r *run) {
+	r.end()
 	s.mu.Lock()
 	delete(s.runs, r.ID)
 	s.mu.Unlock()
 	s.ended.Done()
 }
 
-// running returns the run of a completion, or nil when it has ended.
-func (s *Server) running(id string) *run {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.runs[id]
-}
+// stall is how long a run waits, at least, for its leader to take a turn; twice as long
+// at most.
+const stall = time.Second
 
-// attach counts the caller as a reader of a completion.
-func (s *Server) attach(id string) *seat {
-	r := s.running(id)
-	if r == nil {
-		return &seat{id: id}
+// checkLeaders checks all runs, and does so again and again while there are any: one
+// timer is enough for all of them.
+func (s *Server) checkLeaders() {
+	s.mu.Lock()
+	runs := slices.Collect(maps.Values(s.runs))
+	if len(runs) > 0 {
+		s.checks.Reset(stall)
 	}
-	r.join()
-	return &seat{id: id, run: r}
+	s.mu.Unlock()
+	for _, r := range runs {
+		r.check()
+	}
 }
 
 // owned returns a completion of the caller's. Another's is not to be told from
@@ -249,16 +249,17 @@ func (s *Server) attach(id string) *seat {
 func (s *Server) owned(ctx context.Context, id string) (journal.Info, error) {
 	info, err := s.config.Journal.Get(ctx, id)
 	if errors.Is(err, journal.ErrNotFound) || info.Principal != s.config.Principal(ctx) {
-		return journal.Info{}, journalFailure(journal.ErrNotFound)
+		err = journal.ErrNotFound
 	}
 	if err != nil {
-		return journal.Info{}, journalFailure(err)
+		return journal.Info{}, journalFailure(ctx, err)
 	}
 	return info, nil
 }
 
-// journalFailure says a journal's error in the words of the contract.
-func journalFailure(err error) error {
+// journalFailure says a journal's error in the words of the contract, unless it is that
+// the caller's context is done.
+func journalFailure(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
 		return failure.New(failure.CompletionNotFound, "no such completion")
@@ -270,10 +271,12 @@ func journalFailure(err error) error {
 		return failure.New(failure.Overloaded, "the server has no room for more events: try again")
 	case errors.Is(err, journal.ErrTooLarge):
 		return failure.New(failure.Overloaded, "the completion grew past what this server keeps of one")
-	case errors.Is(err, journal.ErrFenced):
-		return failure.New(failure.OwnerLost, "another server has taken the completion over").WithCause(err)
+	case errors.Is(err, journal.ErrFenced), errors.Is(err, journal.ErrOwnerLost):
+		return failure.New(failure.OwnerLost, "the server that generated the completion is gone: try again").WithCause(err)
+	case ctx.Err() != nil:
+		return err
 	}
-	return err
+	return failure.New(failure.UpstreamUnavailable, "the events cannot be kept or read: try again").WithCause(err)
 }
 
 // newID returns an id that is never used again and cannot be guessed.

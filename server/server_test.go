@@ -26,7 +26,7 @@ import (
 	"github.com/sluice-sse/sluice/server/engine/echo"
 	"github.com/sluice-sse/sluice/server/engine/enginetest"
 	"github.com/sluice-sse/sluice/server/failure"
-	"github.com/sluice-sse/sluice/server/journal"
+	"github.com/sluice-sse/sluice/server/journal/memory"
 )
 
 // script is the fake of package engine.
@@ -58,13 +58,13 @@ type fixture struct {
 	server  *Server
 	conn    *inproc.Conn
 	client  completionv1.CompletionServiceClient
-	journal *journal.Memory
+	journal *memory.Journal
 	log     *strings.Builder
 }
 
 func newFixture(t *testing.T, eng engine.Engine, change ...func(*Config)) *fixture {
 	t.Helper()
-	f := &fixture{journal: journal.NewMemory(journal.MemoryConfig{}), log: &strings.Builder{}}
+	f := &fixture{journal: memory.New(memory.Config{}), log: &strings.Builder{}}
 	config := Config{
 		Echo:               &echo.Engine{},
 		OpenAI:             eng,
@@ -85,6 +85,13 @@ func newFixture(t *testing.T, eng engine.Engine, change ...func(*Config)) *fixtu
 		f.journal.Close()
 	})
 	return f
+}
+
+// run returns the run of a completion, or nil when it has ended.
+func (f *fixture) run(id string) *run {
+	f.server.mu.Lock()
+	defer f.server.mu.Unlock()
+	return f.server.runs[id]
 }
 
 func prompt(s string) *completionv1.CompletionRequest {
@@ -423,7 +430,7 @@ func TestDrain(t *testing.T) {
 func TestOverloaded(t *testing.T) {
 	long := strings.Repeat("x", 2000)
 	f := newFixture(t, silent(begun, text(long)), func(c *Config) {
-		c.Journal = journal.NewMemory(journal.MemoryConfig{Bytes: 8 << 10, MaxCompletion: 5000})
+		c.Journal = memory.New(memory.Config{Bytes: 8 << 10, MaxCompletion: 5000})
 	})
 	_, s := f.stream(t, t.Context(), prompt("x"))
 	for range 2 {
@@ -445,7 +452,7 @@ func TestOverloaded(t *testing.T) {
 
 func TestCompletionGrowsTooLarge(t *testing.T) {
 	f := newFixture(t, play(nil, begun, text(strings.Repeat("x", 3000)), text(strings.Repeat("y", 3000)), stopped), func(c *Config) {
-		c.Journal = journal.NewMemory(journal.MemoryConfig{MaxCompletion: 5000})
+		c.Journal = memory.New(memory.Config{MaxCompletion: 5000})
 	})
 	id, s := f.stream(t, t.Context(), prompt("x"))
 	if _, err := read(s); reason(err) != failure.Overloaded {

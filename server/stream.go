@@ -2,9 +2,10 @@ package server
 
 import (
 	"context"
-	"slices"
+	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/journal"
@@ -40,16 +41,16 @@ type contextStream struct {
 
 func (s *contextStream) Context() context.Context { return s.ctx }
 
-// streamReader sends a completion's events over a stream.
-type streamReader struct {
+// streamReceiver sends a completion's events over a stream.
+type streamReceiver struct {
 	stream grpc.ServerStream
 	id     string
-	batch  [][]byte // used again
+	single [1][]byte // used again, as most batches are of one
 }
 
-// newStreamReader returns a reader to whom a method with such a request streams.
-func newStreamReader[Request any](stream grpc.ServerStreamingServer[completionv1.CompletionEvent], id string) *streamReader {
-	r := &streamReader{stream: stream, id: id}
+// newStreamReceiver returns one for a method that has such a request.
+func newStreamReceiver[Request any](stream grpc.ServerStreamingServer[completionv1.CompletionEvent], id string) *streamReceiver {
+	r := &streamReceiver{stream: stream, id: id}
 	if wrapped, ok := stream.(*grpc.GenericServerStream[Request, completionv1.CompletionEvent]); ok {
 		r.stream = wrapped.ServerStream // generated code hides SendBatch, too
 	}
@@ -58,10 +59,26 @@ func newStreamReader[Request any](stream grpc.ServerStreamingServer[completionv1
 
 // begin sends the header at once, not with the first event: the reader may want to
 // come back, or to cancel, before there is one.
-func (r *streamReader) begin(context.Context) error { return r.stream.SendHeader(completionID(r.id)) }
+func (r *streamReceiver) begin(context.Context) error { return r.stream.SendHeader(completionID(r.id)) }
 
-func (r *streamReader) receive(entries []journal.Entry) error {
-	if batches, ok := r.stream.(BatchSender); ok {
+// receive sends events. The failure in which a completion ended is the stream's.
+func (r *streamReceiver) receive(entries []journal.Entry) error {
+	last := entries[len(entries)-1]
+	if last.Kind != journal.Failed {
+		return r.send(entries)
+	}
+	if err := r.send(entries[:len(entries)-1]); err != nil {
+		return err
+	}
+	st, err := failedStatus(last)
+	if err != nil {
+		return err
+	}
+	return status.FromProto(st).Err()
+}
+
+func (r *streamReceiver) send(entries []journal.Entry) error {
+	if batches, ok := r.stream.(BatchSender); ok && len(entries) > 0 {
 		return r.sendBatch(batches, entries)
 	}
 	for i := range entries {
@@ -72,13 +89,21 @@ func (r *streamReader) receive(entries []journal.Entry) error {
 	return nil
 }
 
-func (r *streamReader) sendBatch(to BatchSender, entries []journal.Entry) error {
-	batch := slices.Grow(r.batch[:0], len(entries))
+// messagePool has batches of more than one, which a stream that waits does not keep.
+var messagePool = sync.Pool{New: func() any { return new([][]byte) }}
+
+func (r *streamReceiver) sendBatch(to BatchSender, entries []journal.Entry) error {
+	if len(entries) == 1 {
+		r.single[0] = entries[0].Data
+		return to.SendBatch(r.single[:])
+	}
+	batch := messagePool.Get().(*[][]byte)
+	*batch = (*batch)[:0]
 	for _, e := range entries {
-		batch = append(batch, e.Data)
+		*batch = append(*batch, e.Data)
 	}
-	if cap(batch) <= 2*maxAdvance { // the stream may wait for long
-		r.batch = batch
-	}
-	return to.SendBatch(batch)
+	err := to.SendBatch(*batch)
+	clear(*batch)
+	messagePool.Put(batch)
+	return err
 }

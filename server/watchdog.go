@@ -10,10 +10,10 @@ import (
 
 // watchdog cancels a run that waits too long for its upstream: first for the
 // first chunk, then for each next one, and for the end. It has one timer, which is
-// not touched for each chunk: when it goes off, it looks how long ago the last
-// chunk was.
+// not touched for each chunk: when it fires, it looks how long ago the last chunk
+// came.
 //
-// Only chunks feed it. Comments with which an upstream keeps its connection open
+// Only chunks count. Comments with which an upstream keeps its connection open
 // do not (maximhq/bifrost#6784).
 //
 // All times are since the server's start.
@@ -26,12 +26,13 @@ type watchdog struct {
 	timer  *time.Timer
 }
 
-func (w *watchdog) watch(cancel context.CancelCauseFunc, s *Server) {
+func (w *watchdog) start(cancel context.CancelCauseFunc, s *Server) {
 	w.cancel, w.server, w.began = cancel, s, time.Since(s.start)
-	w.timer = time.AfterFunc(min(s.config.FirstTokenTimeout, s.config.TotalTimeout), w.bark)
+	w.timer = time.AfterFunc(min(s.config.FirstTokenTimeout, s.config.TotalTimeout), w.check)
 }
 
-func (w *watchdog) feed() {
+// touch notes that a chunk has come.
+func (w *watchdog) touch() {
 	now := time.Since(w.server.start)
 	if w.last.Swap(int64(now)+1) == 0 {
 		config := &w.server.config
@@ -39,17 +40,18 @@ func (w *watchdog) feed() {
 	}
 }
 
-// pause has nothing but the time for the whole count, until goOn is called.
+// pause has nothing but the time for the whole count, until resume is called.
 func (w *watchdog) pause() { w.paused.Store(true) }
 
-func (w *watchdog) goOn() {
-	w.feed()
+func (w *watchdog) resume() {
+	w.touch()
 	w.paused.Store(false)
 }
 
 func (w *watchdog) stop() { w.timer.Stop() }
 
-func (w *watchdog) bark() {
+// check is called when the timer fires.
+func (w *watchdog) check() {
 	config := &w.server.config
 	now, last := time.Since(w.server.start), time.Duration(w.last.Load()-1)
 	if w.paused.Load() {

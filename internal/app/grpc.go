@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/engine/echo"
 	"github.com/sluice-sse/sluice/server/engine/openai"
-	"github.com/sluice-sse/sluice/server/journal"
+	"github.com/sluice-sse/sluice/server/journal/memory"
 )
 
 // grpcFace is the gRPC face and all that is behind it.
@@ -21,7 +21,7 @@ type grpcFace struct {
 	grpc     *grpc.Server
 	health   *health.Server
 	listener net.Listener
-	journal  *journal.Memory
+	journal  *memory.Journal
 	pacer    *pacer         // of the garbage collector; nil: there is none
 	upstream *openai.Engine // nil: there is none
 	hasKey   bool           // for the upstream
@@ -53,7 +53,7 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 	if g.listener, err = listen("--grpc", f.GRPC); err != nil {
 		return nil, err
 	}
-	g.journal = journal.NewMemory(journal.MemoryConfig{
+	g.journal = memory.New(memory.Config{
 		Retention:     time.Duration(f.Retention),
 		Bytes:         int64(f.JournalMemory),
 		MaxCompletion: int64(f.MaxCompletionBytes),

@@ -157,7 +157,7 @@ func testEntriesHold(t *testing.T, s Subject) {
 	}
 	kept := append([]journal.Entry(nil), some...)
 	for _, e := range all[n/2:] {
-		data, err := w.Append(t.Context(), e)
+		data, err := appendOne(t.Context(), w, e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,6 +173,11 @@ func testEntriesHold(t *testing.T, s Subject) {
 	}
 }
 
+// readings are the two ways to read.
+func readings(j journal.Journal) map[string]func(ctx context.Context, id string, after int32) (journal.Reader, error) {
+	return map[string]func(context.Context, string, int32) (journal.Reader, error){"Read": j.Read, "Follow": j.Follow}
+}
+
 func testRead(t *testing.T, s Subject) {
 	j := s.Open(t, Limits{})
 	create(t, j, journal.Completion{ID: "empty"})
@@ -183,7 +188,7 @@ func testRead(t *testing.T, s Subject) {
 		after int32
 		want  int // how many entries there are at once
 		err   error
-		end   error // what comes behind them; nil: one waits
+		end   error // what comes behind them; nil: one who follows waits
 	}{
 		{id: "unknown", err: journal.ErrNotFound},
 		{id: "", err: journal.ErrNotFound},
@@ -199,19 +204,25 @@ func testRead(t *testing.T, s Subject) {
 		{id: "ended", after: 4, end: io.EOF},
 		{id: "ended", after: 5, err: journal.ErrAhead},
 	} {
-		r, err := j.Read(t.Context(), tt.id, tt.after)
-		if !errors.Is(err, tt.err) {
-			t.Errorf("Read(%q, %d): %v; want %v", tt.id, tt.after, err, tt.err)
-		}
-		if err != nil {
-			continue
-		}
-		for i, want := range []int{tt.want, 0} { // and again
-			if got, err := have(r); len(got) != want || err != tt.end {
-				t.Errorf("after %q, %d, time %d: %d entries and %v; want %d and %v", tt.id, tt.after, i, len(got), err, want, tt.end)
+		for name, read := range readings(j) {
+			r, err := read(t.Context(), tt.id, tt.after)
+			if !errors.Is(err, tt.err) {
+				t.Errorf("%s(%q, %d): %v; want %v", name, tt.id, tt.after, err, tt.err)
 			}
+			if err != nil {
+				continue
+			}
+			end := tt.end
+			if name == "Read" {
+				end = io.EOF
+			}
+			for i, want := range []int{tt.want, 0} { // and again
+				if got, err := have(r); len(got) != want || err != end {
+					t.Errorf("%s after %q, %d, time %d: %d entries and %v; want %d and %v", name, tt.id, tt.after, i, len(got), err, want, end)
+				}
+			}
+			r.Close()
 		}
-		r.Close()
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +52,17 @@ func Run(t *testing.T, s Subject) {
 		{"Get", testGet},
 		{"AppendIsFenced", testAppendIsFenced},
 		{"AppendCopies", testAppendCopies},
+		{"Batches", testBatches},
+		{"BatchIsFenced", testBatchIsFenced},
+		{"BatchOutgrowsTheLimit", testBatchOutgrowsTheLimit},
+		{"BatchWaits", testBatchWaits},
+		{"ReadersAreCounted", testReadersAreCounted},
+		{"CancelIsTold", testCancelIsTold},
+		{"OwnerIsLost", testOwnerIsLost},
+		{"LostIsEndedOnce", testLostIsEndedOnce},
+		{"EndLostRefuses", testEndLostRefuses},
+		{"LostMakesRoom", testLostMakesRoom},
+		{"NobodyWaitsForEver", testNobodyWaitsForEver},
 		{"CloseTwice", testCloseTwice},
 		{"Keys", testKeys},
 		{"OneOfManyGetsTheKey", testOneOfManyGetsTheKey},
@@ -67,21 +80,67 @@ func Run(t *testing.T, s Subject) {
 // create opens a completion's journal, which must have room and the key be free.
 func create(t testing.TB, j journal.Journal, c journal.Completion) journal.Writer {
 	t.Helper()
-	w, got, err := j.Create(t.Context(), c)
-	if err != nil || w == nil || got != c {
-		t.Fatalf("Create(%q) = %v, %+v, %v", c.ID, w, got, err)
-	}
+	w, _ := createOwned(t, j, c)
 	return w
 }
 
-// add appends entries, which must be taken.
+// createOwned returns the owner besides.
+func createOwned(t testing.TB, j journal.Journal, c journal.Completion) (journal.Writer, *owner) {
+	t.Helper()
+	o := &owner{}
+	w, got, err := j.Create(t.Context(), c, o)
+	if err != nil || w == nil || got != c {
+		t.Fatalf("Create(%q) = %v, %+v, %v", c.ID, w, got, err)
+	}
+	return w, o
+}
+
+// owner is the fake of package journal. It keeps what it is told.
+type owner struct {
+	mu               sync.Mutex
+	cancels, readers int
+}
+
+func (o *owner) Cancel() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.cancels++
+}
+
+func (o *owner) Readers(change int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.readers += change
+}
+
+// told returns how often it was asked to cancel, and how many readers there are.
+func (o *owner) told() (cancels, readers int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.cancels, o.readers
+}
+
+// add appends entries, which must be taken, as one batch.
 func add(t testing.TB, w journal.Writer, entries ...journal.Entry) {
 	t.Helper()
-	for _, e := range entries {
-		if data, err := w.Append(t.Context(), e); err != nil || !bytes.Equal(data, e.Data) {
-			t.Fatalf("Append(%d) = %.40q, %v", e.Sequence, data, err)
-		}
+	batch := slices.Clone(entries)
+	n, err := w.Append(t.Context(), batch)
+	if n != len(entries) || err != nil {
+		t.Fatalf("%d of %d are appended: %v", n, len(entries), err)
 	}
+	if d := differ(batch, entries); d != nil {
+		t.Fatalf("the journal's copies: %v", d)
+	}
+}
+
+// appendOne appends an entry, and returns the journal's copy of its data.
+func appendOne(ctx context.Context, w journal.Writer, e journal.Entry) ([]byte, error) {
+	batch := []journal.Entry{e}
+	n, err := w.Append(ctx, batch)
+	if (n == 1) != (err == nil) {
+		return nil, fmt.Errorf("%d of 1 is appended: %w", n, err)
+	}
+	return batch[0].Data, err
 }
 
 // entries returns n events, of sizes that differ, and an end.
@@ -94,12 +153,12 @@ func entries(n int) []journal.Entry {
 	return append(all, journal.Entry{Sequence: int32(n) + 1, Kind: journal.Finished, Data: []byte("end")})
 }
 
-// open returns a reader, which must be had, and is closed with the test.
+// open returns a reader that follows, which must be had, and is closed with the test.
 func open(t testing.TB, j journal.Journal, id string, after int32) journal.Reader {
 	t.Helper()
-	r, err := j.Read(t.Context(), id, after)
+	r, err := j.Follow(t.Context(), id, after)
 	if err != nil {
-		t.Fatalf("Read(%q, %d): %v", id, after, err)
+		t.Fatalf("Follow(%q, %d): %v", id, after, err)
 	}
 	t.Cleanup(r.Close)
 	return r
@@ -163,4 +222,14 @@ func soon(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// eventually waits until what must become true is.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for ctx := soon(t); !is(); time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil {
+			t.Fatal(what)
+		}
+	}
 }

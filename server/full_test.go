@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -13,7 +14,7 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/failure"
-	"github.com/sluice-sse/sluice/server/journal"
+	"github.com/sluice-sse/sluice/server/journal/memory"
 )
 
 // TestFullJournalFailsNothingThatRuns begins far more than there is room for, at once.
@@ -31,7 +32,7 @@ func TestFullJournalFailsNothingThatRuns(t *testing.T) {
 			time.Sleep(time.Millisecond) // they grow together
 		}
 		return emit(stopped)
-	}), func(c *Config) { c.Journal = journal.NewMemory(journal.MemoryConfig{Bytes: 256 << 10}) })
+	}), func(c *Config) { c.Journal = memory.New(memory.Config{Bytes: 256 << 10}) })
 	var all sync.WaitGroup
 	for range begun {
 		all.Go(func() {
@@ -91,7 +92,7 @@ func TestWaitingForRoom(t *testing.T) {
 					}
 					return play(nil, begun, text(strings.Repeat("x", 30<<10)), stopped)(ctx, emit)
 				}), func(c *Config) {
-					c.Journal = journal.NewMemory(journal.MemoryConfig{Bytes: 34 << 10})
+					c.Journal = memory.New(memory.Config{Bytes: 34 << 10})
 					c.IdleTimeout, c.TotalTimeout = time.Minute, 2*time.Hour
 				})
 				oldest, other := f.stream(t, t.Context(), prompt("x"))
@@ -121,5 +122,64 @@ func TestWaitingForRoom(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestPartOfABatchGoesFirst has the journal take a part of what has come at once: its
+// reader has that, and waits for the rest alone.
+func TestPartOfABatchGoesFirst(t *testing.T) {
+	long := strings.Repeat("x", 30<<10)
+	for _, tt := range []struct {
+		name string
+		then func(t *testing.T, f *fixture, oldest, waits string)
+		want string
+	}{
+		{"the other ends", func(t *testing.T, f *fixture, oldest, _ string) {
+			_, _ = f.client.CancelCompletion(t.Context(), &completionv1.CancelCompletionRequest{Id: oldest})
+		}, "4:" + long + " 5:c 6:STOP"},
+		{"it is cancelled", func(t *testing.T, f *fixture, _, waits string) {
+			_, _ = f.client.CancelCompletion(t.Context(), &completionv1.CancelCompletionRequest{Id: waits})
+		}, "4:CANCELLED"},
+	} {
+		for _, second := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, another one reads: %v", tt.name, second), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					engines := []script{silent(begun), atOnce(nil, begun, text("a"), text("b"), text(long), text("c"), stopped)}
+					f := newFixture(t, script(func(ctx context.Context, emit func(...*engine.Chunk) error) error {
+						next := engines[0]
+						engines = engines[1:]
+						return next(ctx, emit)
+					}), func(c *Config) { c.Journal = memory.New(memory.Config{Bytes: 34 << 10}) })
+					oldest, other := f.stream(t, t.Context(), prompt("x"))
+					go func() { _, _ = read(other) }()
+					synctest.Wait()
+					waits, s := f.stream(t, t.Context(), prompt("x"))
+					for _, want := range []string{"created", "a", "b"} {
+						if e, err := s.Recv(); err != nil || word(e) != want {
+							t.Fatalf("got %v, %v; want %s", e, err, want)
+						}
+					}
+					ends := make(chan string, 1)
+					if second {
+						s := f.resume(t, t.Context(), waits, 3)
+						go func() {
+							got, _ := read(s)
+							ends <- got
+						}()
+					}
+					time.Sleep(time.Second)
+					tt.then(t, f, oldest, waits)
+					if got, err := read(s); got != tt.want || err != nil {
+						t.Errorf("got %.40q, %v", got, err)
+					}
+					if second {
+						if got := <-ends; got != tt.want {
+							t.Errorf("the other one got %.40q", got)
+						}
+					}
+					f.server.Close()
+				})
+			})
+		}
 	}
 }

@@ -1,28 +1,30 @@
-package journal
+package memory
 
 import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 func TestEvictionOrder(t *testing.T) {
-	m := newMemory(t, MemoryConfig{Bytes: 64 << 10})
+	m := newJournal(t, Config{Bytes: 64 << 10})
 	// They end in another order than they began.
 	ids := []string{"c", "a", "d", "b"}
-	writers := map[string]Writer{}
+	writers := map[string]journal.Writer{}
 	for _, id := range []string{"a", "b", "c", "d"} {
-		writers[id] = create(t, m, Completion{ID: id})
-		add(t, writers[id], Entry{1, Event, make([]byte, 8<<10)})
+		writers[id] = create(t, m, journal.Completion{ID: id})
+		add(t, writers[id], journal.Entry{Sequence: 1, Data: make([]byte, 8<<10)})
 	}
-	running := create(t, m, Completion{ID: "running"})
-	add(t, running, Entry{1, Event, make([]byte, 8<<10)})
+	running := create(t, m, journal.Completion{ID: "running"})
+	add(t, running, journal.Entry{Sequence: 1, Data: make([]byte, 8<<10)})
 	for _, id := range ids {
-		add(t, writers[id], Entry{2, Finished, nil})
+		add(t, writers[id], journal.Entry{Sequence: 2, Kind: journal.Finished})
 	}
 	evicted := 0
 	for i := 0; evicted < len(ids); i++ {
-		add(t, create(t, m, Completion{ID: fmt.Sprint(i)}), Entry{1, Event, make([]byte, 4<<10)})
+		add(t, create(t, m, journal.Completion{ID: fmt.Sprint(i)}), journal.Entry{Sequence: 1, Data: make([]byte, 4<<10)})
 		for evicted < len(ids) {
 			if _, err := m.Get(t.Context(), ids[evicted]); err == nil {
 				break
@@ -33,27 +35,27 @@ func TestEvictionOrder(t *testing.T) {
 			expect(t, m, id, nil)
 		}
 		for _, id := range ids[:evicted] {
-			expect(t, m, id, ErrExpired)
+			expect(t, m, id, journal.ErrExpired)
 		}
 		audit(t, m)
 	}
 	got, _ := have(open(t, m, "running", 0))
-	same(t, got, []Entry{{1, Event, make([]byte, 8<<10)}})
+	same(t, got, []journal.Entry{{Sequence: 1, Data: make([]byte, 8<<10)}})
 }
 
 // TestNothingIsForgottenBeforeEntriesGo: to pay twice is worse than to be late.
 func TestNothingIsForgottenBeforeEntriesGo(t *testing.T) {
-	m := newMemory(t, MemoryConfig{Bytes: 32 << 10})
+	m := newJournal(t, Config{Bytes: 32 << 10})
 	for i := range 20 {
 		complete(t, m, fmt.Sprint(i), 10)
 	}
 	known := m.Len()
-	add(t, create(t, m, Completion{ID: "large"}), Entry{1, Event, make([]byte, 20<<10)})
+	add(t, create(t, m, journal.Completion{ID: "large"}), journal.Entry{Sequence: 1, Data: make([]byte, 20<<10)})
 	if m.Len() != known+1 {
 		t.Errorf("%d known of %d", m.Len()-1, known)
 	}
 	for i := range known {
-		if _, err := m.Get(t.Context(), fmt.Sprint(i)); err == ErrNotFound {
+		if _, err := m.Get(t.Context(), fmt.Sprint(i)); err == journal.ErrNotFound {
 			t.Errorf("%d is forgotten", i)
 		}
 	}
@@ -62,10 +64,10 @@ func TestNothingIsForgottenBeforeEntriesGo(t *testing.T) {
 // TestTombstonesAreBounded: what is remembered of those that are gone must make
 // room too.
 func TestTombstonesAreBounded(t *testing.T) {
-	m := newMemory(t, MemoryConfig{Bytes: 64 << 10})
+	m := newJournal(t, Config{Bytes: 64 << 10})
 	for i := range 2000 {
-		c := Completion{ID: fmt.Sprint(i), Principal: "p", Key: fmt.Sprint("k", i)}
-		add(t, create(t, m, c), Entry{1, Failed, nil})
+		c := journal.Completion{ID: fmt.Sprint(i), Principal: "p", Key: fmt.Sprint("k", i)}
+		add(t, create(t, m, c), journal.Entry{Sequence: 1, Kind: journal.Failed})
 	}
 	audit(t, m)
 	if n := m.Len(); n > 64<<10/goneCost || len(m.keys) != n {
@@ -79,13 +81,13 @@ func TestTombstonesCountWhatTheyTake(t *testing.T) {
 	const n = 15_000 // maps are at their emptiest
 	for _, size := range []int{0, 32, 255} {
 		before := heap()
-		m := newMemory(t, MemoryConfig{})
+		m := newJournal(t, Config{})
 		for i := range n {
-			c := Completion{ID: fmt.Sprintf("cmpl_%026d", i), Principal: "p", Model: strings.Repeat("m", size)}
+			c := journal.Completion{ID: fmt.Sprintf("cmpl_%026d", i), Principal: "p", Model: strings.Repeat("m", size)}
 			if size > 0 {
 				c.Key = fmt.Sprintf("%0*d", size, i)
 			}
-			add(t, create(t, m, c), Entry{1, Finished, nil})
+			add(t, create(t, m, c), journal.Entry{Sequence: 1, Kind: journal.Finished})
 		}
 		m.mu.Lock()
 		for m.ended.len() > 0 {

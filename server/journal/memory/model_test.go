@@ -1,18 +1,19 @@
-package journal
+package memory
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // audit checks that what a journal counts is what it holds, and within bounds.
-func audit(t testing.TB, m *Memory) {
+func audit(t testing.TB, m *Journal) {
 	t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -25,8 +26,8 @@ func audit(t testing.TB, m *Memory) {
 		if own := l.ended && l.page.first == l.last; !own { // the end's own page has its room in logCost
 			want += int64(cap(l.page.data))
 		}
-		if !l.ended {
-			want += int64(l.place.granted) // it has its room, and not yet the page
+		if !l.closed {
+			want += int64(l.account.granted) // it has its room, and not yet the page
 		}
 		if l.bytes != want {
 			t.Fatalf("completion %s counts %d bytes and has %d", id, l.bytes, want)
@@ -34,8 +35,8 @@ func audit(t testing.TB, m *Memory) {
 		if l.bytes > m.config.MaxCompletion {
 			t.Fatalf("completion %s has %d bytes of %d", id, l.bytes, m.config.MaxCompletion)
 		}
-		if !l.ended {
-			shares += m.room.share(l, l.bytes)
+		if !l.closed {
+			shares += m.budget.share(l, l.bytes)
 		}
 		total += want + l.names()
 		if l.gone {
@@ -44,8 +45,8 @@ func audit(t testing.TB, m *Memory) {
 			total += logCost
 		}
 	}
-	if m.room.shares != shares {
-		t.Fatalf("the shares are %d bytes, and %d are counted", shares, m.room.shares)
+	if m.budget.shares != shares {
+		t.Fatalf("the shares are %d bytes, and %d are counted", shares, m.budget.shares)
 	}
 	if m.bytes != total {
 		t.Fatalf("the journal counts %d bytes and has %d", m.bytes, total)
@@ -59,7 +60,7 @@ func audit(t testing.TB, m *Memory) {
 // Memory which completions made room for others. Its Memory must be in a bubble.
 type model struct {
 	t       *testing.T
-	memory  *Memory
+	memory  *Journal
 	known   []*modelRun // in the order of their creation
 	ended   []*modelRun // in the order of their end
 	gone    []*modelRun // in the order in which their entries went
@@ -70,31 +71,32 @@ type model struct {
 }
 
 type modelRun struct {
-	Completion
-	writer  Writer
-	entries []Entry
+	journal.Completion
+	writer  journal.Writer
+	entries []journal.Entry
+	closed  bool // nobody writes it any more
 	ended   bool
 	state   error // what Get says
 	until   time.Time
 	freed   int64 // what the last step gave, or the next gives
-	reader  Reader
+	reader  journal.Reader
 	seen    int32
 }
 
 var modelSizes = []int{0, 1, 14, 15, 16, 31, 32, 100, 500, firstPage - 2, 2000, 4096, fullPage - 3, 20_000}
 
 // play runs a script of three bytes an operation.
-func play(t *testing.T, config MemoryConfig, script []byte) *model {
+func play(t *testing.T, config Config, script []byte) *model {
 	t.Helper()
-	d := &model{t: t, memory: NewMemory(config), keys: map[claim]*modelRun{}}
+	d := &model{t: t, memory: New(config), keys: map[claim]*modelRun{}}
 	defer d.memory.Close()
 	for ; len(script) >= 3; script = script[3:] {
 		d.step(script[0], int(script[1]), int(script[2]))
 		d.compare()
 	}
 	for _, r := range d.known {
-		if !r.ended {
-			d.append(r, Failed, 10)
+		if !r.closed {
+			d.append(r, journal.Failed, 10)
 			d.compare()
 		}
 	}
@@ -122,12 +124,17 @@ func (d *model) step(op byte, a, b int) {
 		d.read(r, int32(b%(len(r.entries)+3)))
 	case op < 7:
 		d.follow(r, b)
-	case op < 8 && !r.ended:
-		d.append(r, Kind(1+b%2), b)
-	case !r.ended:
-		d.append(r, Event, modelSizes[b%len(modelSizes)])
+	case op < 8 && !r.closed && b%5 == 0:
+		r.writer.Close()
+		d.close(r)
+	case op < 8 && !r.closed:
+		d.append(r, journal.Kind(1+b%2), b)
+	case !r.closed:
+		d.append(r, journal.Event, modelSizes[b%len(modelSizes)])
+	case !r.ended && b%2 == 0:
+		d.endLost(r, b)
 	default:
-		if _, err := r.writer.Append(d.t.Context(), Entry{Sequence: int32(len(r.entries) + 1)}); err != ErrFenced {
+		if _, err := appendOne(d.t.Context(), r.writer, journal.Entry{Sequence: int32(len(r.entries) + 1)}); err != journal.ErrFenced {
 			d.t.Fatalf("Append after the end: %v", err)
 		}
 	}
@@ -135,13 +142,13 @@ func (d *model) step(op byte, a, b int) {
 
 func (d *model) create(a, b int) {
 	d.created++
-	c := Completion{ID: fmt.Sprint(d.created), Principal: string(rune('p' + a%2))}
+	c := journal.Completion{ID: fmt.Sprint(d.created), Principal: string(rune('p' + a%2))}
 	if b%4 > 0 {
 		c.Key = fmt.Sprint(b % 16)
 	}
 	holder := d.keys[claim{c.Principal, c.Key}]
 	fits := d.fits(nil, (&log{Completion: c}).names())
-	w, got, err := d.memory.Create(d.t.Context(), c)
+	w, got, err := d.memory.Create(d.t.Context(), c, nobody{})
 	switch {
 	case c.Key != "" && holder != nil:
 		if w != nil || got != holder.Completion || err != nil {
@@ -163,15 +170,15 @@ func (d *model) create(a, b int) {
 	d.madeRoom(err)
 }
 
-func (d *model) append(r *modelRun, k Kind, size int) {
-	e := Entry{int32(len(r.entries) + 1), k, make([]byte, size)}
+func (d *model) append(r *modelRun, k journal.Kind, size int) {
+	e := journal.Entry{Sequence: int32(len(r.entries) + 1), Kind: k, Data: make([]byte, size)}
 	for i := range e.Data {
 		e.Data[i] = byte(i * int(e.Sequence))
 	}
-	size, least := r.writer.(*log).grow(e)
-	fits := k != Event || size == 0 || d.fits(r, int64(size)) || d.fits(r, int64(least))
-	data, err := r.writer.Append(d.t.Context(), e)
-	if fits && errors.Is(err, ErrFull) || !fits && err == nil {
+	size, least := r.writer.(*log).newPage(e)
+	fits := k != journal.Event || size == 0 || d.fits(r, int64(size)) || d.fits(r, int64(least))
+	data, err := appendOne(d.t.Context(), r.writer, e)
+	if fits && errors.Is(err, journal.ErrFull) || !fits && err == nil {
 		d.t.Fatalf("Append: %v, with room: %v", err, fits)
 	}
 	if err == nil && !bytes.Equal(data, e.Data) {
@@ -180,27 +187,43 @@ func (d *model) append(r *modelRun, k Kind, size int) {
 	if err == nil {
 		r.entries = append(r.entries, e)
 	}
-	if k == Event {
+	if k == journal.Event {
 		d.madeRoom(err)
 		return
 	}
 	if err != nil {
 		d.t.Fatalf("the end is refused: %v", err)
 	}
-	l := r.writer.(*log)
-	r.ended, r.until = true, time.Now().Add(d.memory.config.Retention)
-	r.freed = l.bytes + logCost - goneCost
+	r.ended = true
+	d.close(r)
+}
+
+// close notes that nobody writes a completion any more.
+func (d *model) close(r *modelRun) {
+	r.closed, r.until = true, time.Now().Add(d.memory.config.Retention)
+	r.freed = r.writer.(*log).bytes + logCost - goneCost
 	d.ended = append(d.ended, r)
+}
+
+// endLost ends one whose owner is lost.
+func (d *model) endLost(r *modelRun, size int) {
+	e := journal.Entry{Sequence: int32(len(r.entries) + 1), Kind: journal.Failed, Data: make([]byte, size)}
+	if err := d.memory.EndLost(d.t.Context(), r.ID, e.Data); err != r.state {
+		d.t.Fatalf("EndLost(%s): %v; want %v", r.ID, err, r.state)
+	}
+	if r.state == nil {
+		r.entries, r.ended = append(r.entries, e), true
+	}
 }
 
 // fits says whether there is room for a new completion, with names of n bytes, or, of
 // those that run, for one to grow by n bytes: room's rules, counted anew.
 func (d *model) fits(grows *modelRun, n int64) bool {
-	room := &d.memory.room
+	room := &d.memory.budget
 	sum, aside := int64(0), room.guaranteed
 	first := true
 	for _, r := range d.known {
-		if r.ended {
+		if r.closed {
 			continue
 		}
 		l := r.writer.(*log)
@@ -223,146 +246,8 @@ func (d *model) fits(grows *modelRun, n int64) bool {
 	return sum+logCost+n+room.reservation+aside <= room.size*15/16
 }
 
-// madeRoom follows the evictions of an operation that needed room and may have
-// failed: the first ones first, tombstones last, and not one more than needed.
-func (d *model) madeRoom(err error) {
-	m, freed := d.memory, int64(0)
-	for len(d.ended) > 0 && d.get(d.ended[0]) != nil {
-		freed = d.ended[0].freed
-		d.expire(time.Now())
-		d.evicted++
-	}
-	for len(d.gone) > 0 && d.get(d.gone[0]) == ErrNotFound {
-		if len(d.ended) > 0 {
-			d.t.Fatalf("%s is forgotten while %s still has entries", d.gone[0].ID, d.ended[0].ID)
-		}
-		freed = d.gone[0].freed
-		d.forget()
-	}
-	switch {
-	case err == nil:
-		if freed > 0 && m.Bytes()+freed <= m.config.Bytes {
-			d.t.Fatalf("%d bytes of %d, but what gave %d had to go", m.Bytes(), m.config.Bytes, freed)
-		}
-	case errors.Is(err, ErrFull):
-		d.refused++
-	case errors.Is(err, ErrTooLarge):
-		d.refused++
-	default:
-		d.t.Fatal(err)
-	}
-}
-
-// expire lets the entries of the one that ended first go.
-func (d *model) expire(at time.Time) {
-	r := d.ended[0]
-	r.state, r.until = ErrExpired, at.Add(d.memory.config.Retention)
-	r.freed = goneCost + r.writer.(*log).names()
-	d.ended, d.gone = d.ended[1:], append(d.gone, r)
-}
-
-func (d *model) forget() {
-	r := d.gone[0]
-	r.state = ErrNotFound
-	d.gone = d.gone[1:]
-	delete(d.keys, claim{r.Principal, r.Key})
-	for i, k := range d.known {
-		if k == r {
-			d.known = append(d.known[:i:i], d.known[i+1:]...)
-		}
-	}
-	if err := d.get(r); err != ErrNotFound {
-		d.t.Fatalf("Get(%s): %v; want it forgotten", r.ID, err)
-	}
-}
-
-// sleep lets time pass, and with it what was due at each moment.
-func (d *model) sleep(t time.Duration) {
-	time.Sleep(t)
-	synctest.Wait()
-	now := time.Now()
-	for len(d.ended) > 0 && !d.ended[0].until.After(now) {
-		d.expire(d.ended[0].until)
-	}
-	for len(d.gone) > 0 && !d.gone[0].until.After(now) {
-		d.forget()
-	}
-}
-
-// read reads from a cursor what is there.
-func (d *model) read(r *modelRun, after int32) {
-	reader, err := d.memory.Read(d.t.Context(), r.ID, after)
-	want := r.state
-	if want == nil && int(after) > len(r.entries) {
-		want = ErrAhead
-	}
-	if err != want {
-		d.t.Fatalf("Read(%s, %d): %v; want %v", r.ID, after, err, want)
-	}
-	if err == nil {
-		d.drain(reader, r, after)
-		reader.Close()
-	}
-}
-
-// follow reads on with a reader that stays, or opens one.
-func (d *model) follow(r *modelRun, b int) {
-	if r.reader == nil {
-		if r.state != nil {
-			return
-		}
-		r.seen = int32(b % (len(r.entries) + 1))
-		r.reader, _ = d.memory.Read(d.t.Context(), r.ID, r.seen)
-		return
-	}
-	r.seen = d.drain(r.reader, r, r.seen)
-	if b%16 == 0 {
-		r.reader.Close()
-		r.reader = nil
-	}
-}
-
-func (d *model) drain(reader Reader, r *modelRun, seen int32) int32 {
-	d.t.Helper()
-	got, err := have(reader)
-	want, end := r.entries[seen:], error(nil)
-	switch {
-	case r.ended && (r.state == nil || len(want) == 0):
-		end = io.EOF
-	case r.state != nil:
-		want, end = nil, ErrExpired
-	}
-	same(d.t, got, want)
-	if err != end || d.t.Failed() {
-		d.t.Fatalf("%s after %d: %v; want %v", r.ID, seen, err, end)
-	}
-	return seen + int32(len(got))
-}
-
-func (d *model) get(r *modelRun) error {
-	info, err := d.memory.Get(d.t.Context(), r.ID)
-	if err != ErrNotFound && (info.Completion != r.Completion || int(info.Last) != len(r.entries) || info.Ended != r.ended) {
-		d.t.Fatalf("Get = %+v; want %+v, %d entries, ended: %v", info, r.Completion, len(r.entries), r.ended)
-	}
-	return err
-}
-
-// compare checks that Memory and model agree.
-func (d *model) compare() {
-	d.t.Helper()
-	for _, r := range d.known {
-		if err := d.get(r); err != r.state {
-			d.t.Fatalf("Get(%s): %v; want %v", r.ID, err, r.state)
-		}
-	}
-	if d.memory.Len() != len(d.known) || len(d.memory.keys) != len(d.keys) {
-		d.t.Fatalf("%d known and %d keys; want %d and %d", d.memory.Len(), len(d.memory.keys), len(d.known), len(d.keys))
-	}
-	audit(d.t, d.memory)
-}
-
 func TestMemoryIsLikeItsModel(t *testing.T) {
-	configs := []MemoryConfig{
+	configs := []Config{
 		{Bytes: 64 << 10, MaxCompletion: 40 << 10},
 		{Bytes: 16 << 10, MaxCompletion: 16 << 10},
 		{Bytes: 1 << 20},
@@ -394,7 +279,7 @@ func FuzzMemory(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		script = script[:min(len(script), 3*500)]
 		synctest.Test(t, func(t *testing.T) {
-			play(t, MemoryConfig{Retention: time.Minute, Bytes: 32 << 10, MaxCompletion: 24 << 10}, script)
+			play(t, Config{Retention: time.Minute, Bytes: 32 << 10, MaxCompletion: 24 << 10}, script)
 		})
 	})
 }

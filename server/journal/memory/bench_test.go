@@ -1,4 +1,4 @@
-package journal
+package memory
 
 import (
 	"errors"
@@ -12,24 +12,26 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 const events = 2000 // of each completion that is measured
 
 // deltas returns a completion's entries as the server makes them, with a word of
 // text in each delta, and the mean size of their data.
-func deltas(b *testing.B) ([]Entry, float64) {
+func deltas(b *testing.B) ([]journal.Entry, float64) {
 	b.Helper()
 	words := strings.SplitAfter(" whoever comes back later finds everything exactly where somebody left it waiting", " ")[1:]
-	var all []Entry
+	var all []journal.Entry
 	total := 0
 	for s := int32(1); s <= events; s++ {
 		event := &completionv1.CompletionEvent{Sequence: s, Event: &completionv1.CompletionEvent_Delta{
 			Delta: &completionv1.Delta{Text: words[int(s)%len(words)]},
 		}}
-		kind := Event
+		kind := journal.Event
 		if s == events {
-			kind = Finished
+			kind = journal.Finished
 			event.Event = &completionv1.CompletionEvent_Finished{Finished: &completionv1.Finished{
 				FinishReason: completionv1.Finished_STOP,
 				Usage:        &completionv1.Usage{PromptTokens: 12, CompletionTokens: events, TotalTokens: events + 12},
@@ -40,30 +42,34 @@ func deltas(b *testing.B) ([]Entry, float64) {
 			b.Fatal(err)
 		}
 		total += len(data)
-		all = append(all, Entry{s, kind, data})
+		all = append(all, journal.Entry{Sequence: s, Kind: kind, Data: data})
 	}
 	return all, float64(total) / events
 }
 
-// BenchmarkAppend appends one event; every 2,000 make a completion.
+// BenchmarkAppend appends events, so many at a time; every 2,000 make a completion. The
+// figures are for one event.
 func BenchmarkAppend(b *testing.B) {
 	all, size := deltas(b)
-	m := newMemory(b, MemoryConfig{Bytes: 64 << 20})
-	ctx := b.Context()
-	var w Writer
-	b.ReportAllocs()
-	i, n := 0, 0
-	for b.Loop() {
-		if i == 0 {
-			w = create(b, m, Completion{ID: fmt.Sprint(n)})
-			n++
-		}
-		if _, err := w.Append(ctx, all[i]); err != nil {
-			b.Fatal(err)
-		}
-		i = (i + 1) % events
+	for _, batch := range []int{1, 2, 16, 50} {
+		b.Run(fmt.Sprint("batch=", batch), func(b *testing.B) {
+			m := newJournal(b, Config{Bytes: 64 << 20})
+			ctx := b.Context()
+			var w journal.Writer
+			entries := make([]journal.Entry, batch)
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += batch {
+				if i%events == 0 {
+					w = create(b, m, journal.Completion{ID: fmt.Sprint(i)})
+				}
+				copy(entries, all[i%events:])
+				if _, err := w.Append(ctx, entries); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(size, "B/event")
+		})
 	}
-	b.ReportMetric(size, "B/event")
 }
 
 // BenchmarkAppendAndFollow writes a completion as fast as it can while readers
@@ -72,7 +78,7 @@ func BenchmarkAppendAndFollow(b *testing.B) {
 	for _, readers := range []int{1, 10, 100} {
 		b.Run(fmt.Sprint("readers=", readers), func(b *testing.B) {
 			all, _ := deltas(b)
-			m := newMemory(b, MemoryConfig{Bytes: 64 << 20})
+			m := newJournal(b, Config{Bytes: 64 << 20})
 			n := 0
 			before := mallocs()
 			for b.Loop() {
@@ -93,12 +99,12 @@ func mallocs() uint64 {
 	return stats.Mallocs
 }
 
-func appendAndFollow(b *testing.B, m *Memory, id string, all []Entry, readers int) {
+func appendAndFollow(b *testing.B, m *Journal, id string, all []journal.Entry, readers int) {
 	ctx := b.Context()
-	w := create(b, m, Completion{ID: id})
+	w := create(b, m, journal.Completion{ID: id})
 	var wg sync.WaitGroup
 	for range readers {
-		r, err := m.Read(ctx, id, 0)
+		r, err := m.Follow(ctx, id, 0)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -117,8 +123,10 @@ func appendAndFollow(b *testing.B, m *Memory, id string, all []Entry, readers in
 			}
 		})
 	}
+	one := make([]journal.Entry, 1)
 	for i := range all {
-		if _, err := w.Append(ctx, all[i]); err != nil {
+		one[0] = all[i]
+		if _, err := w.Append(ctx, one); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -131,9 +139,9 @@ func BenchmarkRetain(b *testing.B) {
 	all, size := deltas(b)
 	for b.Loop() {
 		before := heap()
-		m := NewMemory(MemoryConfig{})
+		m := New(Config{})
 		for i := range completions {
-			c := Completion{ID: fmt.Sprintf("cmpl_%026d", i), Principal: "p", Key: fmt.Sprintf("%032d", i), Model: "model"}
+			c := journal.Completion{ID: fmt.Sprintf("cmpl_%026d", i), Principal: "p", Key: fmt.Sprintf("%032d", i), Model: "model"}
 			add(b, create(b, m, c), all...)
 		}
 		grown := heap() - before

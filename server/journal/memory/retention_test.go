@@ -1,20 +1,22 @@
-package journal
+package memory
 
 import (
 	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // expect checks what Get and Read say of a completion.
-func expect(t *testing.T, m *Memory, id string, want error) {
+func expect(t *testing.T, m *Journal, id string, want error) {
 	t.Helper()
 	info, err := m.Get(t.Context(), id)
-	if err != want || (info.ID == id) != (want != ErrNotFound) {
+	if err != want || (info.ID == id) != (want != journal.ErrNotFound) {
 		t.Errorf("Get(%q) = %+v, %v; want %v", id, info, err, want)
 	}
-	r, err := m.Read(t.Context(), id, 0)
+	r, err := m.Follow(t.Context(), id, 0)
 	if err != want {
 		t.Errorf("Read(%q): %v; want %v", id, err, want)
 	}
@@ -25,15 +27,15 @@ func expect(t *testing.T, m *Memory, id string, want error) {
 
 func TestRetention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, MemoryConfig{Retention: time.Minute})
-		running := create(t, m, Completion{ID: "running"})
-		add(t, running, Entry{Sequence: 1})
-		late := create(t, m, Completion{ID: "late"})
+		m := newJournal(t, Config{Retention: time.Minute})
+		running := create(t, m, journal.Completion{ID: "running"})
+		add(t, running, journal.Entry{Sequence: 1})
+		late := create(t, m, journal.Completion{ID: "late"})
 		complete(t, m, "a", 100)
 		time.Sleep(20 * time.Second)
 		complete(t, m, "b", 1000)
 		time.Sleep(20 * time.Second)
-		add(t, late, Entry{1, Failed, nil})
+		add(t, late, journal.Entry{Sequence: 1, Kind: journal.Failed})
 
 		// Each row: what is so until a time from the end of a, and what from then on.
 		start := time.Now().Add(-40 * time.Second)
@@ -42,12 +44,12 @@ func TestRetention(t *testing.T) {
 			id            string
 			before, after error
 		}{
-			{60 * time.Second, "a", nil, ErrExpired},
-			{80 * time.Second, "b", nil, ErrExpired},
-			{100 * time.Second, "late", nil, ErrExpired},
-			{120 * time.Second, "a", ErrExpired, ErrNotFound},
-			{140 * time.Second, "b", ErrExpired, ErrNotFound},
-			{160 * time.Second, "late", ErrExpired, ErrNotFound},
+			{60 * time.Second, "a", nil, journal.ErrExpired},
+			{80 * time.Second, "b", nil, journal.ErrExpired},
+			{100 * time.Second, "late", nil, journal.ErrExpired},
+			{120 * time.Second, "a", journal.ErrExpired, journal.ErrNotFound},
+			{140 * time.Second, "b", journal.ErrExpired, journal.ErrNotFound},
+			{160 * time.Second, "late", journal.ErrExpired, journal.ErrNotFound},
 		} {
 			time.Sleep(time.Until(start.Add(step.at - 1)))
 			expect(t, m, step.id, step.before)
@@ -58,17 +60,17 @@ func TestRetention(t *testing.T) {
 		}
 		time.Sleep(24 * time.Hour)
 		expect(t, m, "running", nil)
-		add(t, running, Entry{2, Finished, nil})
+		add(t, running, journal.Entry{Sequence: 2, Kind: journal.Finished})
 		expect(t, m, "running", nil)
 		time.Sleep(time.Minute)
-		expect(t, m, "running", ErrExpired)
+		expect(t, m, "running", journal.ErrExpired)
 	})
 }
 
 // TestForgetting lets only the timer look: memory goes back when nobody comes.
 func TestForgetting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, MemoryConfig{Retention: time.Minute})
+		m := newJournal(t, Config{Retention: time.Minute})
 		for i := range 100 {
 			complete(t, m, fmt.Sprint(i), int32(i*i/10))
 			time.Sleep(time.Duration(i%7+1) * time.Second)
@@ -101,7 +103,7 @@ func TestForgetting(t *testing.T) {
 // timer could be taken to be set already.
 func TestTimerComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, MemoryConfig{Retention: time.Minute})
+		m := newJournal(t, Config{Retention: time.Minute})
 		for i := range 20 {
 			complete(t, m, fmt.Sprint("a", i), 1)
 			complete(t, m, fmt.Sprint("b", i), 1)
@@ -117,7 +119,7 @@ func TestTimerComesBack(t *testing.T) {
 
 func TestCloseStopsTheTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := NewMemory(MemoryConfig{Retention: time.Minute})
+		m := New(Config{Retention: time.Minute})
 		complete(t, m, "a", 1)
 		time.Sleep(time.Minute - 1)
 		m.Close()
@@ -127,12 +129,12 @@ func TestCloseStopsTheTimer(t *testing.T) {
 			t.Error("the timer went off after Close")
 		}
 		// What is past its time is not read, timer or not.
-		expect(t, m, "a", ErrExpired)
+		expect(t, m, "a", journal.ErrExpired)
 	})
 }
 
 // pages counts the pages in a journal, without having anything expire.
-func pages(m *Memory) int {
+func pages(m *Journal) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := 0

@@ -1,18 +1,20 @@
-package journal
+package memory
 
 import (
 	"errors"
 	"fmt"
 	"io"
 	"testing"
+
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // fill appends events of a size until one is refused, and returns how many were
 // taken and the error.
-func fill(t *testing.T, w Writer, size int) (int32, error) {
+func fill(t *testing.T, w journal.Writer, size int) (int32, error) {
 	t.Helper()
 	for s := int32(1); s < 1<<20; s++ {
-		if _, err := w.Append(t.Context(), Entry{s, Event, make([]byte, size)}); err != nil {
+		if _, err := appendOne(t.Context(), w, journal.Entry{Sequence: s, Data: make([]byte, size)}); err != nil {
 			return s - 1, err
 		}
 	}
@@ -23,17 +25,17 @@ func fill(t *testing.T, w Writer, size int) (int32, error) {
 func TestLimits(t *testing.T) {
 	tests := []struct {
 		name   string
-		config MemoryConfig
+		config Config
 		want   error
 	}{
-		{"too large", MemoryConfig{MaxCompletion: 100 << 10}, ErrTooLarge},
-		{"full", MemoryConfig{Bytes: 100 << 10}, ErrFull},
+		{"too large", Config{MaxCompletion: 100 << 10}, journal.ErrTooLarge},
+		{"full", Config{Bytes: 100 << 10}, journal.ErrFull},
 	}
 	for _, tt := range tests {
 		for _, size := range []int{0, 14, 1000, 90 << 10, 101 << 10} {
 			t.Run(fmt.Sprint(tt.name, "/", size), func(t *testing.T) {
-				m := newMemory(t, tt.config)
-				w := create(t, m, Completion{ID: "a"})
+				m := newJournal(t, tt.config)
+				w := create(t, m, journal.Completion{ID: "a"})
 				n, err := fill(t, w, size)
 				if !errors.Is(err, tt.want) {
 					t.Fatalf("after %d: %v; want %v", n, err, tt.want)
@@ -42,10 +44,10 @@ func TestLimits(t *testing.T) {
 					t.Errorf("refused after %d bytes of 100 KiB", stored)
 				}
 				// Again, and no harm done.
-				if _, err := w.Append(t.Context(), Entry{n + 1, Event, make([]byte, size)}); !errors.Is(err, tt.want) {
+				if _, err := appendOne(t.Context(), w, journal.Entry{Sequence: n + 1, Data: make([]byte, size)}); !errors.Is(err, tt.want) {
 					t.Errorf("again: %v; want %v", err, tt.want)
 				}
-				add(t, w, Entry{n + 1, Failed, make([]byte, 600)})
+				add(t, w, journal.Entry{Sequence: n + 1, Kind: journal.Failed, Data: make([]byte, 600)})
 				audit(t, m)
 				got, err := drain(t.Context(), open(t, m, "a", 0))
 				if len(got) != int(n)+1 || err != io.EOF {
@@ -57,12 +59,12 @@ func TestLimits(t *testing.T) {
 }
 
 func TestFullOfRunningOnes(t *testing.T) {
-	m := newMemory(t, MemoryConfig{Bytes: 16 << 10})
-	var running []Writer
+	m := newJournal(t, Config{Bytes: 16 << 10})
+	var running []journal.Writer
 	for {
-		w, _, err := m.Create(t.Context(), Completion{ID: fmt.Sprint(len(running))})
+		w, _, err := m.Create(t.Context(), journal.Completion{ID: fmt.Sprint(len(running))}, nobody{})
 		if err != nil {
-			if !errors.Is(err, ErrFull) {
+			if !errors.Is(err, journal.ErrFull) {
 				t.Fatal(err)
 			}
 			break
@@ -73,11 +75,11 @@ func TestFullOfRunningOnes(t *testing.T) {
 		t.Fatalf("full with %d completions", len(running))
 	}
 	for i, w := range running {
-		add(t, w, Entry{1, Failed, []byte("full")})
+		add(t, w, journal.Entry{Sequence: 1, Kind: journal.Failed, Data: []byte("full")})
 		audit(t, m)
 		if info, err := m.Get(t.Context(), fmt.Sprint(i)); err != nil || !info.Ended {
 			t.Errorf("completion %d: %+v, %v", i, info, err)
 		}
 	}
-	create(t, m, Completion{ID: "one more"})
+	create(t, m, journal.Completion{ID: "one more"})
 }

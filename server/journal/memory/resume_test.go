@@ -1,13 +1,15 @@
-package journal
+package memory
 
 import (
 	"bytes"
 	"io"
 	"testing"
+
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // varied returns entries of all sizes that the pages make special, and an end.
-func varied() []Entry {
+func varied() []journal.Entry {
 	sizes := []int{
 		firstPage - 2, // fills the first page to the last byte
 		0, 1, 31, 32,  // around the step to a header of two bytes
@@ -20,20 +22,20 @@ func varied() []Entry {
 	for i := range 300 {
 		sizes = append(sizes, i*7%130)
 	}
-	var all []Entry
+	var all []journal.Entry
 	for i, size := range sizes {
-		all = append(all, Entry{int32(i + 1), Event, bytes.Repeat([]byte{byte(i)}, size)})
+		all = append(all, journal.Entry{Sequence: int32(i + 1), Data: bytes.Repeat([]byte{byte(i)}, size)})
 	}
-	return append(all, Entry{int32(len(sizes) + 1), Failed, []byte("end")})
+	return append(all, journal.Entry{Sequence: int32(len(sizes) + 1), Kind: journal.Failed, Data: []byte("end")})
 }
 
 func TestResumeFromEverySequence(t *testing.T) {
 	all := varied()
-	m := newMemory(t, MemoryConfig{})
-	w := create(t, m, Completion{ID: "a"})
+	m := newJournal(t, Config{})
+	w := create(t, m, journal.Completion{ID: "a"})
 	add(t, w, all[:len(all)-1]...)
 	// Readers from before the end read on through it, when the last page moves.
-	var early []Reader
+	var early []journal.Reader
 	for after := range all {
 		r := open(t, m, "a", int32(after))
 		early = append(early, r)
@@ -78,17 +80,17 @@ func TestResumeFromEverySequence(t *testing.T) {
 
 // skipped is a reader that has given n entries.
 type skipped struct {
-	Reader
+	journal.Reader
 	n int
 }
 
 func TestPagesOfTheLastEntry(t *testing.T) {
 	for _, size := range []int{0, 1, firstPage - 10, firstPage, 3 * fullPage} {
 		for n := range int32(40) {
-			m := newMemory(t, MemoryConfig{})
+			m := newJournal(t, Config{})
 			all := entries(n)
 			all[n].Data = make([]byte, size)
-			add(t, create(t, m, Completion{ID: "a"}), all...)
+			add(t, create(t, m, journal.Completion{ID: "a"}), all...)
 			got, err := drain(t.Context(), open(t, m, "a", 0))
 			same(t, got, all)
 			if err != io.EOF {

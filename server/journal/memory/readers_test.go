@@ -1,4 +1,4 @@
-package journal
+package memory
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // patience is a context that ends before the test does, should a reader hang.
@@ -22,8 +24,8 @@ func TestManyReadersRaceTheWriter(t *testing.T) {
 	const n = 2000
 	all := entries(n)
 	ctx := patience(t)
-	m := newMemory(t, MemoryConfig{})
-	w := create(t, m, Completion{ID: "a"})
+	m := newJournal(t, Config{})
+	w := create(t, m, journal.Completion{ID: "a"})
 	var readers sync.WaitGroup
 	follow := func(after int32) {
 		r := open(t, m, "a", after)
@@ -53,17 +55,17 @@ func TestManyReadersRaceTheWriter(t *testing.T) {
 func TestReadersRaceTheEnd(t *testing.T) {
 	tests := []struct {
 		name   string
-		config MemoryConfig
+		config Config
 		late   bool // whether readers may be
 	}{
-		{"ends only", MemoryConfig{}, false},
-		{"expires at once", MemoryConfig{Retention: 1}, true},
-		{"expires soon", MemoryConfig{Retention: 50 * time.Microsecond}, true},
-		{"evicted", MemoryConfig{Bytes: 24 << 10}, true},
+		{"ends only", Config{}, false},
+		{"expires at once", Config{Retention: 1}, true},
+		{"expires soon", Config{Retention: 50 * time.Microsecond}, true},
+		{"evicted", Config{Bytes: 24 << 10}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m := newMemory(t, tt.config)
+			m := newJournal(t, tt.config)
 			ctx := patience(t)
 			var ended, late atomic.Int32
 			var wg sync.WaitGroup
@@ -85,10 +87,10 @@ func TestReadersRaceTheEnd(t *testing.T) {
 }
 
 // race has four readers follow one short completion.
-func race(ctx context.Context, t *testing.T, m *Memory, id string, ended, late *atomic.Int32) {
+func race(ctx context.Context, t *testing.T, m *Journal, id string, ended, late *atomic.Int32) {
 	const n = 40
 	all := entries(n)
-	w, _, err := m.Create(ctx, Completion{ID: id})
+	w, _, err := m.Create(ctx, journal.Completion{ID: id}, nobody{})
 	if err != nil {
 		t.Errorf("Create: %v", err)
 		return
@@ -99,10 +101,10 @@ func race(ctx context.Context, t *testing.T, m *Memory, id string, ended, late *
 		if i%10 == 5 {
 			wg.Go(func() {
 				after := int32(i / 2)
-				r, err := m.Read(ctx, id, after)
+				r, err := m.Follow(ctx, id, after)
 				if err == nil {
 					defer r.Close()
-					var got []Entry
+					var got []journal.Entry
 					got, err = drain(ctx, r)
 					want := all[after:]
 					if err != io.EOF {
@@ -113,17 +115,17 @@ func race(ctx context.Context, t *testing.T, m *Memory, id string, ended, late *
 				switch {
 				case err == io.EOF:
 					ended.Add(1)
-				case err == ErrExpired, err == ErrNotFound:
+				case err == journal.ErrExpired, err == journal.ErrNotFound:
 					late.Add(1)
 				default:
 					t.Errorf("after %d: %v", after, err)
 				}
 			})
 		}
-		if _, err := w.Append(ctx, e); err != nil {
+		if _, err := appendOne(ctx, w, e); err != nil {
 			t.Errorf("Append: %v", err)
 			// Readers must be let go all the same.
-			_, _ = w.Append(ctx, Entry{e.Sequence, Failed, nil})
+			_, _ = appendOne(ctx, w, journal.Entry{Sequence: e.Sequence, Kind: journal.Failed})
 			return
 		}
 	}
@@ -136,9 +138,9 @@ func TestCancelledNextLosesNoWake(t *testing.T) {
 	errLeft := errors.New("left")
 	for _, n := range []int{1, 3} {
 		t.Run(fmt.Sprint("readers=", n), func(t *testing.T) {
-			m := newMemory(t, MemoryConfig{})
-			w := create(t, m, Completion{ID: "a"})
-			var readers []Reader
+			m := newJournal(t, Config{})
+			w := create(t, m, journal.Completion{ID: "a"})
+			var readers []journal.Reader
 			for range n {
 				readers = append(readers, open(t, m, "a", 0))
 			}
@@ -153,7 +155,7 @@ func TestCancelledNextLosesNoWake(t *testing.T) {
 
 // meet appends one entry, which each reader must get, and returns how many of
 // them were cancelled before.
-func meet(ctx context.Context, t *testing.T, w Writer, readers []Reader, s int32, cause error) int {
+func meet(ctx context.Context, t *testing.T, w journal.Writer, readers []journal.Reader, s int32, cause error) int {
 	t.Helper()
 	short, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -179,7 +181,7 @@ func meet(ctx context.Context, t *testing.T, w Writer, readers []Reader, s int32
 	}
 	appended := make(chan error, 1)
 	go func() {
-		_, err := w.Append(ctx, Entry{Sequence: s})
+		_, err := appendOne(ctx, w, journal.Entry{Sequence: s})
 		appended <- err
 	}()
 	select {
@@ -198,10 +200,10 @@ func meet(ctx context.Context, t *testing.T, w Writer, readers []Reader, s int32
 }
 
 func TestNextIsBounded(t *testing.T) {
-	m := newMemory(t, MemoryConfig{})
-	w := create(t, m, Completion{ID: "a"})
+	m := newJournal(t, Config{})
+	w := create(t, m, journal.Completion{ID: "a"})
 	for s := int32(1); s <= 10_000; s++ {
-		add(t, w, Entry{Sequence: s})
+		add(t, w, journal.Entry{Sequence: s})
 	}
 	r := open(t, m, "a", 0)
 	for seen := 0; seen < 10_000; {
@@ -217,17 +219,17 @@ func TestCloseWhileOthersRead(t *testing.T) {
 	const n = 500
 	ctx := patience(t)
 	all := entries(n)
-	m := newMemory(t, MemoryConfig{})
-	w := create(t, m, Completion{ID: "a"})
+	m := newJournal(t, Config{})
+	w := create(t, m, journal.Completion{ID: "a"})
 	var wg sync.WaitGroup
 	for i := range 30 {
-		r, err := m.Read(ctx, "a", 0)
+		r, err := m.Follow(ctx, "a", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		wg.Go(func() {
 			defer r.Close()
-			var got []Entry
+			var got []journal.Entry
 			for i%3 == 0 || len(got) < 10*i { // two in three leave early
 				some, err := r.Next(ctx)
 				if err == io.EOF {
@@ -258,8 +260,8 @@ func TestCloseWhileOthersRead(t *testing.T) {
 func TestEntriesAreShared(t *testing.T) {
 	all := varied()
 	n := len(all) - 1
-	m := newMemory(t, MemoryConfig{Bytes: 1 << 20})
-	w := create(t, m, Completion{ID: "a"})
+	m := newJournal(t, Config{Bytes: 1 << 20})
+	w := create(t, m, journal.Completion{ID: "a"})
 	add(t, w, all[:n/2]...)
 	one, _ := have(open(t, m, "a", 0))
 	two, _ := have(open(t, m, "a", 3))
@@ -277,10 +279,10 @@ func TestEntriesAreShared(t *testing.T) {
 	add(t, w, all[n/2:]...)
 	same(t, one, all[:n/2])
 	for i := 0; ; i++ { // until it has been evicted
-		if _, err := m.Get(t.Context(), "a"); err == ErrExpired {
+		if _, err := m.Get(t.Context(), "a"); err == journal.ErrExpired {
 			break
 		}
-		add(t, create(t, m, Completion{ID: fmt.Sprint(i)}), Entry{1, Event, make([]byte, 64<<10)})
+		add(t, create(t, m, journal.Completion{ID: fmt.Sprint(i)}), journal.Entry{Sequence: 1, Data: make([]byte, 64<<10)})
 	}
 	same(t, one, all[:n/2])
 }
@@ -288,7 +290,7 @@ func TestEntriesAreShared(t *testing.T) {
 // TestReaderOfWhatIsGone: one that has had the end is at the end; one that has
 // not is late.
 func TestReaderOfWhatIsGone(t *testing.T) {
-	m := newMemory(t, MemoryConfig{Bytes: 32 << 10})
+	m := newJournal(t, Config{Bytes: 32 << 10})
 	all := complete(t, m, "a", 100)
 	done, behind, begun := open(t, m, "a", 0), open(t, m, "a", 0), open(t, m, "a", 0)
 	for seen := 0; seen < len(all); {
@@ -302,14 +304,14 @@ func TestReaderOfWhatIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	add(t, create(t, m, Completion{ID: "large"}), Entry{1, Event, make([]byte, 28<<10)})
-	expect(t, m, "a", ErrExpired)
+	add(t, create(t, m, journal.Completion{ID: "large"}), journal.Entry{Sequence: 1, Data: make([]byte, 28<<10)})
+	expect(t, m, "a", journal.ErrExpired)
 	same(t, got, all[:len(got)])
 	for _, tt := range []struct {
 		name string
-		r    Reader
+		r    journal.Reader
 		want error
-	}{{"done", done, io.EOF}, {"behind", behind, ErrExpired}, {"begun", begun, ErrExpired}} {
+	}{{"done", done, io.EOF}, {"behind", behind, journal.ErrExpired}, {"begun", begun, journal.ErrExpired}} {
 		if got, err := tt.r.Next(t.Context()); err != tt.want {
 			t.Errorf("%s: Next = %v, %v; want %v", tt.name, got, err, tt.want)
 		}

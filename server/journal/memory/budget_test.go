@@ -1,4 +1,4 @@
-package journal
+package memory
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // TestWhatRunsComesToItsEnd has far more completions run than the memory holds whole.
@@ -17,17 +19,17 @@ import (
 func TestWhatRunsComesToItsEnd(t *testing.T) {
 	for _, size := range []int64{64 << 10, 256 << 10, 1 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			m := newMemory(t, MemoryConfig{Bytes: size})
+			m := newJournal(t, Config{Bytes: size})
 			ctx := patience(t)
 			var admitted, waited atomic.Int32
 			var created, all sync.WaitGroup
 			created.Add(200)
 			for i := range 200 {
 				all.Go(func() {
-					w, _, err := m.Create(ctx, Completion{ID: fmt.Sprint(i)})
+					w, _, err := m.Create(ctx, journal.Completion{ID: fmt.Sprint(i)}, nobody{})
 					created.Done()
 					created.Wait() // so that they run at once
-					if errors.Is(err, ErrFull) {
+					if errors.Is(err, journal.ErrFull) {
 						return
 					}
 					admitted.Add(1)
@@ -39,8 +41,8 @@ func TestWhatRunsComesToItsEnd(t *testing.T) {
 			all.Wait()
 			audit(t, m)
 			t.Logf("%d of 200 admitted, waited %d times", admitted.Load(), waited.Load())
-			if m.room.shares != 0 || m.room.running.Len()+m.room.waiting.Len() != 0 {
-				t.Errorf("%d bytes are still shared out", m.room.shares)
+			if m.budget.shares != 0 || m.budget.running.Len()+m.budget.waiting.Len() != 0 {
+				t.Errorf("%d bytes are still shared out", m.budget.shares)
 			}
 			if admitted.Load() < 8 || waited.Load() == 0 {
 				t.Errorf("the test tests little")
@@ -51,16 +53,16 @@ func TestWhatRunsComesToItsEnd(t *testing.T) {
 
 // fillUp writes a completion that is as large as is guaranteed, but for what is left
 // over in its pages.
-func fillUp(ctx context.Context, m *Memory, w Writer, random *rand.Rand, waited *atomic.Int32) error {
+func fillUp(ctx context.Context, m *Journal, w journal.Writer, random *rand.Rand, waited *atomic.Int32) error {
 	l := w.(*log)
-	for l.bytes < m.room.guaranteed-2*firstPage {
-		e := Entry{l.last + 1, Event, make([]byte, random.IntN(500))}
+	for l.bytes < m.budget.guaranteed-2*firstPage {
+		e := journal.Entry{Sequence: l.last + 1, Data: make([]byte, random.IntN(500))}
 		runtime.Gosched() // so that all grow together
-		_, err := w.Append(ctx, e)
-		if errors.Is(err, ErrFull) {
+		_, err := appendOne(ctx, w, e)
+		if errors.Is(err, journal.ErrFull) {
 			waited.Add(1)
 			if err = w.Wait(ctx, e); err == nil {
-				_, err = w.Append(ctx, e)
+				_, err = appendOne(ctx, w, e)
 			}
 		}
 		if err != nil {
@@ -70,17 +72,17 @@ func fillUp(ctx context.Context, m *Memory, w Writer, random *rand.Rand, waited 
 			return fmt.Errorf("the memory has %d bytes of %d", n, m.config.Bytes)
 		}
 	}
-	_, err := w.Append(ctx, Entry{l.last + 1, Finished, []byte("end")})
+	_, err := appendOne(ctx, w, journal.Entry{Sequence: l.last + 1, Kind: journal.Finished, Data: []byte("end")})
 	return err
 }
 
 // grown appends to a completion until it would have to wait, and returns the entry
 // that has no room.
-func grown(t *testing.T, m *Memory, w Writer) Entry {
+func grown(t *testing.T, m *Journal, w journal.Writer) journal.Entry {
 	t.Helper()
 	for {
-		e := Entry{w.(*log).last + 1, Event, make([]byte, 400)}
-		if _, err := w.Append(t.Context(), e); errors.Is(err, ErrFull) {
+		e := journal.Entry{Sequence: w.(*log).last + 1, Data: make([]byte, 400)}
+		if _, err := appendOne(t.Context(), w, e); errors.Is(err, journal.ErrFull) {
 			return e
 		} else if err != nil {
 			t.Fatal(err)
@@ -90,13 +92,13 @@ func grown(t *testing.T, m *Memory, w Writer) Entry {
 }
 
 // crowd returns running completions of which all but the oldest have to wait.
-func crowd(t *testing.T, n int) (*Memory, []Writer, []Entry) {
+func crowd(t *testing.T, n int) (*Journal, []journal.Writer, []journal.Entry) {
 	t.Helper()
-	m := newMemory(t, MemoryConfig{Bytes: 64 << 10, MaxCompletion: 1 << 20})
-	var writers []Writer
-	var next []Entry
+	m := newJournal(t, Config{Bytes: 64 << 10, MaxCompletion: 1 << 20})
+	var writers []journal.Writer
+	var next []journal.Entry
 	for i := range n {
-		writers = append(writers, create(t, m, Completion{ID: fmt.Sprint(i)}))
+		writers = append(writers, create(t, m, journal.Completion{ID: fmt.Sprint(i)}))
 	}
 	for _, w := range writers[1:] {
 		next = append(next, grown(t, m, w))
@@ -106,12 +108,12 @@ func crowd(t *testing.T, n int) (*Memory, []Writer, []Entry) {
 
 func TestNewOnesAreRefusedFirst(t *testing.T) {
 	m, writers, _ := crowd(t, 4)
-	if _, _, err := m.Create(t.Context(), Completion{ID: "new"}); !errors.Is(err, ErrFull) {
+	if _, _, err := m.Create(t.Context(), journal.Completion{ID: "new"}, nobody{}); !errors.Is(err, journal.ErrFull) {
 		t.Errorf("a new one: %v", err)
 	}
 	// The oldest goes on, up to what is guaranteed.
-	for oldest := writers[0].(*log); oldest.bytes <= m.room.guaranteed-firstPage; {
-		add(t, oldest, Entry{oldest.last + 1, Event, make([]byte, 100)})
+	for oldest := writers[0].(*log); oldest.bytes <= m.budget.guaranteed-firstPage; {
+		add(t, oldest, journal.Entry{Sequence: oldest.last + 1, Data: make([]byte, 100)})
 		audit(t, m)
 	}
 }
@@ -130,7 +132,7 @@ func TestWait(t *testing.T) {
 		}
 		got := 0 // so many have their room
 		for i := range writers {
-			add(t, writers[i], Entry{writers[i].(*log).last + 1, Finished, nil})
+			add(t, writers[i], journal.Entry{Sequence: writers[i].(*log).last + 1, Kind: journal.Finished})
 			synctest.Wait()
 			before := got
 			for got < len(waits) && len(waits[got]) > 0 {
@@ -172,12 +174,12 @@ func TestWaitIsGivenUp(t *testing.T) {
 			t.Errorf("got %v, want the cause", err)
 		}
 		audit(t, m)
-		add(t, writers[1], Entry{next[0].Sequence, Failed, nil})
+		add(t, writers[1], journal.Entry{Sequence: next[0].Sequence, Kind: journal.Failed})
 		if err := <-second; err != nil {
 			t.Errorf("the next one: %v", err)
 		}
 		// It ends, though it has room for an event.
-		add(t, writers[2], Entry{next[1].Sequence, Failed, nil})
+		add(t, writers[2], journal.Entry{Sequence: next[1].Sequence, Kind: journal.Failed})
 		audit(t, m)
 	})
 }
@@ -187,24 +189,24 @@ func TestWaitIsGivenUp(t *testing.T) {
 func TestOldestDoesNotWaitForNothing(t *testing.T) {
 	m, writers, _ := crowd(t, 4)
 	e := grown(t, m, writers[0])
-	if err := writers[0].Wait(t.Context(), e); !errors.Is(err, ErrFull) {
+	if err := writers[0].Wait(t.Context(), e); !errors.Is(err, journal.ErrFull) {
 		t.Errorf("got %v", err)
 	}
-	if l := writers[0].(*log); l.bytes < m.room.guaranteed-firstPage {
-		t.Errorf("it was refused with %d bytes of %d", l.bytes, m.room.guaranteed)
+	if l := writers[0].(*log); l.bytes < m.budget.guaranteed-firstPage {
+		t.Errorf("it was refused with %d bytes of %d", l.bytes, m.budget.guaranteed)
 	}
-	add(t, writers[0], Entry{e.Sequence, Failed, nil})
+	add(t, writers[0], journal.Entry{Sequence: e.Sequence, Kind: journal.Failed})
 	audit(t, m)
 }
 
 // TestEndedOnesGoFirst checks that a running completion takes the place of all that
 // have ended before it has to wait.
 func TestEndedOnesGoFirst(t *testing.T) {
-	m := newMemory(t, MemoryConfig{Bytes: 64 << 10})
+	m := newJournal(t, Config{Bytes: 64 << 10})
 	for i := range 20 {
 		complete(t, m, fmt.Sprint("ended", i), 100)
 	}
-	e := grown(t, m, create(t, m, Completion{ID: "running"}))
+	e := grown(t, m, create(t, m, journal.Completion{ID: "running"}))
 	for i := range 20 {
 		if _, err := m.Get(t.Context(), fmt.Sprint("ended", i)); err == nil {
 			t.Errorf("the %dth is kept while the running one has no room for its entry %d", i, e.Sequence)

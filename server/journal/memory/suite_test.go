@@ -1,4 +1,4 @@
-package journal_test
+package memory_test
 
 import (
 	"cmp"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-sse/sluice/server/journal"
 	"github.com/sluice-sse/sluice/server/journal/journaltest"
+	"github.com/sluice-sse/sluice/server/journal/memory"
 )
 
 // TestSuite runs with the defaults, and with as little memory as the suite can do with,
@@ -22,7 +23,7 @@ func TestSuite(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			journaltest.Run(t, journaltest.Subject{
 				Open: func(t testing.TB, limits journaltest.Limits) journal.Journal {
-					m := journal.NewMemory(journal.MemoryConfig{
+					m := memory.New(memory.Config{
 						Retention:     limits.Retention,
 						Bytes:         cmp.Or(limits.Bytes, tt.least.Bytes),
 						MaxCompletion: cmp.Or(limits.MaxCompletion, tt.least.MaxCompletion),
