@@ -122,7 +122,8 @@ type Writer interface {
 
 // A Reader reads one completion's journal. It is for one goroutine.
 type Reader interface {
-	// Next returns the entries that follow, as many as there are, up to some bound.
+	// Next returns the entries that follow, as many as there are, up to a bound of a few
+	// hundred, so that a slow reader is not handed a whole completion.
 	// The slice is valid until the next call, the data for good.
 	//
 	// When there is none, the reader that follows waits for one; the other one returns
