@@ -167,34 +167,6 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-func BenchmarkDecode(b *testing.B) {
-	data := []byte(plainChunks[1])
-	for _, way := range []struct {
-		name    string
-		between string // chunks
-	}{{"like-the-last", plainChunks[1]}, {"fast", plainChunks[4]}} {
-		b.Run(way.name, func(b *testing.B) {
-			b.ReportAllocs()
-			c, between := new(wireChunk), []byte(way.between)
-			for b.Loop() { // two chunks
-				for _, data := range [][]byte{data, between} {
-					if _, err := decode(data, c); err != nil {
-						b.Fatal(err)
-					}
-				}
-			}
-		})
-	}
-	b.Run("encoding-json", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := decodeSlowly(data, new(wireChunk)); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}
-
 // A stream makes of a chunk the same, whatever came before it.
 func TestStreamLike(t *testing.T) {
 	forms := []string{

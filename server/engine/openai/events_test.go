@@ -3,7 +3,6 @@ package openai
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"regexp"
 	"slices"
@@ -274,25 +273,5 @@ func TestDeltasDoNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(10_000, next); n != 0 {
 			t.Errorf("%s: %v allocations a chunk, want 0", name, n)
 		}
-	}
-}
-
-// BenchmarkDelta is one delta of a long stream, from the upstream's bytes to a chunk.
-func BenchmarkDelta(b *testing.B) {
-	for _, padded := range []bool{false, true} {
-		b.Run(fmt.Sprintf("padded=%t", padded), func(b *testing.B) {
-			data := plainChunks[0]
-			if !padded {
-				data = strings.Replace(data, `,"obfuscation":"xYz"`, "", 1)
-			}
-			data = strings.Replace(data, `"content":""`, `"content":" world"`, 1)
-			s := &stream{engine: newEngine(b, Config{BaseURL: "http://localhost"}), ctx: b.Context(), events: events{r: repeat("data: " + data + "\n\n")}}
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := s.Next(true); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
 }
