@@ -13,7 +13,7 @@ import (
 
 // BenchmarkRecorded reads whole streams, from the upstream's bytes to chunks of ours,
 // one event at a time as a server sends them that has the next one later. It reports
-// what a chunk costs, and which share of them each decoder takes.
+// what a chunk costs, and which share of them repeats the one before.
 func BenchmarkRecorded(b *testing.B) {
 	recorded(b, func(name string, chunks [][]byte) {
 		b.Run(name, func(b *testing.B) {
@@ -37,7 +37,7 @@ func BenchmarkRecorded(b *testing.B) {
 			b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/chunk")
 			b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/n, "B/chunk")
 			b.ReportMetric(0, "ns/op")
-			reportDecoders(b, chunks)
+			reportTemplates(b, e, chunks)
 		})
 	})
 }
@@ -55,52 +55,44 @@ func (r *eventReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func reportDecoders(b *testing.B, chunks [][]byte) {
-	c := new(wireChunk)
-	var like, fast, slow float64
+// reportTemplates reports how many of the chunks repeat the one before.
+func reportTemplates(b *testing.B, e *Engine, chunks [][]byte) {
+	s := &stream{engine: e, ctx: b.Context()}
+	repeats := 0
 	for _, data := range chunks {
-		switch {
-		case c.decodeLike(data):
-			like++
-		case decodeFast(data, c):
-			fast++
-		default:
-			slow++
-			*c = wireChunk{}
-			_ = decodeSlowly(data, c)
+		if _, ok := s.template.match(data); ok {
+			repeats++
+		}
+		if _, err := s.chunkOf(data); err != nil {
+			b.Fatal(err)
 		}
 	}
-	n := float64(len(chunks)) / 100
-	b.ReportMetric(like/n, "%like")
-	b.ReportMetric(fast/n, "%fast")
-	b.ReportMetric(slow/n, "%slow")
+	b.ReportMetric(float64(100*repeats)/float64(len(chunks)), "%repeat")
 }
 
-// BenchmarkDecoders has each decoder take the chunks of text of each server, as far as
-// it does.
-func BenchmarkDecoders(b *testing.B) {
-	for _, s := range servers {
-		chunks := s.chunks(20)
-		chunks = chunks[1 : len(chunks)-len(s.last)]
-		c := new(wireChunk)
-		for _, decoder := range []struct {
-			name   string
-			decode func(data []byte) bool
-		}{
-			{"like", func(data []byte) bool { return c.decodeLike(data) }},
-			{"fast", func(data []byte) bool { return decodeFast(data, c) }},
-			{"slow", func(data []byte) bool { *c = wireChunk{}; return decodeSlowly(data, c) == nil }},
-		} {
-			*c = wireChunk{}
-			decodeFast(chunks[0], c)
-			if !decoder.decode(chunks[1]) {
+// BenchmarkDecode has the chunks of text of each server decoded and translated, and
+// taken by the template, where they are.
+func BenchmarkDecode(b *testing.B) {
+	e := newEngine(b, Config{BaseURL: "http://localhost"})
+	for _, server := range servers {
+		chunks := server.chunks(20)
+		chunks = chunks[1 : len(chunks)-len(server.last)]
+		for name, templates := range map[string]bool{"json": false, "template": true} {
+			s := &stream{engine: e, ctx: b.Context()}
+			if _, err := s.chunkOf(chunks[0]); err != nil {
+				b.Fatal(err)
+			}
+			if _, ok := s.template.match(chunks[1]); templates && !ok {
 				continue
 			}
-			b.Run(s.name+"/"+decoder.name, func(b *testing.B) {
+			b.Run(server.name+"/"+name, func(b *testing.B) {
 				b.ReportAllocs()
 				for i := 0; b.Loop(); i++ {
-					if !decoder.decode(chunks[i%len(chunks)]) {
-						b.Fatalf("it does not take %s", chunks[i%len(chunks)])
+					if !templates {
+						s.template.field = nil
+					}
+					if _, err := s.chunkOf(chunks[i%len(chunks)]); err != nil {
+						b.Fatal(err)
 					}
 				}
 			})

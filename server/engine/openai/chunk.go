@@ -18,14 +18,13 @@ import (
 //
 // What each chunk needs comes first and together, for the processor's cache.
 type stream struct {
-	request *completionv1.CompletionRequest // until it is sent
-	failure error                           // comes next
-	counted lenientInt                      // the next index of a choice, if that counts chunks; -1: it does not
-	again   *string                         // the text in delta, when all else in chunk is as in any like it
-	chunk   engine.Chunk                    // used again for each chunk, as are delta and wire
-	events  events
-	wire    wireChunk
-	delta   completionv1.Delta
+	request  *completionv1.CompletionRequest // until it is sent
+	failure  error                           // comes next
+	counted  lenientInt                      // the next index of a choice, if that counts chunks; -1: it does not
+	template template
+	chunk    engine.Chunk // used again for each chunk, as is delta
+	events   events
+	delta    completionv1.Delta
 
 	engine   *Engine
 	ctx      context.Context
@@ -83,31 +82,42 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 			s.complete = true
 			return s.end()
 		}
-		like, err := decode(data, &s.wire)
-		switch {
-		case like && s.again != nil && *s.wire.text(s.wire.last.field) != "":
-			s.counted = -1
-			*s.again = string(*s.wire.text(s.wire.last.field))
-			return &s.chunk, nil
-		case err != nil && s.events.cut:
-			return s.broken(err)
-		case err != nil:
-			return nil, s.unavailable("the upstream sent what is no chunk", fmt.Errorf("decode a chunk: %w", err))
+		if c, err := s.chunkOf(data); c != nil || err != nil {
+			return c, err
 		}
-		refused := s.refused(&s.wire, data)
-		if refused == nil && s.wire.Choices == nil && s.wire.Usage == nil && s.wire.Groq == nil {
-			continue // a ping, or what else a server may think of
-		}
-		c := s.translate(&s.wire)
-		if refused != nil && c.Delta != nil { // the last words come first
-			s.failure, refused = refused, nil
-			c.FinishReason = completionv1.Finished_FINISH_REASON_UNSPECIFIED
-		}
-		if refused != nil {
-			return nil, refused
-		}
-		return c, nil
 	}
+}
+
+// chunkOf returns what an upstream's chunk says, or nil if that is nothing.
+func (s *stream) chunkOf(data []byte) (*engine.Chunk, error) {
+	if text, ok := s.template.match(data); ok {
+		*s.template.field = text
+		s.counted = -1
+		return &s.chunk, nil
+	}
+	wire := new(wireChunk)
+	switch err := decode(data, wire); {
+	case err != nil && s.events.cut:
+		return s.broken(err)
+	case err != nil:
+		return nil, s.unavailable("the upstream sent what is no chunk", fmt.Errorf("decode a chunk: %w", err))
+	}
+	refused := s.refused(wire, data)
+	if refused == nil && wire.Choices == nil && wire.Usage == nil && wire.Groq == nil {
+		return nil, nil // a ping, or what else a server may think of
+	}
+	s.template.field = nil
+	c := s.translate(wire)
+	switch {
+	case refused == nil:
+		s.remember(wire, data)
+	case c.Delta == nil:
+		return nil, refused
+	default: // the last words come first
+		s.failure = refused
+		c.FinishReason = completionv1.Finished_FINISH_REASON_UNSPECIFIED
+	}
+	return c, nil
 }
 
 // open sends the request and waits for the answer to begin.

@@ -60,11 +60,16 @@ func (m *chunkMaker) settle(form []byte) []byte {
 	return form
 }
 
+// fill fills the places with texts, or all with the same one.
 func (m *chunkMaker) fill(form []byte) []byte {
+	n := 1
+	if m.IntN(2) == 0 {
+		n = -1
+	}
 	for bytes.Contains(form, []byte(place)) {
 		m.b = nil
 		m.text()
-		form = bytes.Replace(form, []byte(place), m.b, 1)
+		form = bytes.Replace(form, []byte(place), m.b, n)
 	}
 	return bytes.Clone(form)
 }
@@ -154,6 +159,7 @@ func (m *chunkMaker) chunk() {
 		maker{"error", m.value(m.oneOf("null"))},
 		maker{"x_groq", m.rarely(func() { m.object(maker{"usage", m.usage}, maker{"id", m.word}) })},
 		maker{"obfuscation", m.varying},
+		maker{"p", m.rarely(m.varying)},
 		maker{"extra", m.any},
 	)
 }

@@ -11,15 +11,32 @@ import (
 //
 // https://platform.openai.com/docs/api-reference/chat/streaming
 type wireChunk struct {
-	last  template
-	delta *wireDelta // decodeFast's, of the first choice, used again
-
 	Object  string       `json:"object"` // "error" where some servers put an error
 	Model   string       `json:"model"`
 	Choices []wireChoice `json:"choices"` // nil: there were none; an empty list is not nil
 	Usage   *wireUsage   `json:"usage"`
 	Error   wireError    `json:"error"`
 	Groq    *wireGroq    `json:"x_groq"`
+
+	// Padding, so that who sees chunks on the wire cannot tell words by their lengths.
+	Obfuscation wirePadding `json:"obfuscation"` // OpenAI (docs: chat/create, include_obfuscation)
+	P           wirePadding `json:"p"`           // Mistral (mistralai/mistral-common#131)
+}
+
+// wirePadding is the JSON of a string that means nothing, a part of the chunk.
+type wirePadding []byte
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (w *wirePadding) UnmarshalJSON(b []byte) error {
+	*w = b
+	return nil
+}
+
+func (c *wireChunk) padding() []byte {
+	if len(c.Obfuscation) > 0 {
+		return c.Obfuscation
+	}
+	return c.P
 }
 
 // wireGroq is what Groq says beside the rest, at the first and at the last chunk
@@ -33,7 +50,7 @@ type wireChoice struct {
 	Index        lenientInt    `json:"index"`
 	Delta        *wireDelta    `json:"delta"`
 	Message      *wireDelta    `json:"message"` // of servers that make a stream of a whole answer
-	Text         text          `json:"text"`    // of a legacy completion
+	Text         wireText      `json:"text"`    // of a legacy completion
 	FinishReason string        `json:"finish_reason"`
 	FinishCamel  string        `json:"finishReason"` // of servers that write all their keys so
 	Usage        *wireUsage    `json:"usage"`        // Moonshot (earendil-works/pi#2017)
@@ -42,10 +59,10 @@ type wireChoice struct {
 }
 
 type wireDelta struct {
-	Content          text           `json:"content"`
-	ReasoningContent reasoning      `json:"reasoning_content"` // DeepSeek, llama.cpp, vLLM
-	Reasoning        reasoning      `json:"reasoning"`         // OpenRouter, Ollama, vLLM
-	Refusal          text           `json:"refusal"`
+	Content          wireText       `json:"content"`
+	ReasoningContent wireThought    `json:"reasoning_content"` // DeepSeek, llama.cpp, vLLM
+	Reasoning        wireThought    `json:"reasoning"`         // OpenRouter, Ollama, vLLM
+	Refusal          wireText       `json:"refusal"`
 	ToolCalls        []wireToolCall `json:"tool_calls"`
 	FunctionCall     *wireFunction  `json:"function_call"` // before there were tools
 	rest             *rest          // nil: there is nothing more
@@ -82,22 +99,10 @@ func (w wireError) enclosed() []byte {
 
 var errNotObject = errors.New("not a JSON object")
 
-// decode reads a chunk, with no white space around it, into c, which it may be
-// given again. A field that has a type of its own is left out, for encoding/json
-// decodes the rest all the same; of those that carry text it knows the other
-// types, too. It says whether the chunk is like the last one that c was given.
-func decode(data []byte, c *wireChunk) (like bool, err error) {
-	if c.decodeLike(data) {
-		return true, nil
-	}
-	if decodeFast(data, c) {
-		return false, nil
-	}
-	*c = wireChunk{}
-	return false, decodeSlowly(data, c)
-}
-
-func decodeSlowly(data []byte, c *wireChunk) error {
+// decode decodes a chunk, with no white space around it, into c, which is zero. A field
+// that has a type of its own is left out, for encoding/json decodes the rest all the
+// same; of those that carry text it knows the other types, too.
+func decode(data []byte, c *wireChunk) error {
 	if !bytes.HasPrefix(data, []byte("{")) {
 		return errNotObject
 	}

@@ -2,14 +2,14 @@ package openai
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-sse/sluice/server/engine"
 )
@@ -54,69 +54,103 @@ var oddChunks = []string{
 	`{"choices":[{"delta":{"content":[]}}]}`, `{"choices":[{"delta":{"content":true}}]}`, `{"choices":[{"text":1}]}`, `{"choices":[{"delta":"x"}]}`,
 }
 
-func TestDecodeFast(t *testing.T) {
-	c := new(wireChunk)
+func TestTemplate(t *testing.T) {
 	for _, chunk := range plainChunks {
-		if !decodeFast([]byte(chunk), c) {
-			t.Errorf("not decoded fast: %s", chunk)
-		}
-	}
-	for _, chunk := range oddChunks {
-		if decodeFast([]byte(chunk), c) {
-			t.Errorf("decoded fast: %s", chunk)
+		p := newPair(t)
+		p.decode([]byte(chunk))
+		hasHalf := strings.Contains(chunk, `\ud83d `)
+		if _, ok := p.quick.template.match([]byte(chunk)); ok != (p.quick.chunk.Delta != nil && !hasHalf) {
+			t.Errorf("a template: %v, of %s", ok, chunk)
 		}
 	}
 }
 
-// same holds the fast way against the slow one, and c against what an earlier
-// chunk left in it.
-func same(t *testing.T, data []byte, c *wireChunk) {
-	t.Helper()
-	if !c.decodeLike(data) && !decodeFast(data, c) {
-		return
+// pair is two streams of the same chunks, of which only one has templates.
+type pair struct {
+	t               *testing.T
+	quick, plain    *stream
+	chunks, quickly int
+}
+
+func newPair(t *testing.T) *pair {
+	e := newEngine(t, Config{BaseURL: "http://localhost", Key: key})
+	return &pair{t: t, quick: &stream{engine: e, ctx: t.Context()}, plain: &stream{engine: e, ctx: t.Context()}}
+}
+
+// decode holds what both streams make of a chunk against each other, and starts them
+// again when they have come to an end.
+func (p *pair) decode(data []byte) {
+	p.t.Helper()
+	p.chunks++
+	_, quickly := p.quick.template.match(data)
+	if quickly {
+		p.quickly++
 	}
-	want := new(wireChunk)
-	if err := decodeSlowly(bytes.TrimSpace(data), want); err != nil {
-		t.Fatalf("%q: decoded fast, but %v", data, err)
+	got, err := p.quick.chunkOf(data)
+	was := shown(got, err)
+	p.plain.template.field = nil
+	want, wantErr := p.plain.chunkOf(data)
+	if want := shown(want, wantErr); was != want {
+		p.t.Fatalf("%q, by the template %v:\ngot  %s\nwant %s", data, quickly, was, want)
 	}
-	got := *c
-	got.delta, got.last = nil, template{}
-	if !reflect.DeepEqual(&got, want) {
-		t.Fatalf("%q:\nfast %s\nslow %s", data, show(&got), show(want))
+	if err != nil || p.quick.failure != nil {
+		*p = pair{p.t, &stream{engine: p.quick.engine, ctx: p.t.Context()}, &stream{engine: p.quick.engine, ctx: p.t.Context()}, p.chunks, p.quickly}
 	}
 }
 
-func show(c *wireChunk) []byte {
-	b, _ := json.Marshal(c)
+// shown is a chunk, or the error in its place, in words.
+func shown(c *engine.Chunk, err error) string {
+	if c == nil {
+		return fmt.Sprint(err)
+	}
+	delta := "none"
+	if c.Delta != nil {
+		delta = string(mustMarshal(c.Delta))
+	}
+	return ownIDs.ReplaceAllString(fmt.Sprintf("%q %v %q %v", c.Model, c.FinishReason, delta, c.Usage), "call_*")
+}
+
+func mustMarshal(m proto.Message) []byte {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
 	return b
 }
 
-func TestDecodeFastIsTheSame(t *testing.T) {
-	c := new(wireChunk)
+func TestTemplateIsTheSame(t *testing.T) {
+	p := newPair(t)
 	for range 2 {
 		for _, chunk := range append(plainChunks, oddChunks...) {
-			same(t, []byte(chunk), c)
+			p.decode([]byte(chunk))
 			for i := range len(chunk) { // cut, and with a byte missing
-				same(t, []byte(chunk[:i]), c)
-				same(t, []byte(chunk[:i]+chunk[i+1:]), c)
+				p.decode([]byte(chunk[:i]))
+				p.decode([]byte(chunk))
+				p.decode([]byte(chunk[:i] + chunk[i+1:]))
 			}
 		}
 	}
 }
 
 // Chunks that differ from the one before only in their text, and in padding.
-func TestDecodeLike(t *testing.T) {
-	texts := []string{`"a"`, `""`, `" b"`, `"é😀"`, `"\n\"\u00e9\ud83d\ude00"`, `null`, ` "c"`, `"\x"`, "\"\n\"", `"`, `1`, `{}`, `"a","b":"c"`, "\"\xff\""}
+func TestTemplateTexts(t *testing.T) {
+	texts := []string{`"a"`, `""`, `" b"`, `"é😀"`, `"\n\"\u00e9\ud83d\ude00"`, `null`, ` "c"`, `"\x"`, "\"\n\"", `"`, `1`, `{}`, `"a","b":"c"`, "\"\xff\"", `"\ud83d"`, `"\ude00"`}
 	for _, form := range []string{
 		`{"id":"1","model":"m","choices":[{"index":0,"delta":{"content":%s},"finish_reason":null}]}`,
 		`{"choices":[{"delta":{"role":"assistant","content":%s,"refusal":null}}],"usage":null,"obfuscation":"%d"}`,
 		`{"choices":[{"delta":{"content":"a","reasoning":%s}}],"obfuscation":"%d","x":[1]}`,
 		`{"obfuscation":"%[2]d","choices":[{"index":0,"text":%[1]s,"finish_reason":null}]}`,
-		`{"choices":[{"delta":{"content":%s},"finish_reason":"stop"}],"x":"\n%d"} `,
+		`{"choices":[{"delta":{"content":%s},"finish_reason":"stop"}],"p":"\n%d"} `,
+		`{"choices":[{"delta":{"content":%s}}],"p":"%d"}`,
+		`{"choices":[{"delta":{"reasoning":%[1]s,"reasoning_content":%[1]s}}],"p":"%[2]d"}`,
+		`{"choices":[{"text":%[1]s,"delta":{"content":%[1]s}}]}`,
 		`{"choices":[{"delta":{"content":%s}}, {"index":1,"text":"x"}]}`,
+		`{"choices":[{"delta":{"content":%s,"content":null}}]}`,
+		`{"choices":[{"delta":{"Content":%s}}],"content":"a"}`,
+		`{"choices":[{"index":1,"delta":{"content":%s}}]}`,
 		`{"a":%s,"choices":[]}`,
 	} {
-		c := new(wireChunk)
+		p := newPair(t)
 		for i, first := range texts {
 			for j, text := range texts {
 				for k, text := range []string{first, text} {
@@ -124,17 +158,17 @@ func TestDecodeLike(t *testing.T) {
 					if n := strings.Count(form, "%"); n == 1 {
 						data = fmt.Appendf(nil, form, text)
 					}
-					same(t, data, c)
+					p.decode(data)
 				}
 			}
 		}
 	}
 	// And it is the short way that they take.
-	c := new(wireChunk)
 	for i, form := range []string{plainChunks[1], plainChunks[0]} {
-		decodeFast([]byte(form), c)
+		p := newPair(t)
+		p.decode([]byte(strings.Replace(form, `"content":""`, `"content":"x"`, 1)))
 		other := strings.Replace(strings.Replace(form, `"content":"`, `"content":"more \u00e9`, 1), "xYz", "x", 1)
-		if !c.decodeLike([]byte(other)) || !strings.HasPrefix(string(c.Choices[0].Delta.Content), "more é") {
+		if text, ok := p.quick.template.match([]byte(other)); !ok || !strings.HasPrefix(text, "more é") {
 			t.Errorf("%d: not like the one before: %s", i, other)
 		}
 	}
@@ -160,10 +194,10 @@ func FuzzDecode(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, data, before []byte) {
-		c := new(wireChunk)
-		decodeFast(before, c)
-		same(t, data, c)
-		same(t, data, c)
+		p := newPair(t)
+		for _, chunk := range [][]byte{before, data, before, data, data} {
+			p.decode(bytes.TrimSpace(chunk))
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"reflect"
@@ -24,50 +25,25 @@ func randomly(t *testing.T) *chunkMaker {
 	return &chunkMaker{Rand: rand.New(rand.NewPCG(seed, 0))}
 }
 
-// TestDecodersAgree holds the three decoders against each other, and the slow one
+// TestDecodersAgree holds streams with templates against streams without, and decode
 // against encoding/json alone, on chunks that nobody chose, in one state.
 func TestDecodersAgree(t *testing.T) {
-	m, c := randomly(t), new(wireChunk)
-	var made, like, fast, plain int
-	for start := time.Now(); made < *chunks; {
+	m, p := randomly(t), newPair(t)
+	plain := 0
+	start := time.Now()
+	for p.chunks < *chunks {
 		for _, data := range m.sequence() {
-			made++
 			data = bytes.TrimSpace(data)
-			switch {
-			case c.decodeLike(data):
-				like++
-			case decodeFast(data, c):
-				fast++
-			default:
-				*c = wireChunk{}
-				err := decodeSlowly(data, c)
-				if asPlain(t, data, c, err) {
-					plain++
-				}
-				continue
+			p.decode(data)
+			c := new(wireChunk)
+			if asPlain(t, data, c, decode(data, c)) {
+				plain++
 			}
-			want := new(wireChunk)
-			if err := decodeSlowly(data, want); err != nil {
-				t.Fatalf("%q: decoded fast, but %v", data, err)
-			}
-			got := *c
-			got.delta, got.last = nil, template{}
-			if !reflect.DeepEqual(&got, want) {
-				t.Fatalf("%q:\nfast %s\nslow %s", data, show(&got), show(want))
-			}
-			if !asPlain(t, data, want, nil) && utf8.Valid(data) {
-				t.Fatalf("%q: decoded fast, but encoding/json would not", data)
-			}
-		}
-		if made >= *chunks {
-			t.Logf("%d chunks in %v: %d by likeness, %d fast, %d slowly, of those %d with nothing but plain types",
-				made, time.Since(start).Round(time.Millisecond), like, fast, made-like-fast, plain)
 		}
 	}
-	for way, n := range map[string]int{"by likeness": like, "fast": fast, "plain": plain} {
-		if n < made/50 {
-			t.Errorf("only %d of %d chunks were decoded %s", n, made, way)
-		}
+	t.Logf("%d chunks in %v: %d by a template, %d with nothing but plain types", p.chunks, time.Since(start).Round(time.Millisecond), p.quickly, plain)
+	if p.quickly < p.chunks/50 || plain < p.chunks/50 {
+		t.Errorf("of %d chunks only %d came by a template, and %d are plain", p.chunks, p.quickly, plain)
 	}
 }
 
@@ -133,7 +109,7 @@ func (c *wireChunk) plain() *plainChunk {
 		p.Choices = make([]plainChoice, len(c.Choices))
 	}
 	for i, w := range c.Choices {
-		p.Choices[i] = plainChoice{int(w.Index), w.Delta.plain(), w.Message.plain(), whole(w.Text), w.FinishReason, w.FinishCamel}
+		p.Choices[i] = plainChoice{int(w.Index), w.Delta.plain(), w.Message.plain(), whole(w.Text.text), w.FinishReason, w.FinishCamel}
 	}
 	return p
 }
@@ -142,7 +118,7 @@ func (d *wireDelta) plain() *plainDelta {
 	if d == nil {
 		return nil
 	}
-	p := &plainDelta{Content: whole(d.Content), ReasoningContent: whole(text(d.ReasoningContent)), Reasoning: whole(text(d.Reasoning)), Refusal: whole(d.Refusal)}
+	p := &plainDelta{Content: whole(d.Content.text), ReasoningContent: whole(d.ReasoningContent.text), Reasoning: whole(d.Reasoning.text), Refusal: whole(d.Refusal.text)}
 	if d.ToolCalls != nil {
 		p.ToolCalls = make([]plainCall, len(d.ToolCalls))
 	}
@@ -167,20 +143,20 @@ func whole(t text) string {
 }
 
 // TestStreamsAgree has whole streams of such chunks read at once, byte by byte and in
-// pieces, and with a member in each chunk that only the slow decoder takes: what
+// pieces, and with a member in each chunk that no template matches: what
 // comes of them is the same.
 func TestStreamsAgree(t *testing.T) {
 	m := randomly(t)
 	e := newEngine(t, Config{BaseURL: "http://localhost", Key: key})
 	made := 0
 	for start := time.Now(); made < *chunks/4; {
-		var fast, slow []byte
+		var same, other []byte
 		for range 1 + m.IntN(8) {
 			for _, data := range m.sequence() {
 				made++
 				data = bytes.Trim(bytes.Map(onOneLine, data), " ")
-				fast = append(append(append(fast, "data: "...), data...), "\n\n"...)
-				slow = append(append(append(slow, "data: "...), slowed(data)...), "\n\n"...)
+				same = append(append(append(same, "data: "...), data...), "\n\n"...)
+				other = append(append(append(other, "data: "...), numbered(data, made)...), "\n\n"...)
 			}
 		}
 		run := func(body []byte, how func(io.Reader) io.Reader) string {
@@ -190,14 +166,14 @@ func TestStreamsAgree(t *testing.T) {
 			came, _, _ := strings.Cut(outcome(&e, chat()), "cause: ") // which has what was added
 			return came
 		}
-		want := run(slow, func(r io.Reader) io.Reader { return r })
+		want := run(other, func(r io.Reader) io.Reader { return r })
 		for name, how := range map[string]func(io.Reader) io.Reader{
 			"at once":      func(r io.Reader) io.Reader { return r },
 			"byte by byte": iotest.OneByteReader,
 			"in pieces":    func(r io.Reader) io.Reader { return pieceReader{r, m.Rand} },
 		} {
-			if got := run(fast, how); got != want {
-				t.Fatalf("%s: %q\ngot\n%s\nwant\n%s", name, fast, got, want)
+			if got := run(same, how); got != want {
+				t.Fatalf("%s: %q\ngot\n%s\nwant\n%s", name, same, got, want)
 			}
 		}
 		if made >= *chunks/4 {
@@ -213,16 +189,16 @@ func onOneLine(r rune) rune {
 	return r
 }
 
-// slowed adds a member with an escape in its key.
-func slowed(data []byte) []byte {
+// numbered adds a member that is another one in each chunk.
+func numbered(data []byte, n int) []byte {
 	rest, ok := bytes.CutPrefix(data, []byte("{"))
 	switch {
 	case !ok:
 		return data
 	case bytes.HasPrefix(bytes.TrimSpace(rest), []byte("}")):
-		return append([]byte(`{"\u0078":0`), rest...)
+		return fmt.Appendf(nil, `{"number":%d%s`, n, rest)
 	}
-	return append([]byte(`{"\u0078":0,`), rest...)
+	return fmt.Appendf(nil, `{"number":%d,%s`, n, rest)
 }
 
 type pieceReader struct {

@@ -11,6 +11,9 @@ type members map[string]*structpb.Value
 
 // read adds those that a table passes on.
 func (m *members) read(b []byte, table []member) error {
+	if !mentions(b, table) {
+		return nil
+	}
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(b, &all); err != nil {
 		return err

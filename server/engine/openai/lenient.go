@@ -14,37 +14,46 @@ import (
 
 // text is words of the model's. It may hold half a surrogate pair, or a part of a
 // character, whose other half is in the text that follows: see halves.
-//
-// It is a string; a number or true, as Workers AI writes words that look like one
-// (cloudflare/ai#651); or a list of parts, as Mistral's reasoning models have it.
-// What of parts is no text is in the rest of the delta.
 type text string
 
+// wireText is a text of the answer. It is a string; a number or true, as Workers AI
+// writes words that look like one (cloudflare/ai#651); or a list of parts, as Mistral's
+// reasoning models have it. What of parts is no text is in the rest of the delta.
+type wireText struct {
+	text text
+	raw  json.RawMessage // what it was decoded from: a part of the chunk
+}
+
 // UnmarshalJSON implements json.Unmarshaler.
-func (t *text) UnmarshalJSON(b []byte) error {
+func (t *wireText) UnmarshalJSON(b []byte) error {
+	return t.decode(b, func(p *wirePart) bool { return !p.isReasoning() })
+}
+
+// wireThought is a text of the reasoning, whatever its parts are.
+type wireThought wireText
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *wireThought) UnmarshalJSON(b []byte) error {
+	return (*wireText)(t).decode(b, func(*wirePart) bool { return true })
+}
+
+func (t *wireText) decode(b []byte, counts func(*wirePart) bool) error {
 	switch {
 	case len(b) == 0 || b[0] == 'n':
+		return nil
 	case b[0] == '"':
-		*t = text(unquote(b))
-	case b[0] == '[' || b[0] == '{':
-		*t = wordsOf(b, func(p *wirePart) bool { return !p.isReasoning() })
+		t.text = text(unquote(b))
+	case isParts(b):
+		t.text = wordsOf(b, counts)
 	default:
-		*t = text(b)
+		t.text = text(b)
 	}
+	t.raw = b
 	return nil
 }
 
-// reasoning is text that is not the answer's, whatever its parts are.
-type reasoning text
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (r *reasoning) UnmarshalJSON(b []byte) error {
-	if len(b) == 0 || b[0] != '[' && b[0] != '{' {
-		return (*text)(r).UnmarshalJSON(b)
-	}
-	*r = reasoning(wordsOf(b, func(*wirePart) bool { return true }))
-	return nil
-}
+// isParts tells whether a JSON value is a list or an object.
+func isParts(b []byte) bool { return len(b) > 0 && (b[0] == '[' || b[0] == '{') }
 
 // wordsOf returns the text of those parts that count.
 func wordsOf(b json.RawMessage, counts func(*wirePart) bool) text {
@@ -58,26 +67,20 @@ func wordsOf(b json.RawMessage, counts func(*wirePart) bool) text {
 	return text(words.String())
 }
 
-// unquote returns what a well-formed JSON string stands for.
-func unquote(b []byte) string {
-	inner := b[1 : len(b)-1]
-	if bytes.IndexByte(inner, '\\') < 0 {
-		return string(inner)
-	}
-	s, _ := unescape(inner)
-	return s
-}
-
 // plainText is text that does not come in parts: parts within parts without end would
 // be read again at each depth.
 type plainText text
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (t *plainText) UnmarshalJSON(b []byte) error {
-	if len(b) == 0 || b[0] == '[' || b[0] == '{' {
+	if isParts(b) {
 		return nil
 	}
-	return (*text)(t).UnmarshalJSON(b)
+	var w wireText
+	if err := w.UnmarshalJSON(b); err == nil && w.raw != nil {
+		*t = plainText(w.text)
+	}
+	return nil
 }
 
 // wirePart is a part of a text, in the words of those who send them: an object, or just

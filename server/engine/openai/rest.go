@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -46,10 +47,11 @@ var callMembers = []member{
 	{"provider_specific_fields", passed, "LiteLLM (litellm/types/utils.py, ChatCompletionDeltaToolCall): thought_signature"},
 }
 
-// rareInDelta tells whether a member of a delta is for encoding/json.
-func rareInDelta(key []byte) bool {
-	for i := range deltaMembers {
-		if deltaMembers[i].name == string(key) {
+// mentions tells whether one of the members may be in an object: that is quickly
+// seen, and hardly ever so.
+func mentions(object []byte, table []member) bool {
+	for i := range table {
+		if bytes.Contains(object, []byte(table[i].name)) {
 			return true
 		}
 	}
@@ -66,13 +68,15 @@ type rest struct {
 
 // readRest reads what only some servers have in a delta.
 func (d *wireDelta) readRest(b []byte) error {
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(b, &all); err != nil {
-		return err
-	}
 	var r rest
-	if content := all["content"]; len(content) > 0 && (content[0] == '[' || content[0] == '{') {
-		r.addContent(content)
+	if isParts(d.Content.raw) {
+		r.addContent(d.Content.raw)
+	}
+	var all map[string]json.RawMessage
+	if mentions(b, deltaMembers) {
+		if err := json.Unmarshal(b, &all); err != nil {
+			return err
+		}
 	}
 	for _, m := range deltaMembers {
 		raw := all[m.name]
@@ -83,9 +87,9 @@ func (d *wireDelta) readRest(b []byte) error {
 			r.extra.add(m.name, raw)
 		}
 		if m.use&hasReasoning != 0 && r.reasoning == "" {
-			var words reasoning
+			var words wireThought
 			_ = words.UnmarshalJSON(raw)
-			r.reasoning = text(words)
+			r.reasoning = words.text
 		}
 		if m.use&hasImages != 0 {
 			r.addImages(m.name, raw)
@@ -115,7 +119,7 @@ func (r *rest) addContent(raw json.RawMessage) {
 }
 
 func (r *rest) addImages(name string, raw json.RawMessage) {
-	if raw[0] != '[' && raw[0] != '{' {
+	if !isParts(raw) {
 		return
 	}
 	for _, p := range partsOf(raw) {

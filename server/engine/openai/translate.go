@@ -50,7 +50,6 @@ func (s *stream) translate(wire *wireChunk) *engine.Chunk {
 	d := &s.delta
 	d.ToolCalls, d.Parts, d.Logprobs, d.Extra = d.ToolCalls[:0], nil, nil, nil
 	s.calls.chunk++
-	held := s.halves != (halves{})
 	var w words
 	var extra members
 	var reason completionv1.Finished_FinishReason
@@ -76,10 +75,6 @@ func (s *stream) translate(wire *wireChunk) *engine.Chunk {
 	}
 	if goesOn(d) || d.Logprobs != nil || d.Extra != nil {
 		s.chunk.Delta = d
-	}
-	s.again = nil
-	if !held {
-		s.again = s.onlyText(wire)
 	}
 	return &s.chunk
 }
@@ -132,25 +127,6 @@ func goesOn(d *completionv1.Delta) bool {
 	return d.Text != "" || d.Reasoning != "" || d.Refusal != "" || len(d.ToolCalls) > 0 || len(d.Parts) > 0
 }
 
-// onlyText returns where in delta the text of a chunk has gone, if a chunk that
-// differs in that text alone makes the same of all the rest.
-func (s *stream) onlyText(wire *wireChunk) *string {
-	field := wire.last.field
-	if field == noText || s.chunk.Delta == nil || len(s.delta.ToolCalls) > 0 || s.halves != (halves{}) {
-		return nil // or there is more in it than came with the chunk, or less
-	}
-	choice, d := &wire.Choices[0], wire.Choices[0].Delta
-	switch {
-	case field == inText && (d == nil || d.Content == ""), field == inContent && choice.Text == "":
-		return &s.delta.Text
-	case field == inReasoningContent, field == inReasoning && d.ReasoningContent == "":
-		return &s.delta.Reasoning
-	case field == inRefusal:
-		return &s.delta.Refusal
-	}
-	return nil
-}
-
 // addChoice adds what an upstream's choice has to our delta.
 func (s *stream) addChoice(c *wireChoice, w *words, extra *members) {
 	from := c.Delta
@@ -161,8 +137,8 @@ func (s *stream) addChoice(c *wireChoice, w *words, extra *members) {
 	case c.Message != nil:
 		from = c.Message
 	}
-	if from == nil || from.Content != c.Text { // Together has the same words in both (BerriAI/litellm#8675)
-		w.text.add(c.Text)
+	if from == nil || from.Content.text != c.Text.text { // Together has the same words in both (BerriAI/litellm#8675)
+		w.text.add(c.Text.text)
 	}
 	if logprobs := c.Logprobs.message(); logprobs != nil {
 		s.delta.Logprobs = logprobs
@@ -174,18 +150,18 @@ func (s *stream) addChoice(c *wireChoice, w *words, extra *members) {
 
 // says tells whether there is more in a delta than a role.
 func (d *wireDelta) says() bool {
-	return d != nil && (d.Content != "" || d.ReasoningContent != "" || d.Reasoning != "" || d.Refusal != "" ||
+	return d != nil && (d.Content.text != "" || d.ReasoningContent.text != "" || d.Reasoning.text != "" || d.Refusal.text != "" ||
 		len(d.ToolCalls) > 0 || d.FunctionCall != nil || d.rest != nil)
 }
 
 // add adds what an upstream's delta has to ours.
 func (s *stream) add(from *wireDelta, w *words, extra *members) {
 	d := &s.delta
-	w.text.add(from.Content)
-	w.refusal.add(from.Refusal)
-	thought := text(from.ReasoningContent)
+	w.text.add(from.Content.text)
+	w.refusal.add(from.Refusal.text)
+	thought := from.ReasoningContent.text
 	if thought == "" { // where both are there, they are the same
-		thought = text(from.Reasoning)
+		thought = from.Reasoning.text
 	}
 	if r := from.rest; r != nil {
 		if thought == "" {

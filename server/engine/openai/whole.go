@@ -31,7 +31,7 @@ func (s *stream) noStream(asked string) error {
 		}
 	}
 	completion := new(wireChunk)
-	if _, err := decode(body, completion); err != nil || len(completion.Choices) == 0 {
+	if err := decode(body, completion); err != nil || len(completion.Choices) == 0 {
 		// The body may hold the text of a completion, which is not for the log.
 		return s.unavailable("the upstream answered without streaming", fmt.Errorf("content type %q to %s", s.contentType, asked))
 	}
