@@ -77,7 +77,8 @@ func BenchmarkDecode(b *testing.B) {
 	for _, server := range servers {
 		chunks := server.chunks(20)
 		chunks = chunks[1 : len(chunks)-len(server.last)]
-		for name, templates := range map[string]bool{"json": false, "template": true} {
+		for _, templates := range []bool{false, true} {
+			name := map[bool]string{false: "json", true: "template"}[templates]
 			s := &stream{engine: e, ctx: b.Context()}
 			if _, err := s.chunkOf(chunks[0]); err != nil {
 				b.Fatal(err)
@@ -105,9 +106,12 @@ func BenchmarkDecode(b *testing.B) {
 // sides' work.
 func BenchmarkExchange(b *testing.B) {
 	chunks := servers[1].chunks(2000)
-	for name, events := range map[string]int{"paced": 1, "flat-out": 1000} {
-		b.Run(name, func(b *testing.B) {
-			e := newEngine(b, Config{BaseURL: "http://" + chunkedServer(b, chunks, events)})
+	for _, server := range []struct {
+		name   string
+		events int
+	}{{"paced", 1}, {"flat-out", 1000}} {
+		b.Run(server.name, func(b *testing.B) {
+			e := newEngine(b, Config{BaseURL: "http://" + chunkedServer(b, chunks, server.events)})
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := generate(b.Context(), e, chat(), ignore); err != nil {

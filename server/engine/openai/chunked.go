@@ -1,50 +1,50 @@
 package openai
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"strconv"
 )
 
-// maxFraming bounds what may stand between two pieces of data: a chunk's size
-// and extensions, or the trailer.
+// maxFraming bounds what may stand between two pieces of data: the size of a chunk
+// and its extensions, or the trailer.
 const maxFraming = 4 << 10
 
 var errChunked = errors.New("malformed chunked encoding")
 
-// chunked decodes a body in chunks (RFC 9112 section 7.1) in the buffer that it is
-// read into, so it has none of its own. It returns the body's end together with
-// the last data, if both have come. Extensions and the trailer are dropped.
-type chunked struct {
+// chunkedReader decodes a chunked body (RFC 9112 section 7.1) in the buffer that it is
+// read into, and has none of its own. It returns the body's end together with the last
+// data, if both have come. Chunk extensions and the trailer are dropped.
+//
+// It is here beside net/http's because that needs a buffer for each body, between the
+// connection and ours. With one of 1 KiB, BenchmarkExchange takes 20 % longer flat
+// out, and an idle stream has 4.5 KiB more, some of it the http.Response that
+// its body keeps for the trailer. FuzzChunked holds the two against each other.
+type chunkedReader struct {
 	r    io.Reader
 	read []byte // of r already, and not yet decoded
 
-	size    uint64 // of the chunk's data, what is left of it
-	framing int32  // bytes since the last data
-	digits  int8   // that the size had
-	state   chunkState
+	left    uint64 // of the chunk's data
+	line    []byte // the part of a framing line that has come
+	framing int    // bytes since the last data
+	next    chunkedLine
 	behind  bool // something came behind the end
 }
 
-// chunkState is what comes next.
-type chunkState uint8
+// chunkedLine is what the next framing line is.
+type chunkedLine uint8
 
 const (
-	chunkSize  chunkState = iota
-	chunkSpace            // behind the size
-	chunkExtension
-	chunkSizeLF
-	chunkData
-	chunkDataCR
-	chunkDataLF
-	chunkTrailer     // the start of a line of it
-	chunkTrailerLine // the rest of such a line
-	chunkLastLF
-	chunkEnd
+	sizeLine    chunkedLine = iota
+	dataEndLine             // the line end behind a chunk's data
+	trailerLine             // a field of the trailer, or the empty line behind them
+	noLine                  // the body has ended
 )
 
 // Read implements io.Reader.
-func (c *chunked) Read(p []byte) (int, error) {
-	for c.state != chunkEnd && len(p) > 0 {
+func (c *chunkedReader) Read(p []byte) (int, error) {
+	for c.next != noLine && len(p) > 0 {
 		var err error
 		n := copy(p, c.read)
 		c.read = c.read[n:]
@@ -55,7 +55,7 @@ func (c *chunked) Read(p []byte) (int, error) {
 		switch {
 		case malformed != nil:
 			return n, malformed
-		case c.state == chunkEnd:
+		case c.next == noLine:
 			c.behind = c.behind || len(c.read) > 0
 			return n, io.EOF
 		case err == io.EOF:
@@ -64,104 +64,66 @@ func (c *chunked) Read(p []byte) (int, error) {
 			return n, err
 		}
 	}
-	if c.state == chunkEnd {
+	if c.next == noLine {
 		return 0, io.EOF
 	}
 	return 0, nil
 }
 
 // decode moves the data in b to its front and returns how much that is.
-func (c *chunked) decode(b []byte) (n int, err error) {
-	for i := 0; i < len(b); {
-		switch c.state {
-		case chunkData:
-			some := copy(b[n:], b[i:min(uint64(len(b)), uint64(i)+c.size)])
-			n, i = n+some, i+some
-			if c.size -= uint64(some); c.size == 0 {
-				c.state = chunkDataCR
-			}
-			c.framing = 0
-		case chunkEnd:
+func (c *chunkedReader) decode(b []byte) (n int, err error) {
+	for rest := b; len(rest) > 0; {
+		if c.next == noLine {
 			c.behind = true
 			return n, nil
-		default:
-			if c.framing++; c.framing > maxFraming || !c.frame(b[i]) {
-				return n, errChunked
-			}
-			i++
+		}
+		if c.left > 0 {
+			some := copy(b[n:], rest[:min(uint64(len(rest)), c.left)])
+			n, rest = n+some, rest[some:]
+			c.left -= uint64(some)
+			c.framing = 0
+			continue
+		}
+		end := bytes.IndexByte(rest, '\n') + 1
+		part := rest
+		if end > 0 {
+			part = rest[:end]
+		}
+		if c.framing += len(part); c.framing > maxFraming {
+			return n, errChunked
+		}
+		rest = rest[len(part):]
+		c.line = append(c.line, part...)
+		if end > 0 && !c.endLine() {
+			return n, errChunked
 		}
 	}
 	return n, nil
 }
 
-// frame takes a byte that is not data, and reports whether it may stand there.
-func (c *chunked) frame(b byte) bool {
-	switch c.state {
-	case chunkSize:
-		return c.sizeByte(b)
-	case chunkSpace:
-		if b == '\r' {
-			c.state = chunkSizeLF
-		}
-		return b == '\r' || b == ' ' || b == '\t'
-	case chunkExtension:
-		if b == '\r' {
-			c.state = chunkSizeLF
-		}
-		return b != '\n'
-	case chunkSizeLF:
-		c.state, c.digits = chunkData, 0
-		if c.size == 0 {
-			c.state = chunkTrailer
-		}
-		return b == '\n'
-	case chunkDataCR:
-		c.state = chunkDataLF
-		return b == '\r'
-	case chunkDataLF:
-		c.state = chunkSize
-		return b == '\n'
-	case chunkTrailer:
-		c.state = chunkTrailerLine
-		if b == '\r' {
-			c.state = chunkLastLF
-		}
-		return b != '\n'
-	case chunkTrailerLine:
-		if b == '\n' {
-			c.state = chunkTrailer
+// endLine looks at a framing line that is complete, and tells whether it is well-formed.
+func (c *chunkedReader) endLine() bool {
+	line, ok := bytes.CutSuffix(c.line, []byte("\r\n"))
+	c.line = c.line[:0]
+	switch {
+	case !ok || bytes.IndexByte(line, '\r') >= 0:
+		return false
+	case c.next == dataEndLine:
+		c.next = sizeLine
+		return len(line) == 0
+	case c.next == trailerLine:
+		if len(line) == 0 {
+			c.next = noLine
 		}
 		return true
-	case chunkLastLF:
-		c.state = chunkEnd
-		return b == '\n'
 	}
-	return false
-}
-
-// sizeByte takes a byte of the size, or the one behind it.
-func (c *chunked) sizeByte(b byte) bool {
-	digit := b
-	switch {
-	case '0' <= b && b <= '9':
-		digit -= '0'
-	case 'a' <= b && b <= 'f':
-		digit -= 'a' - 10
-	case 'A' <= b && b <= 'F':
-		digit -= 'A' - 10
-	case b == '\r':
-		c.state = chunkSizeLF
-		return c.digits > 0
-	case b == ' ', b == '\t':
-		c.state = chunkSpace
-		return c.digits > 0
-	case b == ';':
-		c.state = chunkExtension
-		return c.digits > 0
-	default:
-		return false
+	size, _, _ := bytes.Cut(line, []byte(";"))
+	size = bytes.TrimRight(size, " \t")
+	var err error
+	c.left, err = strconv.ParseUint(string(size), 16, 60)
+	c.next = dataEndLine
+	if c.left == 0 {
+		c.next = trailerLine
 	}
-	c.size = c.size<<4 | uint64(digit)
-	c.digits++
-	return c.digits <= 15 // which cannot overflow
+	return err == nil && len(size) <= 15 // as net/http has it
 }

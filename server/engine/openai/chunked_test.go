@@ -42,7 +42,7 @@ func TestChunked(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for size := 1; size <= len(tc.body); size += 1 + len(tc.body)/500 {
-				r := &chunked{r: iotest.OneByteReader(strings.NewReader(tc.body[size:])), read: []byte(tc.body[:size])}
+				r := &chunkedReader{r: iotest.OneByteReader(strings.NewReader(tc.body[size:])), read: []byte(tc.body[:size])}
 				got, err := io.ReadAll(r)
 				if string(got) != tc.want || err != tc.err {
 					t.Fatalf("%d bytes with the head: got %q, %v, want %q, %v", size, got, err, tc.want, tc.err)
@@ -57,7 +57,7 @@ func TestChunked(t *testing.T) {
 
 // The end is told together with the last data: nobody has to read again for it.
 func TestChunkedEnd(t *testing.T) {
-	r := &chunked{r: strings.NewReader("3\r\nabc\r\n0\r\n\r\n")}
+	r := &chunkedReader{r: strings.NewReader("3\r\nabc\r\n0\r\n\r\n")}
 	if n, err := r.Read(make([]byte, 100)); n != 3 || err != io.EOF {
 		t.Errorf("got %d, %v, want 3, EOF", n, err)
 	}
@@ -69,12 +69,12 @@ func FuzzChunked(f *testing.F) {
 	f.Add([]byte("3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nA: b\r\n\r\n"), 5)
 	f.Add([]byte("1\r\na\r\n0\r\n\r\nHTTP/1.1 200 OK"), 1)
 	f.Fuzz(func(t *testing.T, body []byte, size int) {
-		whole, err := io.ReadAll(&chunked{r: bytes.NewReader(body)})
+		whole, err := io.ReadAll(&chunkedReader{r: bytes.NewReader(body)})
 		if size < 1 || size > 1<<16 {
 			size = 1
 		}
 		var pieces bytes.Buffer
-		_, pieceErr := io.CopyBuffer(struct{ io.Writer }{&pieces}, struct{ io.Reader }{&chunked{r: bytes.NewReader(body)}}, make([]byte, size))
+		_, pieceErr := io.CopyBuffer(struct{ io.Writer }{&pieces}, struct{ io.Reader }{&chunkedReader{r: bytes.NewReader(body)}}, make([]byte, size))
 		if !bytes.Equal(whole, pieces.Bytes()) || fmt.Sprint(err) != fmt.Sprint(pieceErr) {
 			t.Errorf("%q, %v; %d bytes at a time %q, %v", whole, err, size, pieces.Bytes(), pieceErr)
 		}

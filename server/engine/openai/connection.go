@@ -146,8 +146,8 @@ func (t *plainTransport) CloseIdleConnections() {
 
 // answer is the body of an answer, which holds its connection until it is closed.
 type answer struct {
-	chunked chunked // the body, if it is
-	ended   bool    // the body has come to its end
+	chunked chunkedReader // the body, if it is
+	ended   bool          // the body has come to its end
 	closed  bool
 	keep    bool          // the upstream keeps the connection open
 	body    io.Reader     // the body, if it is not chunked
@@ -226,7 +226,7 @@ func (a *answer) exchange(req *http.Request) (*http.Response, error) {
 		a.keep = !response.Close
 		if slices.Equal(response.TransferEncoding, []string{"chunked"}) {
 			read, _ := head.Peek(head.Buffered())
-			a.chunked = chunked{r: a.conn.Conn, read: bytes.Clone(read)}
+			a.chunked = chunkedReader{r: a.conn.Conn, read: bytes.Clone(read)}
 			head.Reset(nil)
 			heads.Put(head)
 		} else {
