@@ -22,7 +22,7 @@ func BenchmarkRecorded(b *testing.B) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			for b.Loop() {
-				s := &stream{engine: e, ctx: b.Context(), events: events{r: &eventReader{whole}}}
+				s := &stream{engine: e, ctx: b.Context(), events: eventReader{r: &oneEventReader{whole}}}
 				for {
 					if _, err := s.Next(true); err == io.EOF {
 						break
@@ -42,10 +42,10 @@ func BenchmarkRecorded(b *testing.B) {
 	})
 }
 
-// eventReader reads one event at a time.
-type eventReader struct{ rest []byte }
+// oneEventReader reads one event at a time.
+type oneEventReader struct{ rest []byte }
 
-func (r *eventReader) Read(p []byte) (int, error) {
+func (r *oneEventReader) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 {
 		return 0, io.EOF
 	}
@@ -63,7 +63,7 @@ func reportTemplates(b *testing.B, e *Engine, chunks [][]byte) {
 		if _, ok := s.template.match(data); ok {
 			repeats++
 		}
-		if _, err := s.chunkOf(data); err != nil {
+		if _, err := s.next(data); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -80,7 +80,7 @@ func BenchmarkDecode(b *testing.B) {
 		for _, templates := range []bool{false, true} {
 			name := map[bool]string{false: "json", true: "template"}[templates]
 			s := &stream{engine: e, ctx: b.Context()}
-			if _, err := s.chunkOf(chunks[0]); err != nil {
+			if _, err := s.next(chunks[0]); err != nil {
 				b.Fatal(err)
 			}
 			if _, ok := s.template.match(chunks[1]); templates && !ok {
@@ -92,7 +92,7 @@ func BenchmarkDecode(b *testing.B) {
 					if !templates {
 						s.template.field = nil
 					}
-					if _, err := s.chunkOf(chunks[i%len(chunks)]); err != nil {
+					if _, err := s.next(chunks[i%len(chunks)]); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -10,172 +10,172 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-// calls tells the tool calls of a completion apart, of which the upstream sends
-// pieces. Callers get them numbered from 0 in the order in which they begin, each
-// with an id of its own and its name once.
+// callTracker tells to which tool call of a completion each piece belongs that the
+// upstream sends. Callers get the calls numbered from 0 in the order in which they
+// begin, each with an id of its own, and with its name once.
 //
-// A piece says by its index to which call it belongs: but there are servers that
-// have none, that have 0 for every call (Gemini: NousResearch/hermes-agent#62937;
-// others: mcowger/plexus#691), that have another id in every piece
-// (BerriAI/litellm#28223), the same id for two calls (ggml-org/llama.cpp#27966), or none
-// (vllm-project/vllm#18412, Gemini).
-type calls struct {
-	all    []*call
-	last   *call            // that of the piece before
-	bySlot map[int64]*call  // the one that began last under an index of the upstream's
-	byID   map[string]*call // under an id of the upstream's
-	chunk  int              // which one it is whose pieces are added
+// The index of a piece says to which call it belongs. But some servers send none, some
+// send 0 for every call (Gemini: NousResearch/hermes-agent#62937; others:
+// mcowger/plexus#691). Some send another id in every piece (BerriAI/litellm#28223), the
+// same id for two calls (ggml-org/llama.cpp#27966), or none (vllm-project/vllm#18412,
+// Gemini).
+type callTracker struct {
+	all     []*toolCall
+	last    *toolCall           // of the last piece
+	byIndex map[int64]*toolCall // by the upstream's index: the one that began last
+	byID    map[string]*toolCall
+	chunk   int // the number of the current chunk
 }
 
-// call is one of them, as far as it has come.
-type call struct {
-	index int32
-	slot  int64  // the upstream's index; -1 where it gave none
-	chunk int    // in which it began
-	id    string // the upstream's; "" where it gave none
-	name  string
-	args  shape
-	half  half // of the arguments
+// toolCall is a tool call, as far as it has come.
+type toolCall struct {
+	number        int32  // that callers know it by
+	chunk         int    // in which it began
+	upstreamIndex int64  // -1: it has none
+	upstreamID    string // "": it has none
+	name          string
+	arguments     argumentScanner
+	partial       partialChar // of the arguments
 }
 
-// add returns a piece as callers get it, or nil if it says nothing.
-func (x *calls) add(w *wireToolCall) *completionv1.ToolCall {
-	c := x.find(w)
-	if c == nil && x.saysNothing(w) {
+// add returns a piece as callers get it, or nil if there is nothing in it.
+func (t *callTracker) add(w *wireToolCall) *completionv1.ToolCall {
+	c := t.find(w)
+	if c == nil && t.isVoid(w) {
 		return nil
 	}
-	out := &completionv1.ToolCall{Extra: w.extra.message()}
+	out := &completionv1.ToolCall{Extra: w.extra.toStruct()}
 	if c == nil {
-		c, out.Id = x.begin(w)
+		c, out.Id = t.begin(w)
 	}
-	x.last = c
-	out.Index = proto.Int32(c.index)
-	if name, repeats := strings.CutPrefix(w.Function.Name, c.name); repeats || c.args.empty {
+	t.last = c
+	out.Index = proto.Int32(c.number)
+	if name, repeated := strings.CutPrefix(w.Function.Name, c.name); repeated || c.arguments.empty {
 		out.Name = name
 		c.name += name
 	}
-	c.args.add(string(w.Function.Arguments))
-	out.Arguments = c.half.join(text(w.Function.Arguments))
+	c.arguments.scan(string(w.Function.Arguments))
+	out.Arguments = c.partial.join(wtf8(w.Function.Arguments))
 	if out.Id == "" && out.Name == "" && out.Arguments == "" && out.Extra == nil {
 		return nil
 	}
 	return out
 }
 
-// saysNothing tells whether a piece begins no call: null in a list, a call that some
-// server has for none, with all its fields empty, or another end of one that has ended.
-func (x *calls) saysNothing(w *wireToolCall) bool {
+// isVoid tells whether a piece that continues no call does not begin one either: null
+// in a list, a call with all fields empty, or one more end of a call that has ended.
+func (t *callTracker) isVoid(w *wireToolCall) bool {
 	if strings.TrimSpace(string(w.Function.Arguments)) != "" || w.extra != nil {
 		return false
 	}
-	known := x.byID[w.ID]
+	known := t.byID[w.ID]
 	if w.ID == "" || known == nil {
 		return w.ID == "" && w.Function.Name == ""
 	}
-	slot, ok := w.slot()
-	return w.Function.Name == "" || w.Function.Name == known.name && (!ok || slot == known.slot)
+	index, ok := w.index()
+	return w.Function.Name == "" || w.Function.Name == known.name && (!ok || index == known.upstreamIndex)
 }
 
-// begin makes the next call, and returns the id that callers know it by: the
-// upstream's, if it has one that no other call has.
-func (x *calls) begin(w *wireToolCall) (c *call, id string) {
-	if x.byID == nil {
-		x.byID, x.bySlot = map[string]*call{}, map[int64]*call{}
+// begin adds a call, and returns the id for callers: the upstream's, if no other call
+// has it.
+func (t *callTracker) begin(w *wireToolCall) (c *toolCall, id string) {
+	if t.byID == nil {
+		t.byID, t.byIndex = map[string]*toolCall{}, map[int64]*toolCall{}
 	}
-	c = &call{index: int32(len(x.all)), slot: -1, chunk: x.chunk, id: w.ID, args: shape{empty: true}}
-	x.all = append(x.all, c)
-	if slot, ok := w.slot(); ok {
-		x.bySlot[slot], c.slot = c, slot
+	c = &toolCall{number: int32(len(t.all)), upstreamIndex: -1, chunk: t.chunk, upstreamID: w.ID, arguments: argumentScanner{empty: true}}
+	t.all = append(t.all, c)
+	if index, ok := w.index(); ok {
+		t.byIndex[index], c.upstreamIndex = c, index
 	}
 	id = w.ID
-	if id == "" || x.byID[id] != nil {
+	if id == "" || t.byID[id] != nil {
 		id = "call_" + rand.Text()
 	}
 	if w.ID != "" {
-		x.byID[w.ID] = c
+		t.byID[w.ID] = c
 	}
 	return c, id
 }
 
-// find returns the call that a piece goes on with, or nil if it begins one.
-func (x *calls) find(w *wireToolCall) *call {
-	c := x.last
-	slot, ok := w.slot()
-	if ok {
-		c = x.bySlot[slot]
+// find returns the call that a piece continues, or nil if there is none.
+func (t *callTracker) find(w *wireToolCall) *toolCall {
+	c := t.last
+	index, indexed := w.index()
+	if indexed {
+		c = t.byIndex[index]
 	}
-	switch other := x.byID[w.ID]; {
-	case w.ID == "" || other == nil || other == c:
-	case c == nil && w.Function.Name == "": // a piece that lost its place
-		return other
-	case c != nil && !other.args.complete && (!ok || other.slot == slot):
-		c = other // the calls of one index take turns
+	switch byID := t.byID[w.ID]; {
+	case w.ID == "" || byID == nil || byID == c:
+	case c == nil && w.Function.Name == "": // with an index that no call has
+		return byID
+	case c != nil && !byID.arguments.complete && (!indexed || byID.upstreamIndex == index):
+		c = byID // several calls of one index at the same time
 	}
-	if c == nil || c.endedBy(w, x.chunk, ok) {
+	if c == nil || c.endsBefore(w, t.chunk, indexed) {
 		return nil
 	}
 	return c
 }
 
-// endedBy tells whether a piece that would go on with the call begins another one.
-func (c *call) endedBy(w *wireToolCall, chunk int, indexed bool) bool {
+// endsBefore tells whether a piece that seems to continue the call begins another one.
+func (c *toolCall) endsBefore(w *wireToolCall, chunk int, indexed bool) bool {
 	name := w.Function.Name
-	otherID := w.ID != "" && w.ID != c.id
-	longer := c.args.empty && strings.HasPrefix(name, c.name) // it comes as far as it has been written
-	otherName := name != "" && c.name != "" && name != c.name && !longer
-	more := strings.TrimSpace(string(w.Function.Arguments)) != ""
+	otherID := w.ID != "" && w.ID != c.upstreamID
+	longerName := c.arguments.empty && strings.HasPrefix(name, c.name) // the name so far, in each piece
+	otherName := name != "" && c.name != "" && name != c.name && !longerName
+	hasArguments := strings.TrimSpace(string(w.Function.Arguments)) != ""
 	switch {
-	case otherID && c.id != "" && (name != "" || !indexed):
+	case otherID && c.upstreamID != "" && (name != "" || !indexed):
 		return true
-	case otherName && (otherID || !indexed && w.ID == "" || !c.args.empty || more): // else it is the next piece of the name
+	case otherName && (otherID || !indexed && w.ID == "" || !c.arguments.empty || hasArguments): // else it is the next piece of the name
 		return true
 	case name == "" || c.name == "":
 		return false
-	case c.args.complete: // and now there are more arguments, for a call with a name
-		return more
-	case c.chunk == chunk && w.ID == "" && c.id == "": // two in one list, which have nothing but names
-		return c.args.empty
+	case c.arguments.complete: // with a name, more arguments are another call's
+		return hasArguments
+	case c.chunk == chunk && w.ID == "" && c.upstreamID == "": // two in one list, that have only names
+		return c.arguments.empty
 	}
 	return false
 }
 
-// slot returns the upstream's index, if it has one.
-func (w *wireToolCall) slot() (int64, bool) {
+// index returns the upstream's index, if there is a valid one.
+func (w *wireToolCall) index() (int64, bool) {
 	if w.Index == nil || *w.Index < 0 || *w.Index >= math.MaxInt32 {
 		return 0, false
 	}
 	return int64(*w.Index), true
 }
 
-// end returns what has to stand for the halves that nothing follows.
-func (x *calls) end() (pieces []*completionv1.ToolCall) {
-	for _, c := range x.all {
-		if rest := c.half.end(); rest != "" {
-			pieces = append(pieces, &completionv1.ToolCall{Index: proto.Int32(c.index), Arguments: rest})
+// flush returns replacements for the partial characters that nothing follows.
+func (t *callTracker) flush() (pieces []*completionv1.ToolCall) {
+	for _, c := range t.all {
+		if rest := c.partial.flush(); rest != "" {
+			pieces = append(pieces, &completionv1.ToolCall{Index: proto.Int32(c.number), Arguments: rest})
 		}
 	}
 	return pieces
 }
 
-// shape follows arguments, as far as to know when the object that they are has ended.
-type shape struct {
-	empty    bool // there are none so far
+// argumentScanner follows the JSON object that arguments are, to find its end.
+type argumentScanner struct {
+	empty    bool // nothing but white space so far
 	complete bool // the object has ended
-	quoted   bool // within a string
+	inString bool
 	escaped  bool // behind a backslash
 	depth    int
 }
 
-func (s *shape) add(args string) {
-	for i := range len(args) {
-		c := args[i]
+func (s *argumentScanner) scan(arguments string) {
+	for i := range len(arguments) {
+		c := arguments[i]
 		switch {
 		case s.escaped:
 			s.escaped = false
-		case s.quoted:
-			s.escaped, s.quoted = c == '\\', c != '"'
+		case s.inString:
+			s.escaped, s.inString = c == '\\', c != '"'
 		case c == '"':
-			s.quoted = true
+			s.inString = true
 		case c == '{' || c == '[':
 			s.depth++
 		case c == '}' || c == ']':

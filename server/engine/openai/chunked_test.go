@@ -14,7 +14,7 @@ func TestChunked(t *testing.T) {
 	for _, tc := range []struct {
 		name, body, want string
 		err              error
-		behind           bool
+		excess           bool
 	}{
 		{"some chunks", "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "abcde", nil, false},
 		{"none", "0\r\n\r\n", "", nil, false},
@@ -42,13 +42,13 @@ func TestChunked(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for size := 1; size <= len(tc.body); size += 1 + len(tc.body)/500 {
-				r := &chunkedReader{r: iotest.OneByteReader(strings.NewReader(tc.body[size:])), read: []byte(tc.body[:size])}
+				r := &chunkedReader{r: iotest.OneByteReader(strings.NewReader(tc.body[size:])), buffered: []byte(tc.body[:size])}
 				got, err := io.ReadAll(r)
 				if string(got) != tc.want || err != tc.err {
 					t.Fatalf("%d bytes with the head: got %q, %v, want %q, %v", size, got, err, tc.want, tc.err)
 				}
-				if size > len(tc.body)-4 && r.behind != tc.behind {
-					t.Errorf("behind the end: %v, want %v", r.behind, tc.behind)
+				if size > len(tc.body)-4 && r.excess != tc.excess {
+					t.Errorf("behind the end: %v, want %v", r.excess, tc.excess)
 				}
 			}
 		})

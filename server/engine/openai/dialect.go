@@ -11,124 +11,124 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-// OpenAI's two names for the most tokens to generate. Its models that reason take
-// the newer one only; Mistral and Azure's older versions take the older one only.
+// OpenAI's two names for the limit of tokens. Its reasoning models take only the newer
+// one; Mistral and older versions of Azure only the older one.
 const (
 	maxTokens           = "max_tokens"
 	maxCompletionTokens = "max_completion_tokens"
 )
 
-// dialect is what an upstream takes otherwise for one of its models, as it said
-// itself. The zero value is what the caller sends.
+// dialect is how an upstream wants the requests for one of its models, as far as it
+// differs from what the caller sent. The zero value is no difference.
 type dialect struct {
-	limit           string // the name that it takes for the most tokens; empty: the caller's
-	noStreamOptions bool   // it has none: Mistral, with 422 (openai/openai-agents-python#442); Fireworks (FlowiseAI/Flowise#2866), Azure (openai/openai-python#1469), older
+	limitName       string // of the limit of tokens; empty: the name that the caller used
+	noStreamOptions bool   // it has no stream_options: Mistral, with 422 (openai/openai-agents-python#442); older Fireworks (FlowiseAI/Flowise#2866) and Azure (openai/openai-python#1469)
 }
 
-// limitOf returns under which name the most tokens of a request are sent, or ""
-// when it has none. Legacy completions have only the older name.
-func (d dialect) limitOf(req *completionv1.CompletionRequest) string {
+// limitNameFor returns the name under which a request's limit of tokens is sent, or ""
+// if it has none. Legacy completions have only the older name.
+func (d dialect) limitNameFor(req *completionv1.CompletionRequest) string {
 	switch {
 	case req.MaxTokens == nil && req.MaxCompletionTokens == nil:
 		return ""
 	case req.Prompt != nil:
 		return maxTokens
-	case d.limit != "":
-		return d.limit
+	case d.limitName != "":
+		return d.limitName
 	case req.MaxTokens != nil:
 		return maxTokens
 	}
 	return maxCompletionTokens
 }
 
-// ask sends a request and returns the answer. Where the upstream refuses it only
-// for the name of the most tokens, or for our stream_options, the request is sent
-// once more for each of these without the fault: nothing was generated, nor paid.
-// What helped is remembered for the model.
-func (e *Engine) ask(ctx context.Context, req *completionv1.CompletionRequest) (*http.Response, error) {
-	about := subject{req.GetModel(), req.Prompt != nil}
-	known := e.dialects.of(about)
-	d, renamed := known, error(nil)
+// negotiate sends a request and returns the response. If the upstream rejects only the
+// name of the limit of tokens, or our stream_options, the request is sent again without
+// the fault, once for each of the two: nothing was generated, or paid for. The dialect
+// that worked is remembered for the model.
+func (e *Engine) negotiate(ctx context.Context, req *completionv1.CompletionRequest) (*http.Response, error) {
+	key := dialectKey{req.GetModel(), req.Prompt != nil}
+	known := e.dialects.get(key)
+	d, firstErr := known, error(nil) // firstErr is of the limit under its first name
 	for {
 		res, err := e.send(ctx, req, d)
 		if err == nil && d != known {
-			e.dialects.learn(about, d)
+			e.dialects.put(key, d)
 		}
-		var said *refusal
-		if !errors.As(err, &said) {
+		var upstream *upstreamError
+		if !errors.As(err, &upstream) {
 			return res, err
 		}
-		said.parse()
-		limit := d.limitOf(req)
+		upstream.parse()
+		name := d.limitNameFor(req)
 		switch {
-		case !d.noStreamOptions && said.refusesStreamOptions():
+		case !d.noStreamOptions && upstream.rejectsStreamOptions():
 			d.noStreamOptions = true
-		case req.Prompt == nil && limit != "" && said.refusesName(limit):
-			if renamed != nil {
-				return nil, renamed // it takes neither; this one the caller knows
+		case req.Prompt == nil && name != "" && upstream.rejectsName(name):
+			if firstErr != nil {
+				return nil, firstErr // it takes neither; the caller knows this one
 			}
-			renamed = err
-			d.limit = otherName(limit)
+			firstErr = err
+			d.limitName = otherLimitName(name)
 		default:
 			return nil, err
 		}
 	}
 }
 
-func otherName(limit string) string {
-	if limit == maxTokens {
+func otherLimitName(name string) string {
+	if name == maxTokens {
 		return maxCompletionTokens
 	}
 	return maxTokens
 }
 
-// refusesStreamOptions tells whether it is our stream_options that are refused. To
-// be without them costs the caller no more than the usage.
-func (r *refusal) refusesStreamOptions() bool {
-	named := slices.ContainsFunc(r.parameters(), func(path string) bool { return strings.HasPrefix(path, "stream_options") })
-	return r.isInvalid() && (named || strings.Contains(r.words(), "stream_options"))
+// rejectsStreamOptions tells whether it is our stream_options that are rejected.
+// Without them, all that a caller loses is the usage.
+func (u *upstreamError) rejectsStreamOptions() bool {
+	named := slices.ContainsFunc(u.parameters(), func(path string) bool { return strings.HasPrefix(path, "stream_options") })
+	return u.isInvalidRequest() && (named || strings.Contains(u.searchText(), "stream_options"))
 }
 
-// refusesName tells whether it is the name of a parameter that is refused, and not
-// its value: a server that ignores names which it does not know would then generate
-// without a limit.
-func (r *refusal) refusesName(name string) bool {
-	return r.isInvalid() && slices.ContainsFunc(r.unknownNames(), func(path string) bool { return question{}.parameter(path) == name })
+// rejectsName tells whether it is the name of a parameter that is rejected, and not its
+// value: under another name, a server that ignores unknown ones would generate without
+// a limit.
+func (u *upstreamError) rejectsName(name string) bool {
+	return u.isInvalidRequest() && slices.ContainsFunc(u.unknownParameters(), func(path string) bool { return requestInfo{}.fieldOf(path) == name })
 }
 
-func (r *refusal) isInvalid() bool {
-	return r.status == http.StatusBadRequest || r.status == http.StatusUnprocessableEntity
+func (u *upstreamError) isInvalidRequest() bool {
+	return u.status == http.StatusBadRequest || u.status == http.StatusUnprocessableEntity
 }
 
-// subject is what an upstream's dialect is about: its two paths may differ.
-type subject struct {
+// dialectKey is what a dialect applies to. An upstream's two paths may differ.
+type dialectKey struct {
 	model  string
 	legacy bool
 }
 
-// maxDialects bounds what is remembered: callers name the models.
+// maxDialects limits how many dialects are remembered, for callers name the models.
 const maxDialects = 1000
 
-// dialects remembers what is not the default. The zero value is ready to use, by
-// many goroutines at once.
+// dialects remembers the dialects that differ from the zero value. The zero dialects is
+// ready to use, by many goroutines at once.
 type dialects struct {
-	mu    sync.Mutex
-	known map[subject]dialect // guarded by mu
+	mu    sync.Mutex // guards known
+	known map[dialectKey]dialect
 }
 
-func (s *dialects) of(about subject) dialect {
+func (s *dialects) get(key dialectKey) dialect {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.known[about]
+	return s.known[key]
 }
 
-// learn remembers a dialect. When there are too many it forgets the others: to find
-// one again costs a request that is refused.
-func (s *dialects) learn(about subject, d dialect) {
+// put remembers a dialect. If there are too many it forgets the others: finding one
+// again costs one rejected request.
+func (s *dialects) put(key dialectKey, d dialect) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known == nil || len(s.known) >= maxDialects {
-		s.known = make(map[subject]dialect)
+		s.known = make(map[dialectKey]dialect)
 	}
-	s.known[about] = d
+	s.known[key] = d
 }

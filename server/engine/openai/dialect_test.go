@@ -146,9 +146,9 @@ func TestDialect(t *testing.T) {
 func TestDialectsBounded(t *testing.T) {
 	var s dialects
 	for i := range 3*maxDialects + 1 {
-		s.learn(subject{model: fmt.Sprint(i)}, dialect{noStreamOptions: true})
+		s.put(dialectKey{model: fmt.Sprint(i)}, dialect{noStreamOptions: true})
 	}
-	if len(s.known) == 0 || len(s.known) > maxDialects || !s.of(subject{model: fmt.Sprint(3 * maxDialects)}).noStreamOptions {
+	if len(s.known) == 0 || len(s.known) > maxDialects || !s.get(dialectKey{model: fmt.Sprint(3 * maxDialects)}).noStreamOptions {
 		t.Errorf("it knows %d", len(s.known))
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"unicode/utf8"
 )
 
-// chunks is how many TestDecodersAgree makes; .ci/run has it make a million.
-var chunks = flag.Int("chunks", 50_000, "how many chunks the decoders are held against each other with")
+// chunks is the number of chunks of TestDecodersAgree; in .ci/run it is a million.
+var chunks = flag.Int("chunks", 50_000, "the number of random chunks with which the decoders are compared")
 
 // randomly returns a maker of chunks, and logs the seed for a test that fails.
 func randomly(t *testing.T) *chunkMaker {
@@ -25,8 +25,8 @@ func randomly(t *testing.T) *chunkMaker {
 	return &chunkMaker{Rand: rand.New(rand.NewPCG(seed, 0))}
 }
 
-// TestDecodersAgree holds streams with templates against streams without, and decode
-// against encoding/json alone, on chunks that nobody chose, in one state.
+// TestDecodersAgree compares streams with templates with streams without, and
+// decodeChunk with encoding/json alone, on random chunks, one after the other.
 func TestDecodersAgree(t *testing.T) {
 	m, p := randomly(t), newPair(t)
 	plain := 0
@@ -34,16 +34,15 @@ func TestDecodersAgree(t *testing.T) {
 	for p.chunks < *chunks {
 		for _, data := range m.sequence() {
 			data = bytes.TrimSpace(data)
-			p.decode(data)
-			c := new(wireChunk)
-			if asPlain(t, data, c, decode(data, c)) {
+			p.next(data)
+			if comparePlain(t, data) {
 				plain++
 			}
 		}
 	}
-	t.Logf("%d chunks in %v: %d by a template, %d with nothing but plain types", p.chunks, time.Since(start).Round(time.Millisecond), p.quickly, plain)
-	if p.quickly < p.chunks/50 || plain < p.chunks/50 {
-		t.Errorf("of %d chunks only %d came by a template, and %d are plain", p.chunks, p.quickly, plain)
+	t.Logf("%d chunks in %v: %d by a template, %d with nothing but plain types", p.chunks, time.Since(start).Round(time.Millisecond), p.matched, plain)
+	if p.matched < p.chunks/50 || plain < p.chunks/50 {
+		t.Errorf("of %d chunks only %d came by a template, and %d are plain", p.chunks, p.matched, plain)
 	}
 }
 
@@ -83,15 +82,15 @@ type plainFunction struct {
 	Arguments string `json:"arguments"`
 }
 
-// asPlain holds what was decoded against encoding/json alone, and tells whether that
-// has a word: it has none where types are odd, and another one for halves that are
-// not in \u escapes.
-func asPlain(t *testing.T, data []byte, c *wireChunk, err error) bool {
+// comparePlain compares decodeChunk with encoding/json alone, and tells whether that can
+// be done: not where types are unexpected, or the data is not UTF-8.
+func comparePlain(t *testing.T, data []byte) bool {
 	t.Helper()
 	want := new(plainChunk)
 	if !bytes.HasPrefix(data, []byte("{")) || !utf8.Valid(data) || json.Unmarshal(data, want) != nil {
 		return false
 	}
+	c, err := decodeChunk(data)
 	if err != nil {
 		t.Fatalf("%q: %v", data, err)
 	}
@@ -123,28 +122,28 @@ func (d *wireDelta) plain() *plainDelta {
 		p.ToolCalls = make([]plainCall, len(d.ToolCalls))
 	}
 	for i, w := range d.ToolCalls {
-		p.ToolCalls[i] = plainCall{ID: w.ID, Function: plainFunction{w.Function.Name, whole(text(w.Function.Arguments))}}
+		p.ToolCalls[i] = plainCall{ID: w.ID, Function: plainFunction{w.Function.Name, whole(wtf8(w.Function.Arguments))}}
 		if w.Index != nil {
 			n := int(*w.Index)
 			p.ToolCalls[i].Index = &n
 		}
 	}
 	if f := d.FunctionCall; f != nil {
-		p.FunctionCall = &plainFunction{f.Name, whole(text(f.Arguments))}
+		p.FunctionCall = &plainFunction{f.Name, whole(wtf8(f.Arguments))}
 	}
 	return p
 }
 
-// whole returns a text that nothing follows.
-func whole(t text) string {
-	var h half
-	s := h.join(t)
-	return s + h.end()
+// whole returns a text that nothing follows as UTF-8.
+func whole(t wtf8) string {
+	var p partialChar
+	s := p.join(t)
+	return s + p.flush()
 }
 
-// TestStreamsAgree has whole streams of such chunks read at once, byte by byte and in
-// pieces, and with a member in each chunk that no template matches: what
-// comes of them is the same.
+// TestStreamsAgree reads whole streams of such chunks at once, byte by byte, in random
+// pieces, and with a number in each chunk so that no template matches. The result is the
+// same.
 func TestStreamsAgree(t *testing.T) {
 	m := randomly(t)
 	e := newEngine(t, Config{BaseURL: "http://localhost", Key: key})
@@ -189,7 +188,7 @@ func onOneLine(r rune) rune {
 	return r
 }
 
-// numbered adds a member that is another one in each chunk.
+// numbered adds a number to a chunk.
 func numbered(data []byte, n int) []byte {
 	rest, ok := bytes.CutPrefix(data, []byte("{"))
 	switch {

@@ -7,70 +7,65 @@ import (
 )
 
 const (
-	// minBuffer is what a stream begins with: many are idle for most of their life.
-	minBuffer = 1 << 10
-	// busyBuffer is what it soon has when what comes fills it.
-	busyBuffer = 8 << 10
-	// maxRead bounds what is read ahead, and with it the cost of looking for a
-	// line end that is not there.
-	maxRead = 32 << 10
-	// maxEvent bounds a line, and the data of an event.
-	maxEvent = 8 << 20
+	minBuffer  = 1 << 10  // the first buffer of a stream: most streams are idle most of the time
+	busyBuffer = 8 << 10  // the buffer once reads fill the smaller one
+	maxRead    = 32 << 10 // bytes of one read, and with it the cost of finding no line end
+	maxEvent   = 8 << 20  // bytes of a line, and of the data of an event
 )
 
-// mark is the byte order mark that a stream may begin with.
-const mark = "\uFEFF"
+// byteOrderMark may stand at the start of a stream.
+const byteOrderMark = "\uFEFF"
 
 var (
 	errEventTooLong = errors.New("an event is longer than 8 MiB")
 	errNotYet       = errors.New("the next event has not come yet")
 )
 
-// events reads the data of an event stream: WHATWG HTML section 9.2.6, of which
-// it leaves out everything but data. It reads no further than the event that it
-// returns needs, and once its buffers have grown to what the stream has in it, it
-// allocates nothing. The zero value with r set is ready to use.
+// eventReader reads the data of the events of a stream, as WHATWG HTML section 9.2.6
+// has it; other fields are ignored. It reads no further than it needs to for the next
+// event. Once its buffers are large enough for the stream it does not allocate. It is
+// ready to use when r is set.
 //
-// It bends the section for upstreams that are careless about blank lines:
+// There are two exceptions, for upstreams that are careless about blank lines:
 //
 //   - The end of the stream ends a line and an event, too.
 //   - Data lines that cannot belong to one JSON value are events of their own.
-type events struct {
+type eventReader struct {
 	r io.Reader
 
-	buf        []byte // buf[start:end] is read and not yet taken
+	buf        []byte // buf[start:end] has been read and not used
 	start, end int
-	seen       int   // there is no line end in buf[start:seen]
-	stop       int   // where the line that peek returned ends
+	scanned    int   // there is no line end in buf[start:scanned]
+	lineEnd    int   // where the current line ends
 	err        error // what r ended with
 
-	filled  bool // the last read left no space
-	begun   bool // the first line has been looked at
-	afterCR bool // a LF at start belongs to the line end before it
-	cut     bool // it was the end of the stream that ended the last event
+	fullRead bool // the last read filled the buffer
+	begun    bool // the first line has been looked at
+	afterCR  bool // an LF at start belongs to the line end before it
+	cut      bool // the last event was ended by the end of the stream
 
-	// Of the event that is being read.
-	some     bool // it has data
-	last     byte // of that, what is not white space
-	returned bool // it is complete: the next one is to be begun
-	line     span // of buf, which is its data, unless it is empty: then data is
-	data     []byte
+	// The event that is being read. Its data stands in the buffer as long as it is one
+	// line, which saves copying it: a tenth of the time for a chunk.
+	hasData  bool
+	complete bool   // the next call begins another event
+	lastByte byte   // of the data, white space aside
+	dataLine span   // of buf: the data; empty: it is in data
+	data     []byte // the data, if it has more than one line
 }
 
-// next returns the data of the next event, which may be empty and holds until the
-// next call. At the end of the stream it returns io.EOF; it may also return
-// errEventTooLong, and errors of the reader, before which it drops an event that
-// is not complete. If it is not to wait, it returns errNotYet where it would have
-// to read.
-func (e *events) next(wait bool) ([]byte, error) {
-	if e.returned {
-		e.line, e.data, e.some, e.last, e.returned = span{}, e.data[:0], false, 0, false
+// next returns the data of the next event, which may be empty, and is valid until the
+// next call. At the end of the stream it returns io.EOF. Other errors are those of r,
+// and errEventTooLong; an event that was not complete is lost then. If wait is false,
+// it returns errNotYet instead of reading.
+func (e *eventReader) next(wait bool) ([]byte, error) {
+	if e.complete {
+		e.dataLine, e.data, e.hasData, e.lastByte, e.complete = span{}, e.data[:0], false, 0, false
 	}
 	for {
-		line, err := e.peek(wait)
-		if err == io.EOF && e.some {
-			e.cut, e.returned = true, true
-			return e.event(), nil
+		line, err := e.peekLine(wait)
+		if err == io.EOF && e.hasData {
+			e.cut, e.complete = true, true
+			return e.eventData(), nil
 		}
 		if err != nil {
 			return nil, err
@@ -78,54 +73,73 @@ func (e *events) next(wait bool) ([]byte, error) {
 		value, isData := dataOf(line)
 		text := bytes.TrimSpace(value)
 		switch {
-		case isData && apart(e.last, text):
-			e.returned = true
-			return e.event(), nil // and this line is the next event's
+		case isData && startsValue(e.lastByte, text):
+			e.complete = true
+			return e.eventData(), nil // the line is left for the next event
 		case isData:
-			if len(e.event())+len(value) >= maxEvent {
+			if len(e.eventData())+len(value) >= maxEvent {
 				return nil, errEventTooLong
 			}
-			if e.some {
-				e.copyLine()
+			if e.hasData {
+				e.copyDataLine()
 				e.data = append(append(e.data, '\n'), value...)
 			} else {
-				e.line, e.some = span{e.stop - len(value), e.stop}, true
+				e.dataLine, e.hasData = span{e.lineEnd - len(value), e.lineEnd}, true
 			}
 			if len(text) > 0 {
-				e.last = text[len(text)-1]
+				e.lastByte = text[len(text)-1]
 			}
-		case len(line) == 0 && e.some:
-			e.take()
-			e.returned = true
-			return e.event(), nil
+		case len(line) == 0 && e.hasData:
+			e.skipLine()
+			e.complete = true
+			return e.eventData(), nil
 		}
-		e.take()
+		e.skipLine()
 	}
 }
 
-// event returns the data of the event that is being read.
-func (e *events) event() []byte {
-	if e.line != (span{}) {
-		return e.buf[e.line.start:e.line.end]
+// eventData returns the data of the event that is being read.
+func (e *eventReader) eventData() []byte {
+	if e.dataLine != (span{}) {
+		return e.buf[e.dataLine.start:e.dataLine.end]
 	}
 	return e.data
 }
 
-// copyLine copies the event's only line so far, which will no longer be all of it, or
-// no longer stand in the buffer.
-func (e *events) copyLine() {
-	e.data, e.line = append(e.data, e.buf[e.line.start:e.line.end]...), span{}
+// copyDataLine copies the data out of the buffer, before the buffer changes or a second
+// line comes.
+func (e *eventReader) copyDataLine() {
+	e.data, e.dataLine = append(e.data, e.buf[e.dataLine.start:e.dataLine.end]...), span{}
 }
 
-// buffered tells whether something has been read that is not yet taken.
-func (e *events) buffered() bool { return e.start < e.end }
+// dataOf returns the value of a line, if its field is data.
+func dataOf(line []byte) (value []byte, ok bool) {
+	value, ok = bytes.CutPrefix(line, []byte("data"))
+	if !ok || len(value) == 0 {
+		return value, ok
+	}
+	if value[0] != ':' {
+		return nil, false
+	}
+	return bytes.TrimPrefix(value[1:], []byte(" ")), true
+}
 
-// ended tells whether the reader has come to its end already.
-func (e *events) ended() bool { return e.err == io.EOF }
+// startsValue tells whether a line begins another JSON value than the lines before it,
+// which ended with the byte last: within one value there is a comma between } or ] and
+// { or [.
+func startsValue(last byte, line []byte) bool {
+	return (last == '}' || last == ']') && len(line) > 0 && (line[0] == '{' || line[0] == '[')
+}
 
-// first returns the stream's first byte that is not white space, nor a byte order
-// mark, without taking it, or 0 when there is none. Empty lines before it are taken.
-func (e *events) first() byte {
+// hasUnused tells whether something has been read and not used.
+func (e *eventReader) hasUnused() bool { return e.start < e.end }
+
+// atEOF tells whether r has come to its end.
+func (e *eventReader) atEOF() bool { return e.err == io.EOF }
+
+// peekByte returns the first byte of the stream that is neither white space nor of a
+// byte order mark, or 0 if there is none. It skips empty lines, and leaves the rest.
+func (e *eventReader) peekByte() byte {
 	at := e.start
 	for {
 		for at < e.end {
@@ -134,88 +148,66 @@ func (e *events) first() byte {
 			case '\n', '\r':
 				e.start = at + 1
 			case ' ', '\t':
-			case mark[0]:
-				size = len(mark)
+			case byteOrderMark[0]:
+				size = len(byteOrderMark)
 			default:
-				e.seen = e.start
+				e.scanned = e.start
 				return c
 			}
 			if at+size > e.end {
 				break
 			}
-			if size > 1 && string(e.buf[at:at+size]) != mark {
-				e.seen = e.start
+			if size > 1 && string(e.buf[at:at+size]) != byteOrderMark {
+				e.scanned = e.start
 				return c
 			}
 			at += size
 		}
-		e.seen = e.start
-		at -= e.start // as fill moves what is left
+		e.scanned = e.start
+		at -= e.start // fill moves what is left to the front
 		if e.fill() != nil {
 			return 0
 		}
 	}
 }
 
-// rest returns what is not yet taken, whatever it is.
-func (e *events) rest() io.Reader {
-	read := bytes.NewReader(e.buf[e.start:e.end])
+// unused returns a reader of all that has not been used.
+func (e *eventReader) unused() io.Reader {
+	buffered := bytes.NewReader(e.buf[e.start:e.end])
 	if e.err != nil {
-		return read
+		return buffered
 	}
-	return io.MultiReader(read, e.r)
+	return io.MultiReader(buffered, e.r)
 }
 
-// dataOf returns the value of a line whose field is data.
-func dataOf(line []byte) ([]byte, bool) {
-	value, ok := bytes.CutPrefix(line, []byte("data"))
-	if !ok || len(value) == 0 {
-		return value, ok
-	}
-	if value[0] != ':' {
-		return nil, false
-	}
-	value = value[1:]
-	if len(value) > 0 && value[0] == ' ' {
-		value = value[1:]
-	}
-	return value, true
-}
-
-// apart tells whether a line cannot go on with the JSON value before it: where a
-// value has } or ] and then { or [, there is a comma between.
-func apart(last byte, line []byte) bool {
-	return (last == '}' || last == ']') && len(line) > 0 && (line[0] == '{' || line[0] == '[')
-}
-
-// peek returns the next line, without its end, which is LF, CRLF or CR. After a
-// CR it does not wait for the LF that may follow. It returns the same line until
-// take is called.
-func (e *events) peek(wait bool) ([]byte, error) {
+// peekLine returns the current line without its end, which is LF, CRLF or CR. After a
+// CR it does not wait to see whether an LF follows. It returns the same line until
+// skipLine is called.
+func (e *eventReader) peekLine(wait bool) ([]byte, error) {
 	for {
 		if e.afterCR && e.start < e.end {
 			e.afterCR = false
 			if e.buf[e.start] == '\n' {
 				e.start++
-				e.seen = e.start
+				e.scanned = e.start
 			}
 		}
-		i := lineEnd(e.buf[e.seen:e.end])
+		i := indexLineEnd(e.buf[e.scanned:e.end])
 		if i >= 0 || e.err == io.EOF && e.start < e.end {
-			e.stop = e.end
+			e.lineEnd = e.end
 			if i >= 0 {
-				e.stop = e.seen + i
+				e.lineEnd = e.scanned + i
 			}
-			e.seen = e.stop
+			e.scanned = e.lineEnd
 			if !e.begun {
 				e.begun = true
-				if bytes.HasPrefix(e.buf[e.start:e.stop], []byte(mark)) {
-					e.start += len(mark)
+				if bytes.HasPrefix(e.buf[e.start:e.lineEnd], []byte(byteOrderMark)) {
+					e.start += len(byteOrderMark)
 				}
 			}
-			return e.buf[e.start:e.stop], nil
+			return e.buf[e.start:e.lineEnd], nil
 		}
-		e.seen = e.end
+		e.scanned = e.end
 		if !wait && e.err == nil {
 			return nil, errNotYet
 		}
@@ -225,18 +217,18 @@ func (e *events) peek(wait bool) ([]byte, error) {
 	}
 }
 
-// take takes the line that peek returned.
-func (e *events) take() {
-	e.start = e.stop
-	if e.stop < e.end {
-		e.afterCR = e.buf[e.stop] == '\r'
+// skipLine makes the next line the current one.
+func (e *eventReader) skipLine() {
+	e.start = e.lineEnd
+	if e.lineEnd < e.end {
+		e.afterCR = e.buf[e.lineEnd] == '\r'
 		e.start++
 	}
-	e.seen = e.start
+	e.scanned = e.start
 }
 
-// lineEnd returns where the first CR or LF is, or -1.
-func lineEnd(b []byte) int {
+// indexLineEnd returns the index of the first CR or LF, or -1.
+func indexLineEnd(b []byte) int {
 	lf := bytes.IndexByte(b, '\n')
 	if lf >= 0 {
 		b = b[:lf]
@@ -247,31 +239,31 @@ func lineEnd(b []byte) int {
 	return lf
 }
 
-// fill reads once, into a buffer that it makes larger only when it is full, or
-// when it is small and was filled by the last read. It returns nil when there is
-// more in the buffer, or the stream has just ended with a line that has no end.
-func (e *events) fill() error {
+// fill reads once. The buffer grows if it is full, or if it is small and the last read
+// filled it. fill returns nil if there is more in the buffer, or if the stream has just
+// ended with a line that has no end.
+func (e *eventReader) fill() error {
 	if e.err != nil {
 		return e.err
 	}
-	e.copyLine()
+	e.copyDataLine()
 	if e.start > 0 {
 		e.end = copy(e.buf, e.buf[e.start:e.end])
-		e.seen -= e.start
+		e.scanned -= e.start
 		e.start = 0
 	}
-	if e.end == len(e.buf) || e.filled && len(e.buf) < busyBuffer {
+	if e.end == len(e.buf) || e.fullRead && len(e.buf) < busyBuffer {
 		if len(e.buf) >= maxEvent {
 			return errEventTooLong
 		}
 		e.buf = append(e.buf, make([]byte, max(minBuffer, len(e.buf)))...)
 	}
-	for range 100 { // as bufio has it
+	for range 100 { // as many as bufio tries
 		var n int
 		space := e.buf[e.end:min(len(e.buf), e.end+maxRead)]
 		n, e.err = e.r.Read(space)
 		e.end += n
-		e.filled = n == len(space)
+		e.fullRead = n == len(space)
 		switch {
 		case n > 0, e.err == io.EOF && e.start < e.end:
 			return nil

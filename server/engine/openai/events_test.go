@@ -13,7 +13,7 @@ import (
 
 // readAll returns the data of all events of a stream, and the error that ended it.
 func readAll(r io.Reader) ([]string, error) {
-	e := events{r: r}
+	e := eventReader{r: r}
 	var all []string
 	for {
 		data, err := e.next(true)
@@ -64,7 +64,7 @@ func TestEventsAtOnce(t *testing.T) {
 	for _, end := range []string{"\n\n", "\r\r", "\r\n\r", "\r\n\r\n"} {
 		r, w := io.Pipe()
 		go io.WriteString(w, "data: a"+end)
-		e := events{r: r}
+		e := eventReader{r: r}
 		if data, err := e.next(true); string(data) != "a" || err != nil {
 			t.Errorf("%q: got %q, %v", end, data, err)
 		}
@@ -133,7 +133,7 @@ func (r *repeater) Read(p []byte) (int, error) {
 }
 
 func TestEventsDoNotAllocate(t *testing.T) {
-	e := events{r: repeat(": comment\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"word\"}}]}\r\n\r\n")}
+	e := eventReader{r: repeat(": comment\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"word\"}}]}\r\n\r\n")}
 	for range 1000 { // until the buffer is what a busy stream has
 		if _, err := e.next(true); err != nil {
 			t.Fatal(err)
@@ -145,7 +145,7 @@ func TestEventsDoNotAllocate(t *testing.T) {
 	if len(e.buf) != busyBuffer {
 		t.Errorf("the buffer has %d bytes", len(e.buf))
 	}
-	slow := events{r: iotest.OneByteReader(repeat("data: {\"choices\":[]}\n\n"))}
+	slow := eventReader{r: iotest.OneByteReader(repeat("data: {\"choices\":[]}\n\n"))}
 	for range 1000 {
 		if _, err := slow.next(true); err != nil {
 			t.Fatal(err)
@@ -162,7 +162,7 @@ func TestEventsDoNotWait(t *testing.T) {
 	const stream = ": ping\n\ndata: {\ndata: \"a\"\ndata: }\n\ndata: b\r\n\r\ndata: {}\ndata: {}\n\n"
 	for size := range len(stream) {
 		reads := 0
-		e := events{r: readerFunc(func(p []byte) (int, error) {
+		e := eventReader{r: readerFunc(func(p []byte) (int, error) {
 			reads++
 			return copy(p, stream[min((reads-1)*(size+1), len(stream)):min(reads*(size+1), len(stream))]), nil
 		})}
@@ -261,7 +261,7 @@ func TestDeltasDoNotAllocate(t *testing.T) {
 		"plain":  plainChunks[1],
 		"legacy": plainChunks[5],
 	} {
-		s := &stream{engine: newEngine(t, Config{BaseURL: "http://localhost"}), ctx: t.Context(), events: events{r: repeat("data: " + data + "\n\n")}}
+		s := &stream{engine: newEngine(t, Config{BaseURL: "http://localhost"}), ctx: t.Context(), events: eventReader{r: repeat("data: " + data + "\n\n")}}
 		next := func() {
 			if c, err := s.Next(true); err != nil || c.Delta == nil {
 				t.Fatal(c, err)

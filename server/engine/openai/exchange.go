@@ -2,16 +2,12 @@ package openai
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
-	"unicode"
 
 	goopenai "github.com/sashabaranov/go-openai"
 
@@ -19,103 +15,15 @@ import (
 )
 
 const (
-	maxErrorBody  = 64 << 10
-	maxModelsBody = 4 << 20
+	maxErrorBody  = 64 << 10 // bytes of an error
+	maxModelsBody = 4 << 20  // bytes of the list of models
 
-	// What drain reads at most, and for how long.
-	maxDrain  = 64 << 10
+	maxDrain  = 64 << 10 // bytes that drain reads
 	drainTime = time.Second
 )
 
-// idleTime is how long an idle connection is kept.
-//
-// A connection that the upstream closes just as it is used again costs the caller
-// a 503: net/http does not repeat a POST, and must not, for who pays twice? uvicorn
-// and Node close theirs after 5 s.
-const idleTime = 4 * time.Second
-
-// newTransport returns the transport that all exchanges with an upstream share. It
-// is used without an http.Client: that would follow redirects, and so send the key
-// wherever the upstream says.
-func newTransport(upstream *url.URL, connectTimeout time.Duration) http.RoundTripper {
-	dialer := &net.Dialer{Timeout: connectTimeout}
-	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: upstream})
-	international := strings.ContainsFunc(upstream.Host, func(r rune) bool { return r > unicode.MaxASCII })
-	if upstream.Scheme == "http" && proxy == nil && err == nil && !international {
-		return &plainTransport{dialer: dialer, address: net.JoinHostPort(upstream.Hostname(), cmp.Or(upstream.Port(), "80"))}
-	}
-	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         dialer.DialContext,
-		TLSHandshakeTimeout: connectTimeout,
-		// There is one upstream. The default keeps two connections to it.
-		MaxIdleConnsPerHost: maxIdle,
-		IdleConnTimeout:     idleTime,
-		// A request is written once; its connection then waits for tokens.
-		WriteBufferSize: 1 << 10,
-		// gzip holds back what does not fill a block.
-		DisableCompression: true,
-		ForceAttemptHTTP2:  true,
-		// Without pings a connection whose peer is gone stays in use (golang/go#59690).
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
-	}
-}
-
-// exchange is one HTTP exchange of go-openai's: it is the HTTPDoer of a client
-// that makes just this one. Where go-openai takes a redirect for a success and
-// reads an error without a limit, it returns a *refusal.
-type exchange struct {
-	transport http.RoundTripper
-	body      []byte // is sent instead of go-openai's; nil: go-openai's is
-	limit     int64  // of the answer's bytes; 0: the answer is a stream, and none
-
-	response *http.Response // the stream; nil until there is one
-}
-
-// errTaken tells go-openai that there is no answer for it: it would put a reader
-// around the stream, which is not read through it.
-var errTaken = errors.New("the answer is taken")
-
-// Do implements goopenai.HTTPDoer.
-func (x *exchange) Do(req *http.Request) (*http.Response, error) {
-	req.Header.Del("Connection") // go-openai sets keep-alive, which is the transport's to say
-	if x.body != nil {
-		req.ContentLength = int64(len(x.body))
-		// With GetBody the transport can start again on another connection when an
-		// idle one turns out to be closed.
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.body)), nil }
-		req.Body, _ = req.GetBody()
-	}
-	res, err := x.transport.RoundTrip(req)
-	if err != nil {
-		return nil, &unreachable{err}
-	}
-	if err := decodeContent(res); err != nil {
-		res.Body.Close()
-		return nil, &unreachable{err}
-	}
-	if res.StatusCode < 200 || res.StatusCode > 299 {
-		defer res.Body.Close()
-		// A body that breaks off still says more than none.
-		said, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
-		return nil, &refusal{asked: askedFor(req), status: res.StatusCode, header: res.Header, body: said}
-	}
-	if x.limit == 0 {
-		x.response, res.Request = res, req
-		return nil, errTaken
-	}
-	res.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(res.Body, x.limit), res.Body}
-	return res, nil
-}
-
-// askedFor says in the log what a request asked for: is the base URL right?
-func askedFor(req *http.Request) string { return req.Method + " " + req.URL.RequestURI() }
-
-// send has go-openai send a request and returns the answer, whose body the caller
-// closes. The error may be any of those that failed understands.
+// send sends a request by go-openai and returns the response. The caller closes its
+// body. The error is any of those that failureOf knows.
 func (e *Engine) send(ctx context.Context, req *completionv1.CompletionRequest, d dialect) (*http.Response, error) {
 	body, err := encode(req, d)
 	if err != nil {
@@ -123,9 +31,8 @@ func (e *Engine) send(ctx context.Context, req *completionv1.CompletionRequest, 
 	}
 	x := &exchange{transport: e.transport, body: body}
 	client := e.client(x, req.GetModel())
-	// go-openai is shown a request that names no model: it would refuse, by lists of
-	// its own, what the models that it knows do not take, and models are called
-	// like them that do. That is the upstream's to say.
+	// go-openai is not told the model. By lists of its own it would reject parameters
+	// that some models do not take, and other models have similar names.
 	if req.Prompt != nil {
 		_, err = client.CreateCompletionStream(ctx, goopenai.CompletionRequest{Prompt: ""})
 	} else {
@@ -137,10 +44,63 @@ func (e *Engine) send(ctx context.Context, req *completionv1.CompletionRequest, 
 	return x.response, nil
 }
 
-// drain reads, in a goroutine of the engine's, what is left of an answer behind
-// its [DONE], so that the connection can be used again and nobody waits for that.
-// An upstream that then goes on talking, or keeps the answer open, loses its
-// connection.
+// exchange is the HTTPDoer of a go-openai client that makes one request. go-openai
+// would take a redirect for a success, and read an error without a limit; exchange
+// returns an *upstreamError for both.
+type exchange struct {
+	transport http.RoundTripper
+	body      []byte // replaces the one of go-openai; nil: it does not
+	maxBody   int64  // bytes of the response; 0: it is a stream, with no limit
+
+	response *http.Response // the stream; nil until there is one
+}
+
+// errStreamKept keeps the stream from go-openai, which would put a buffered reader
+// around it.
+var errStreamKept = errors.New("the stream is not read by go-openai")
+
+// Do implements goopenai.HTTPDoer.
+func (x *exchange) Do(req *http.Request) (*http.Response, error) {
+	req.Header.Del("Connection") // go-openai sets keep-alive, which is the transport's to do
+	if x.body != nil {
+		req.ContentLength = int64(len(x.body))
+		// With GetBody, a transport can try another connection if an idle one turns out
+		// to be closed.
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.body)), nil }
+		req.Body, _ = req.GetBody()
+	}
+	res, err := x.transport.RoundTrip(req)
+	if err != nil {
+		return nil, &transportError{err}
+	}
+	if err := decodeContent(res); err != nil {
+		res.Body.Close()
+		return nil, &transportError{err}
+	}
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		defer res.Body.Close()
+		body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody)) // a part of it is better than nothing
+		return nil, &upstreamError{requestLine: requestLine(req), status: res.StatusCode, header: res.Header, body: body}
+	}
+	if x.maxBody == 0 {
+		x.response, res.Request = res, req
+		return nil, errStreamKept
+	}
+	res.Body = readCloser{io.LimitReader(res.Body, x.maxBody), res.Body}
+	return res, nil
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+// requestLine is what the log says of a request, so that a wrong base URL is seen.
+func requestLine(req *http.Request) string { return req.Method + " " + req.URL.RequestURI() }
+
+// drain reads what is left of an answer behind its [DONE], in a goroutine of the
+// engine, so that the connection can be reused and nobody waits for it. The connection
+// is closed if the upstream sends too much or takes too long.
 func (e *Engine) drain(body io.ReadCloser, cancel context.CancelFunc) {
 	e.drains.Go(func() {
 		defer cancel()
@@ -150,18 +110,18 @@ func (e *Engine) drain(body io.ReadCloser, cancel context.CancelFunc) {
 	})
 }
 
-// unreachable is a request that got no answer.
-type unreachable struct{ error }
+// transportError is the error of a request that got no response.
+type transportError struct{ error }
 
-func (u *unreachable) Unwrap() error { return u.error }
+func (t *transportError) Unwrap() error { return t.error }
 
-// connectTimedOut tells whether it was the connection that took too long.
-func (u *unreachable) connectTimedOut() bool {
+// isConnectTimeout tells whether it took too long to connect. An established
+// connection can time out, too, when the peer is gone.
+func (t *transportError) isConnectTimeout() bool {
 	var timeout net.Error
-	if !errors.As(u.error, &timeout) || !timeout.Timeout() {
+	if !errors.As(t.error, &timeout) || !timeout.Timeout() {
 		return false
 	}
-	// An established connection times out as well, when the peer is gone.
 	var op *net.OpError
-	return !errors.As(u.error, &op) || op.Op != "read" && op.Op != "write"
+	return !errors.As(t.error, &op) || op.Op != "read" && op.Op != "write"
 }

@@ -6,12 +6,13 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// members are members of an extra; nil has none.
-type members map[string]*structpb.Value
+// extraMembers are the members of a field extra. The zero value, nil, has none and is
+// ready to use.
+type extraMembers map[string]*structpb.Value
 
-// read adds those that a table passes on.
-func (m *members) read(b []byte, table []member) error {
-	if !mentions(b, table) {
+// decode adds those members of an object that a table has for extra.
+func (m *extraMembers) decode(b []byte, table []member) error {
+	if !mayHave(b, table) {
 		return nil
 	}
 	var all map[string]json.RawMessage
@@ -19,16 +20,16 @@ func (m *members) read(b []byte, table []member) error {
 		return err
 	}
 	for _, row := range table {
-		if raw := all[row.name]; len(raw) > 0 && row.use&passed != 0 {
+		if raw := all[row.name]; len(raw) > 0 && row.use&toExtra != 0 {
 			m.add(row.name, raw)
 		}
 	}
 	return nil
 }
 
-// add adds a value, unless there is nothing in it.
-func (m *members) add(name string, raw json.RawMessage) {
-	value := valueOf(raw)
+// add adds a member, unless its value is null or empty.
+func (m *extraMembers) add(name string, raw json.RawMessage) {
+	value := toValue(raw)
 	switch kind := value.GetKind().(type) {
 	case nil, *structpb.Value_NullValue:
 		return
@@ -46,19 +47,19 @@ func (m *members) add(name string, raw json.RawMessage) {
 		}
 	}
 	if *m == nil {
-		*m = members{}
+		*m = extraMembers{}
 	}
 	(*m)[name] = value
 }
 
-// append adds an element to a list.
-func (m *members) append(name string, raw json.RawMessage) {
+// append adds a value to the list that a member is, unless it is null or empty.
+func (m *extraMembers) append(name string, raw json.RawMessage) {
 	list := (*m)[name].GetListValue()
 	if list == nil {
 		list = &structpb.ListValue{}
 	}
 	before := len(list.Values)
-	var one members
+	var one extraMembers
 	one.add(name, raw)
 	for _, value := range one {
 		list.Values = append(list.Values, value)
@@ -67,16 +68,16 @@ func (m *members) append(name string, raw json.RawMessage) {
 		return
 	}
 	if *m == nil {
-		*m = members{}
+		*m = extraMembers{}
 	}
 	(*m)[name] = structpb.NewListValue(list)
 }
 
-// merge adds those of others; lists become one.
-func (m *members) merge(others members) {
+// merge adds the others. A list is appended to the list that is there.
+func (m *extraMembers) merge(others extraMembers) {
 	for name, value := range others {
 		if *m == nil {
-			*m = members{}
+			*m = extraMembers{}
 		}
 		if list := (*m)[name].GetListValue(); list != nil && value.GetListValue() != nil {
 			list.Values = append(list.Values, value.GetListValue().Values...)
@@ -86,29 +87,30 @@ func (m *members) merge(others members) {
 	}
 }
 
-// message returns them as callers get them, or nil.
-func (m members) message() *structpb.Struct {
+// toStruct returns the members as callers get them, or nil if there are none.
+func (m extraMembers) toStruct() *structpb.Struct {
 	if m == nil {
 		return nil
 	}
 	return &structpb.Struct{Fields: m}
 }
 
-// maxDepth bounds how deep an extra is: each level of JSON is three of protobuf's,
-// and its decoders stop at 100 in most languages. What is deeper is given as the text
-// that it is in JSON.
+// maxDepth limits the nesting of an extra. What is nested deeper is a string of JSON.
+// A level of JSON takes three of protobuf, of which the decoders of most languages take
+// at most 100.
 const maxDepth = 24
 
-// valueOf returns a JSON value as a message.
-func valueOf(raw json.RawMessage) *structpb.Value {
+// toValue returns a JSON value as a message, or nil if it cannot be decoded.
+func toValue(raw json.RawMessage) *structpb.Value {
 	var v any
 	if json.Unmarshal(raw, &v) != nil {
 		return nil
 	}
-	return shallow(v, 0)
+	return nestedValue(v, 0)
 }
 
-func shallow(v any, depth int) *structpb.Value {
+// nestedValue returns a decoded value, nested so deep, as a message.
+func nestedValue(v any, depth int) *structpb.Value {
 	switch v := v.(type) {
 	case nil:
 		return structpb.NewNullValue()
@@ -126,14 +128,14 @@ func shallow(v any, depth int) *structpb.Value {
 	if list, ok := v.([]any); ok {
 		values := make([]*structpb.Value, len(list))
 		for i := range list {
-			values[i] = shallow(list[i], depth+1)
+			values[i] = nestedValue(list[i], depth+1)
 		}
 		return structpb.NewListValue(&structpb.ListValue{Values: values})
 	}
 	object, _ := v.(map[string]any)
 	fields := make(map[string]*structpb.Value, len(object))
 	for name, value := range object {
-		fields[name] = shallow(value, depth+1)
+		fields[name] = nestedValue(value, depth+1)
 	}
 	return structpb.NewStructValue(&structpb.Struct{Fields: fields})
 }

@@ -7,41 +7,41 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-// TestFinishReasons checks the table, and the ways in which its words are written.
+// TestFinishReasons checks the table, in all spellings that occur.
 func TestFinishReasons(t *testing.T) {
 	seen := map[string]bool{}
 	for _, row := range finishReasons {
-		for _, word := range row.words {
-			if seen[word] {
-				t.Errorf("%s stands twice in the table", word)
+		for _, name := range row.names {
+			if seen[name] {
+				t.Errorf("%s stands twice in the table", name)
 			}
-			seen[word] = true
-			if word != strings.ToLower(word) || strings.Contains(word, "-") {
-				t.Errorf("%s is not as words are looked up", word)
+			seen[name] = true
+			if name != strings.ToLower(name) || strings.Contains(name, "-") {
+				t.Errorf("%s is not as names are looked up", name)
 			}
-			for _, way := range []string{word, strings.ToUpper(word), strings.ReplaceAll(word, "_", "-")} {
-				if got := endOf(way); got != row.end {
-					t.Errorf("%s: got %v, want %v", way, got, row.end)
+			for _, spelling := range []string{name, strings.ToUpper(name), strings.ReplaceAll(name, "_", "-")} {
+				if got := parseFinish(spelling); got != row.finish {
+					t.Errorf("%s: got %v, want %v", spelling, got, row.finish)
 				}
 			}
-			if row.end.failed && row.end.reason != completionv1.Finished_FINISH_REASON_UNSPECIFIED {
-				t.Errorf("%s is a failure and a reason", word)
+			if row.finish.failed && row.finish.reason != completionv1.Finished_FINISH_REASON_UNSPECIFIED {
+				t.Errorf("%s is a failure and a reason", name)
 			}
 		}
 	}
-	for reason, want := range map[string]end{
+	for reason, want := range map[string]finish{
 		"":                              {},
-		"eosFound":                      {reason: stop},
-		"content_filter: SAFETY":        {reason: contentFilter},
-		"content_filter: SOMETHING_NEW": {reason: contentFilter},
+		"eosFound":                      {reason: reasonStop},
+		"content_filter: SAFETY":        {reason: reasonFilter},
+		"content_filter: SOMETHING_NEW": {reason: reasonFilter},
 		"function_call_filter: MALFORMED_FUNCTION_CALL": {failed: true},
 		"function_call_filter: SOMETHING_NEW":           {failed: true},
-		"stop: ":                                        {reason: stop},
-		"pause_turn":                                    {reason: other}, // Anthropic: it is to be asked to go on
-		"repetition":                                    {reason: other}, // vLLM: it went round in circles
-		"something: new":                                {reason: other},
+		"stop: ":                                        {reason: reasonStop},
+		"pause_turn":                                    {reason: reasonOther}, // Anthropic: to be continued by another request
+		"repetition":                                    {reason: reasonOther}, // vLLM
+		"something: new":                                {reason: reasonOther},
 	} {
-		if got := endOf(reason); got != want {
+		if got := parseFinish(reason); got != want {
 			t.Errorf("%q: got %v, want %v", reason, got, want)
 		}
 	}

@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// scanString returns the JSON string that b begins with, its quotes included, and
-// whether there are escapes in it: unescape tells whether those are well-formed. It is
-// false for what is no string, or not UTF-8.
+// scanString returns the JSON string at the start of b, with its quotes, and whether
+// there are escapes in it, which only unescape checks. ok is false if there is no string,
+// or if it is not UTF-8.
 func scanString(b []byte) (token []byte, escaped, ok bool) {
 	if len(b) == 0 || b[0] != '"' {
 		return nil, false, false
@@ -17,7 +17,7 @@ func scanString(b []byte) (token []byte, escaped, ok bool) {
 	ascii := true
 	for i := 1; i < len(b); i++ {
 		c := b[i]
-		if plain[c] {
+		if isPlainASCII[c] {
 			continue
 		}
 		switch {
@@ -26,7 +26,7 @@ func scanString(b []byte) (token []byte, escaped, ok bool) {
 			return token, escaped, ascii || utf8.Valid(token)
 		case c == '\\':
 			escaped = true
-			i++ // what it escapes is for unescape
+			i++
 		case c < ' ':
 			return nil, false, false
 		default:
@@ -36,15 +36,15 @@ func scanString(b []byte) (token []byte, escaped, ok bool) {
 	return nil, false, false
 }
 
-// plain has the bytes that stand for themselves in a string, in ASCII.
-var plain = func() (t [256]bool) {
+// isPlainASCII tells which bytes are ASCII and stand for themselves in a JSON string.
+var isPlainASCII = func() (t [256]bool) {
 	for c := ' '; c < utf8.RuneSelf; c++ {
 		t[c] = c != '"' && c != '\\'
 	}
 	return t
 }()
 
-// unquote returns what a well-formed JSON string stands for.
+// unquote returns the value of a well-formed JSON string, as unescape does.
 func unquote(token []byte) string {
 	inner := token[1 : len(token)-1]
 	if bytes.IndexByte(inner, '\\') < 0 {
@@ -54,17 +54,18 @@ func unquote(token []byte) string {
 	return s
 }
 
-// unescape returns what a string with escapes stands for. Half of a surrogate pair,
-// which is U+FFFD to encoding/json, is as half has it.
-func unescape(text []byte) (string, bool) {
-	b := make([]byte, 0, len(text))
-	for i := 0; i < len(text); i++ {
-		if text[i] != '\\' {
-			b = append(b, text[i])
+// unescape returns the value of what stands between the quotes of a JSON string. One
+// half of a surrogate pair, which encoding/json replaces by U+FFFD, is kept: see wtf8.
+// ok is false if an escape is malformed.
+func unescape(inner []byte) (s string, ok bool) {
+	b := make([]byte, 0, len(inner))
+	for i := 0; i < len(inner); i++ {
+		if inner[i] != '\\' {
+			b = append(b, inner[i])
 			continue
 		}
-		i++ // there is one more: scanString saw to that
-		switch c := text[i]; c {
+		i++ // not the end: the quote behind it would be escaped
+		switch c := inner[i]; c {
 		case '"', '\\', '/':
 			b = append(b, c)
 		case 'b':
@@ -78,14 +79,14 @@ func unescape(text []byte) (string, bool) {
 		case 't':
 			b = append(b, '\t')
 		case 'u':
-			r, ok := hex4(text[i+1:])
+			r, ok := parseHex4(inner[i+1:])
 			if !ok {
 				return "", false
 			}
 			i += 4
 			if !utf16.IsSurrogate(r) {
 				b = utf8.AppendRune(b, r)
-			} else if low, ok := escapedHex4(text[i+1:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
+			} else if low, ok := parseUnicodeEscape(inner[i+1:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
 				b = utf8.AppendRune(b, utf16.DecodeRune(r, low))
 				i += 6
 			} else {
@@ -98,19 +99,19 @@ func unescape(text []byte) (string, bool) {
 	return string(b), true
 }
 
-// hex4 reads the four digits of a \u escape.
-func hex4(text []byte) (rune, bool) {
-	if len(text) < 4 {
+// parseHex4 parses the four digits of a \u escape.
+func parseHex4(b []byte) (rune, bool) {
+	if len(b) < 4 {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(string(text[:4]), 16, 16)
+	n, err := strconv.ParseUint(string(b[:4]), 16, 16)
 	return rune(n), err == nil
 }
 
-// escapedHex4 reads a \u escape.
-func escapedHex4(text []byte) (rune, bool) {
-	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
+// parseUnicodeEscape parses a \u escape.
+func parseUnicodeEscape(b []byte) (rune, bool) {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return 0, false
 	}
-	return hex4(text[2:])
+	return parseHex4(b[2:])
 }

@@ -8,8 +8,8 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-// wireLogprobs says how likely tokens were: those of a chat, or of a legacy
-// completion, where the lists go together.
+// wireLogprobs are the log probabilities of tokens: of a chat, or of a legacy completion,
+// where the elements of the three lists belong together.
 //
 // https://platform.openai.com/docs/api-reference/completions/object
 type wireLogprobs struct {
@@ -21,13 +21,13 @@ type wireLogprobs struct {
 	TopLogprobs   []map[string]*float64 `json:"top_logprobs"`
 }
 
+// wireToken is a token, with those that were likely in its place.
 type wireToken struct {
-	wireLikely
-	Top []wireLikely `json:"top_logprobs"`
+	wireLogprob
+	Top []wireLogprob `json:"top_logprobs"`
 }
 
-// wireLikely is a token without those that stood beside it, which have none.
-type wireLikely struct {
+type wireLogprob struct {
 	Token   string       `json:"token"`
 	Logprob *float64     `json:"logprob"`
 	Bytes   []lenientInt `json:"bytes"`
@@ -36,46 +36,46 @@ type wireLikely struct {
 // UnmarshalJSON implements json.Unmarshaler.
 func (w *wireLogprobs) UnmarshalJSON(b []byte) error {
 	type plain wireLogprobs
-	return leniently(b, (*plain)(w))
+	return unmarshalLeniently(b, (*plain)(w))
 }
 
-// unlikely is OpenAI's for a token that is none of the likeliest, and vLLM's for
-// minus infinity, which JSON does not have.
-const unlikely = -9999
+// minLogprob is what OpenAI sends for a token that is not among the most likely ones, and
+// vLLM for minus infinity, which JSON does not have.
+const minLogprob = -9999
 
-// message returns them as callers get them, or nil where there are none.
-func (w *wireLogprobs) message() *completionv1.Logprobs {
+// toMessage returns the log probabilities as callers get them, or nil if there are none.
+func (w *wireLogprobs) toMessage() *completionv1.Logprobs {
 	if w == nil || len(w.Content)+len(w.Refusal)+len(w.Tokens) == 0 {
 		return nil
 	}
-	out := &completionv1.Logprobs{Content: tokens(w.Content), Refusal: tokens(w.Refusal)}
+	out := &completionv1.Logprobs{Content: tokenLogprobs(w.Content), Refusal: tokenLogprobs(w.Refusal)}
 	for i, token := range w.Tokens {
-		t := &completionv1.TokenLogprob{Token: token, Logprob: unlikely}
+		t := &completionv1.TokenLogprob{Token: token, Logprob: minLogprob}
 		if i < len(w.TokenLogprobs) {
-			t.Logprob = logprob(w.TokenLogprobs[i])
+			t.Logprob = orMin(w.TokenLogprobs[i])
 		}
 		if i < len(w.TopLogprobs) {
-			t.TopLogprobs = likeliest(w.TopLogprobs[i])
+			t.TopLogprobs = topLogprobs(w.TopLogprobs[i])
 		}
 		out.Content = append(out.Content, t)
 	}
 	return out
 }
 
-func tokens(list []wireToken) []*completionv1.TokenLogprob {
+func tokenLogprobs(list []wireToken) []*completionv1.TokenLogprob {
 	var out []*completionv1.TokenLogprob
 	for i := range list {
-		t := list[i].message()
+		t := list[i].toMessage()
 		for j := range list[i].Top {
-			t.TopLogprobs = append(t.TopLogprobs, list[i].Top[j].message())
+			t.TopLogprobs = append(t.TopLogprobs, list[i].Top[j].toMessage())
 		}
 		out = append(out, t)
 	}
 	return out
 }
 
-func (w *wireLikely) message() *completionv1.TokenLogprob {
-	t := &completionv1.TokenLogprob{Token: w.Token, Logprob: logprob(w.Logprob)}
+func (w *wireLogprob) toMessage() *completionv1.TokenLogprob {
+	t := &completionv1.TokenLogprob{Token: w.Token, Logprob: orMin(w.Logprob)}
 	if w.Bytes != nil {
 		t.Bytes = make([]byte, len(w.Bytes))
 		for i, b := range w.Bytes {
@@ -85,19 +85,20 @@ func (w *wireLikely) message() *completionv1.TokenLogprob {
 	return t
 }
 
-// logprob returns a logarithm, or unlikely for null.
-func logprob(p *float64) float64 {
+// orMin returns a log probability, or minLogprob for null.
+func orMin(p *float64) float64 {
 	if p == nil {
-		return unlikely
+		return minLogprob
 	}
 	return *p
 }
 
-// likeliest returns tokens, the likeliest first: the upstream's object has no order.
-func likeliest(top map[string]*float64) []*completionv1.TokenLogprob {
+// topLogprobs returns tokens in the order of their probability: in the upstream's object
+// they have none.
+func topLogprobs(top map[string]*float64) []*completionv1.TokenLogprob {
 	var out []*completionv1.TokenLogprob
 	for _, token := range slices.Sorted(maps.Keys(top)) {
-		out = append(out, &completionv1.TokenLogprob{Token: token, Logprob: logprob(top[token])})
+		out = append(out, &completionv1.TokenLogprob{Token: token, Logprob: orMin(top[token])})
 	}
 	slices.SortStableFunc(out, func(a, b *completionv1.TokenLogprob) int { return cmp.Compare(b.Logprob, a.Logprob) })
 	return out

@@ -1,19 +1,38 @@
-// Package openai is the engine in front of any OpenAI-compatible server.
+// Package openai is the engine in front of any server with OpenAI's API: chat
+// completions, legacy completions and the list of models.
 //
-// github.com/sashabaranov/go-openai opens each stream: it knows the paths, the
-// headers and Azure's ways. Which parameters a model takes is the upstream's to
-// say, not go-openai's lists'. Two things on the wire are our own, because there
-// it loses what callers rely on:
+// # The request
 //
-//   - the body of a request (request.go, writer.go): go-openai drops a parameter
-//     that is zero, and sorts the keys of a schema;
-//   - the stream of an answer (events.go, decode.go, chunk.go): go-openai gives up
-//     after 300 comments, loses errors that come in a stream, and knows neither
-//     data in several lines nor a lone CR.
+// Engine.negotiate (dialect.go) sends it in the form that the upstream takes for the
+// model: encode (request.go) writes the body, send (exchange.go) hands it to
+// github.com/sashabaranov/go-openai, which knows the paths, the headers and Azure's
+// ways, and that to a transport (transport.go). The body is not go-openai's, which
+// drops a parameter that is zero and sorts the keys of a schema. Which parameters a
+// model takes is for the upstream to say, not for go-openai's lists.
 //
-// What an upstream says goes to callers only as text that the model made, and as
-// reasons and messages of package failure. Its own words are the causes, for the
-// log, and never hold the key.
+// # A chunk
+//
+// The bytes of the answer come from the connection through responseBody (body.go),
+// which decodes the chunked encoding, into the buffer of an eventReader (events.go).
+// stream.Next (stream.go) takes an event from there, and returns a chunk in one of two
+// ways. Most chunks repeat the one before but for their text: template.match
+// (template.go) finds that out, and the text is put in the place of the last one. Any
+// other chunk is decoded by decodeChunk (decode.go) with encoding/json, leniently
+// (lenient.go), and translated (translate.go), with its tool calls (calls.go), its finish
+// reason (finish.go), its usage (usage.go) and members that only some servers have
+// (members.go). go-openai does not read the stream: it gives up after 300 comments,
+// loses errors within a stream, and knows neither data in several lines nor a lone CR.
+//
+// # An error
+//
+// What an upstream answers instead of a completion is an upstreamError
+// (upstreamerror.go). failures.go finds out what it means, by its status, its code and
+// the phrases in phrases.go. Callers get a reason and a message of package failure, and
+// never the upstream's own words. Those are the cause, for the log, without the key
+// (redact.go).
+//
+// What one provider does differently is a row of a table or a field with its source:
+// issues are named as owner/repository#number, files of other projects by their paths.
 package openai
 
 import (
@@ -33,38 +52,39 @@ import (
 	"github.com/sluice-sse/sluice/server/engine"
 )
 
-// Config says where the upstream is and how to reach it.
+// Config is the configuration of an Engine.
 type Config struct {
-	// BaseURL is what the paths of the API are put behind: for most servers it
-	// ends in /v1, for Azure it is the resource's endpoint. Required.
+	// BaseURL is the URL that the API's paths are appended to. For most servers it ends
+	// in /v1; for Azure it is the endpoint of the resource. Required.
 	BaseURL string
 
-	// Key is the API key. Empty: none is sent, as many a local server wants it.
+	// Key is the API key. If it is empty none is sent, which many local servers want.
 	Key string
 
-	// APIType is "openai", which is the default, or "azure". With azure the
-	// model of a request is the name of a deployment.
+	// APIType is "openai", the default, or "azure". With azure, the model of a request
+	// is the name of a deployment.
 	APIType string
 
-	// APIVersion is sent as the query parameter api-version; azure needs it.
+	// APIVersion is sent as the query parameter api-version. Required for azure.
 	APIVersion string
 
-	// ConnectTimeout bounds dialling, and after that the TLS handshake.
-	// Default 10 s.
+	// ConnectTimeout limits dialling and, separately, the TLS handshake. The default is
+	// 10 s.
 	ConnectTimeout time.Duration
 }
 
-// Engine is an engine.Engine. Make it with New.
+// Engine is an engine.Engine. It is made by New, and may be used by many goroutines at
+// once.
 type Engine struct {
 	config    Config
 	transport http.RoundTripper
 	redactor  redactor
 	dialects  dialects
-	drains    sync.WaitGroup // one for each connection that drain empties
+	drains    sync.WaitGroup // the goroutines of drain
 }
 
-// New returns an engine for one upstream. It does not connect. Its errors hold
-// neither the key nor the URL, which may have a password in it.
+// New returns an engine for one upstream. It does not connect. An error tells what is
+// wrong with the configuration, without the key or the URL, which may hold a password.
 func New(cfg Config) (*Engine, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 10 * time.Second
@@ -101,8 +121,8 @@ func (cfg *Config) validate() error {
 	return nil
 }
 
-// Close waits, a second at most, until the engine's goroutines have ended, and
-// closes the idle connections. It is called after the last Generate has returned.
+// Close closes the idle connections. It waits at most a second, for answers that are
+// still read to their end. It is called after the last stream was closed.
 func (e *Engine) Close() {
 	e.drains.Wait()
 	if t, ok := e.transport.(interface{ CloseIdleConnections() }); ok {
@@ -110,31 +130,15 @@ func (e *Engine) Close() {
 	}
 }
 
-// client returns go-openai's client for one exchange about a model, which stands in
-// Azure's paths. It costs next to nothing.
-func (e *Engine) client(x *exchange, model string) *goopenai.Client {
-	cfg := goopenai.DefaultConfig(e.config.Key)
-	if e.config.APIType == "azure" {
-		cfg = goopenai.DefaultAzureConfig(e.config.Key, "")
-		deployment := cfg.AzureModelMapperFunc
-		// go-openai puts the deployment into the path as it is: a caller could
-		// name a path of its own.
-		cfg.AzureModelMapperFunc = func(string) string { return url.PathEscape(deployment(model)) }
-	}
-	cfg.BaseURL = e.config.BaseURL
-	cfg.APIVersion = e.config.APIVersion
-	cfg.HTTPClient = x
-	return goopenai.NewClientWithConfig(cfg)
-}
-
-// Models implements engine.Engine. What Azure lists are models, not deployments.
+// Models implements engine.Engine. Azure lists models, not deployments. Errors are
+// *failure.Error, or the cause of ctx.
 func (e *Engine) Models(ctx context.Context) ([]string, error) {
-	list, err := e.client(&exchange{transport: e.transport, limit: maxModelsBody}, "").ListModels(ctx)
-	// Some servers have a string or null where go-openai wants a number: the rest
-	// of the list is there all the same.
-	var odd *json.UnmarshalTypeError
-	if err != nil && !(errors.As(err, &odd) && len(list.Models) > 0) {
-		return nil, e.failed(ctx, err, question{})
+	list, err := e.client(&exchange{transport: e.transport, maxBody: maxModelsBody}, "").ListModels(ctx)
+	// Some servers have a string or null where go-openai wants a number. The rest of
+	// the list has been decoded nevertheless.
+	var wrongType *json.UnmarshalTypeError
+	if err != nil && !(errors.As(err, &wrongType) && len(list.Models) > 0) {
+		return nil, e.failureOf(ctx, err, requestInfo{})
 	}
 	models := make([]string, 0, len(list.Models))
 	for _, m := range list.Models {
@@ -145,7 +149,25 @@ func (e *Engine) Models(ctx context.Context) ([]string, error) {
 	return models, nil
 }
 
-// Generate implements engine.Engine.
+// Generate implements engine.Engine. The errors of the stream are *failure.Error, or
+// the cause of ctx.
 func (e *Engine) Generate(ctx context.Context, req *completionv1.CompletionRequest) engine.Stream {
-	return &stream{engine: e, ctx: ctx, request: req, question: questionOf(req)}
+	return &stream{engine: e, ctx: ctx, request: req, info: infoOf(req)}
+}
+
+// client returns a client of go-openai for one exchange about a model, whose name
+// Azure has in its paths. To make one costs next to nothing.
+func (e *Engine) client(x *exchange, model string) *goopenai.Client {
+	cfg := goopenai.DefaultConfig(e.config.Key)
+	if e.config.APIType == "azure" {
+		cfg = goopenai.DefaultAzureConfig(e.config.Key, "")
+		deployment := cfg.AzureModelMapperFunc
+		// go-openai does not escape the deployment in the path, so that a caller could
+		// choose another path.
+		cfg.AzureModelMapperFunc = func(string) string { return url.PathEscape(deployment(model)) }
+	}
+	cfg.BaseURL = e.config.BaseURL
+	cfg.APIVersion = e.config.APIVersion
+	cfg.HTTPClient = x
+	return goopenai.NewClientWithConfig(cfg)
 }

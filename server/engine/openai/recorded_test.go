@@ -144,9 +144,9 @@ func TestRecorded(t *testing.T) {
 	recorded(t, func(name string, chunks [][]byte) {
 		p := newPair(t)
 		for _, data := range chunks {
-			p.decode(data)
+			p.next(data)
 		}
-		t.Logf("%s: %d of %d chunks repeat the one before", name, p.quickly, p.chunks)
+		t.Logf("%s: %d of %d chunks repeat the one before", name, p.matched, p.chunks)
 	})
 	var want strings.Builder
 	for i := range 300 {
@@ -154,7 +154,7 @@ func TestRecorded(t *testing.T) {
 	}
 	for _, s := range servers {
 		var got strings.Builder
-		st := &stream{engine: newEngine(t, Config{BaseURL: "http://localhost"}), ctx: t.Context(), events: events{r: bytes.NewReader(body(s.chunks(300)))}}
+		st := &stream{engine: newEngine(t, Config{BaseURL: "http://localhost"}), ctx: t.Context(), events: eventReader{r: bytes.NewReader(body(s.chunks(300)))}}
 		finish := completionv1.Finished_FINISH_REASON_UNSPECIFIED
 		for {
 			c, err := st.Next(true)

@@ -9,35 +9,36 @@ import (
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
-// encode says what the caller asks for in OpenAI's words, of chats and of legacy
-// completions alike: a parameter that the caller did not set is not in it, one
-// that is zero is. What is ours, disconnect_grace and idempotency_key, stays here.
+// encode returns the body of a request, of chats and of legacy completions alike. A
+// parameter that the caller did not set is not in it, one that is zero is. The fields
+// that are for us, disconnect_grace and idempotency_key, are not sent. The error is a
+// *failure.Error.
 //
-// go-openai's own types have float32 with omitempty, so they lose a temperature
-// of 0 and the digits of 0.123456789, drop an empty content, and have no place for
-// what one server has and others have not.
+// go-openai's own types have float32 with omitempty: they lose a temperature of 0 and the
+// digits of 0.123456789, drop empty content, and have no place for the parameters of
+// other servers.
 //
 // https://platform.openai.com/docs/api-reference/chat/create
 func encode(req *completionv1.CompletionRequest, d dialect) ([]byte, error) {
-	w := newWriter(proto.Size(req))
+	w := newJSONWriter(proto.Size(req))
 	w.begin('{')
-	w.full("model", req.GetModel())
+	w.stringMember("model", req.GetModel())
 	w.input(req)
 	w.sampling(req, d)
 	w.tools(req)
-	w.format(req.GetResponseFormat())
-	optional(w, "reasoning_effort", req.ReasoningEffort)
-	optional(w, "verbosity", req.Verbosity)
-	optional(w, "user", req.User)
-	optional(w, "service_tier", req.ServiceTier)
+	w.responseFormat(req.GetResponseFormat())
+	optionalMember(w, "reasoning_effort", req.ReasoningEffort)
+	optionalMember(w, "verbosity", req.Verbosity)
+	optionalMember(w, "user", req.User)
+	optionalMember(w, "service_tier", req.ServiceTier)
 	if len(req.GetMetadata()) > 0 {
 		w.member("metadata", req.GetMetadata())
 	}
-	w.extra(req.GetExtra())
-	w.extraJSON(req.GetExtraJson())
-	w.literal("stream", "true")
+	w.members(req.GetExtra())
+	w.membersJSON(req.GetExtraJson())
+	w.rawMember("stream", "true")
 	if !d.noStreamOptions {
-		w.literal("stream_options", `{"include_usage":true}`)
+		w.rawMember("stream_options", `{"include_usage":true}`)
 	}
 	w.end('}')
 	if w.err != nil { // a number that is NaN or infinite
@@ -46,9 +47,9 @@ func encode(req *completionv1.CompletionRequest, d dialect) ([]byte, error) {
 	return w.out.Bytes(), nil
 }
 
-func (w *writer) input(req *completionv1.CompletionRequest) {
+func (w *jsonWriter) input(req *completionv1.CompletionRequest) {
 	if req.Prompt != nil {
-		w.full("prompt", req.GetPrompt())
+		w.stringMember("prompt", req.GetPrompt())
 	}
 	if len(req.GetMessages()) == 0 {
 		return
@@ -61,9 +62,9 @@ func (w *writer) input(req *completionv1.CompletionRequest) {
 	w.end(']')
 }
 
-func (w *writer) message(m *completionv1.Message) {
+func (w *jsonWriter) message(m *completionv1.Message) {
 	w.begin('{')
-	w.full("role", m.GetRole())
+	w.stringMember("role", m.GetRole())
 	w.name("content")
 	switch {
 	case len(m.GetParts()) > 0:
@@ -73,15 +74,15 @@ func (w *writer) message(m *completionv1.Message) {
 		}
 		w.end(']')
 	case m.Content == nil && len(m.GetToolCalls()) > 0:
-		// Absent, it is refused by servers that want the key (vLLM, Mistral).
+		// vLLM and Mistral reject a message without the key.
 		w.value(nil)
 	default:
-		// An assistant's turn may have been empty; null OpenAI takes only beside calls.
+		// An assistant's message may be empty. OpenAI takes null only beside tool calls.
 		w.string(m.GetContent())
 	}
-	w.text("name", m.GetName())
+	w.nonEmptyMember("name", m.GetName())
 	if m.Reasoning != nil {
-		w.full("reasoning_content", m.GetReasoning())
+		w.stringMember("reasoning_content", m.GetReasoning())
 	}
 	if len(m.GetToolCalls()) > 0 {
 		w.name("tool_calls")
@@ -91,97 +92,97 @@ func (w *writer) message(m *completionv1.Message) {
 		}
 		w.end(']')
 	}
-	w.text("tool_call_id", m.GetToolCallId())
-	w.extra(m.GetExtra())
+	w.nonEmptyMember("tool_call_id", m.GetToolCallId())
+	w.members(m.GetExtra())
 	w.end('}')
 }
 
-// part writes a part. One of a kind that has no field is all in its extra, its
-// type too.
-func (w *writer) part(p *completionv1.Part) {
+// part writes a part of a message. A part of a kind that we have no field for is all in
+// its extra, with its type.
+func (w *jsonWriter) part(p *completionv1.Part) {
 	w.begin('{')
 	switch kind := p.GetKind().(type) {
 	case *completionv1.Part_Text:
-		w.full("type", "text")
-		w.full("text", kind.Text)
+		w.stringMember("type", "text")
+		w.stringMember("text", kind.Text)
 	case *completionv1.Part_ImageUrl:
-		w.full("type", "image_url")
+		w.stringMember("type", "image_url")
 		w.name("image_url")
 		w.begin('{')
-		w.full("url", kind.ImageUrl.GetUrl())
-		w.text("detail", kind.ImageUrl.GetDetail())
+		w.stringMember("url", kind.ImageUrl.GetUrl())
+		w.nonEmptyMember("detail", kind.ImageUrl.GetDetail())
 		w.end('}')
 	case *completionv1.Part_InputAudio:
-		w.full("type", "input_audio")
+		w.stringMember("type", "input_audio")
 		w.name("input_audio")
 		w.begin('{')
-		w.full("data", kind.InputAudio.GetData())
-		w.text("format", kind.InputAudio.GetFormat())
+		w.stringMember("data", kind.InputAudio.GetData())
+		w.nonEmptyMember("format", kind.InputAudio.GetFormat())
 		w.end('}')
 	case *completionv1.Part_File:
-		w.full("type", "file")
+		w.stringMember("type", "file")
 		w.name("file")
 		w.begin('{')
-		w.text("file_data", kind.File.GetFileData())
-		w.text("file_id", kind.File.GetFileId())
-		w.text("filename", kind.File.GetFilename())
+		w.nonEmptyMember("file_data", kind.File.GetFileData())
+		w.nonEmptyMember("file_id", kind.File.GetFileId())
+		w.nonEmptyMember("filename", kind.File.GetFilename())
 		w.end('}')
 	}
-	w.extra(p.GetExtra())
+	w.members(p.GetExtra())
 	w.end('}')
 }
 
-func (w *writer) toolCall(c *completionv1.ToolCall) {
+func (w *jsonWriter) toolCall(c *completionv1.ToolCall) {
 	w.begin('{')
-	w.full("id", c.GetId())
-	w.full("type", "function")
+	w.stringMember("id", c.GetId())
+	w.stringMember("type", "function")
 	w.name("function")
 	w.begin('{')
-	w.full("name", c.GetName())
-	w.full("arguments", c.GetArguments())
+	w.stringMember("name", c.GetName())
+	w.stringMember("arguments", c.GetArguments())
 	w.end('}')
-	w.extra(c.GetExtra())
+	w.members(c.GetExtra())
 	w.end('}')
 }
 
-func (w *writer) sampling(req *completionv1.CompletionRequest, d dialect) {
-	if name := d.limitOf(req); name != "" {
+func (w *jsonWriter) sampling(req *completionv1.CompletionRequest, d dialect) {
+	if name := d.limitNameFor(req); name != "" {
 		w.member(name, cmp.Or(req.MaxTokens, req.MaxCompletionTokens))
 	}
-	optional(w, "temperature", req.Temperature)
-	optional(w, "top_p", req.TopP)
+	optionalMember(w, "temperature", req.Temperature)
+	optionalMember(w, "top_p", req.TopP)
 	if len(req.GetStop()) > 0 {
 		w.member("stop", req.GetStop())
 	}
-	optional(w, "seed", req.Seed)
-	optional(w, "presence_penalty", req.PresencePenalty)
-	optional(w, "frequency_penalty", req.FrequencyPenalty)
+	optionalMember(w, "seed", req.Seed)
+	optionalMember(w, "presence_penalty", req.PresencePenalty)
+	optionalMember(w, "frequency_penalty", req.FrequencyPenalty)
 	if len(req.GetLogitBias()) > 0 {
 		w.member("logit_bias", req.GetLogitBias())
 	}
 	switch {
 	case req.Prompt == nil:
-		optional(w, "logprobs", req.Logprobs)
-		optional(w, "top_logprobs", req.TopLogprobs)
-	case req.GetLogprobs(): // of a legacy completion, it is their number
+		optionalMember(w, "logprobs", req.Logprobs)
+		optionalMember(w, "top_logprobs", req.TopLogprobs)
+	case req.GetLogprobs(): // in a legacy completion it is a number
 		w.member("logprobs", req.GetTopLogprobs())
 	}
 }
 
-func (w *writer) tools(req *completionv1.CompletionRequest) {
+func (w *jsonWriter) tools(req *completionv1.CompletionRequest) {
 	if len(req.GetTools()) > 0 {
 		w.name("tools")
 		w.begin('[')
 		for _, t := range req.GetTools() {
 			f := t.GetFunction()
 			w.begin('{')
-			w.full("type", cmp.Or(t.GetType(), "function"))
+			w.stringMember("type", cmp.Or(t.GetType(), "function"))
 			w.name("function")
 			w.begin('{')
-			w.full("name", f.GetName())
-			w.text("description", f.GetDescription())
-			w.object("parameters", f.GetParameters(), f.GetParametersJson())
-			optional(w, "strict", f.Strict)
+			w.stringMember("name", f.GetName())
+			w.nonEmptyMember("description", f.GetDescription())
+			w.objectMember("parameters", f.GetParameters(), f.GetParametersJson())
+			optionalMember(w, "strict", f.Strict)
 			w.end('}')
 			w.end('}')
 		}
@@ -190,23 +191,23 @@ func (w *writer) tools(req *completionv1.CompletionRequest) {
 	if req.GetToolChoice() != nil {
 		w.member("tool_choice", req.GetToolChoice().AsInterface())
 	}
-	optional(w, "parallel_tool_calls", req.ParallelToolCalls)
+	optionalMember(w, "parallel_tool_calls", req.ParallelToolCalls)
 }
 
-func (w *writer) format(f *completionv1.ResponseFormat) {
+func (w *jsonWriter) responseFormat(f *completionv1.ResponseFormat) {
 	if f == nil {
 		return
 	}
 	w.name("response_format")
 	w.begin('{')
-	w.full("type", f.GetType())
+	w.stringMember("type", f.GetType())
 	if s := f.GetJsonSchema(); s != nil {
 		w.name("json_schema")
 		w.begin('{')
-		w.full("name", s.GetName())
-		w.text("description", s.GetDescription())
-		w.object("schema", s.GetSchema(), s.GetSchemaJson())
-		optional(w, "strict", s.Strict)
+		w.stringMember("name", s.GetName())
+		w.nonEmptyMember("description", s.GetDescription())
+		w.objectMember("schema", s.GetSchema(), s.GetSchemaJson())
+		optionalMember(w, "strict", s.Strict)
 		w.end('}')
 	}
 	w.end('}')

@@ -7,28 +7,34 @@ import (
 	"unsafe"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/server/engine"
 )
 
-// A template is the last chunk of a stream, which the next one most often repeats but
-// for its text, and for padding. Where it does, comparing the two is all that is left
-// to do: the stream's chunk is the last one with another text.
+// template is the last chunk of a stream. Most often the next one repeats it, but for
+// its text, and for padding: then it is enough to compare the two, and to put the new
+// text in the place of the old one.
 //
-// What is decoded is the same, since JSON is read token by token: one string in the
-// place of another changes the value of that string alone. TestDecodersAgree and
-// TestStreamsAgree hold it against the way through decode.
+// The result is the same as that of decoding the chunk, because JSON is read token by
+// token: replacing one string by another changes only what is made of that string.
+//
+// That is the second way from an upstream's chunk to ours. In the streams recorded of
+// OpenAI, Azure, Groq, DeepSeek, Alibaba and xAI it is the way of 97 to 99 of 100
+// chunks, and takes 0.03 µs where decoding takes 4 to 7, which would be a fifth of all
+// that a token costs paced, and several times as much flat out (BenchmarkDecode,
+// BenchmarkRecorded). TestDecodersAgree and TestStreamsAgree compare the two ways.
 type template struct {
 	data  []byte
-	field *string // of the stream's delta, where the text goes; nil: there is no template
-	text  span    // of data: the text's token, its quotes included
-	other span    // of another string behind it that may change; empty: there is none
-	same  bool    // the other one has to be the same as the text
+	field *string // of our delta, for the text; nil: there is no template
+	text  span    // of data: the JSON string of the text
+	other span    // of data: another string behind it that may change; empty: there is none
+	twin  bool    // the other string is to be the same as the text
 }
 
-// span is a part of a byte slice.
+// span is a part of a slice.
 type span struct{ start, end int }
 
-// match tells whether a chunk repeats the template, and returns its text, which may
-// be part of data, and changes when that does.
+// match tells whether a chunk repeats the template, and returns its text. The text may
+// be a part of data.
 func (t *template) match(data []byte) (text string, ok bool) {
 	if t.field == nil || len(data) < t.text.start || string(data[:t.text.start]) != string(t.data[:t.text.start]) {
 		return "", false
@@ -46,7 +52,7 @@ func (t *template) match(data []byte) (text string, ok bool) {
 		}
 		data, rest = data[len(between):], t.data[t.other.end:]
 		other, escaped, ok := scanString(data)
-		if !ok || escaped && !t.same || t.same && string(other) != string(token) {
+		if !ok || escaped && !t.twin || t.twin && string(other) != string(token) {
 			return "", false
 		}
 		data = data[len(other):]
@@ -58,43 +64,42 @@ func (t *template) match(data []byte) (text string, ok bool) {
 	if !escaped {
 		return unsafe.String(unsafe.SliceData(inner), len(inner)), len(inner) > 0
 	}
-	text, ok = unescape(inner)
-	return text, ok && utf8.ValidString(text) // half of a surrogate pair waits for the other
+	s, ok := unescape(inner)
+	return s, ok && utf8.ValidString(s) // a surrogate half is for join
 }
 
-// remember makes a chunk the template, if there is nothing in it but one text. It has
-// just been translated from wire, which was decoded from data.
-func (s *stream) remember(wire *wireChunk, data []byte) {
-	t := &s.template
+// learn makes a chunk the template if there is nothing in it but one text. The chunk is
+// data, decoded as wire and translated to c.
+func (t *template) learn(wire *wireChunk, data []byte, c *engine.Chunk) {
 	t.field = nil
-	if len(wire.Choices) != 1 || wire.Choices[0].Index != 0 || s.chunk.Usage != nil {
+	if len(wire.Choices) != 1 || wire.Choices[0].Index != 0 || c.Usage != nil || c.Delta == nil {
 		return
 	}
-	field, tokens := onlyText(&s.delta), wire.Choices[0].tokens()
+	field, tokens := onlyText(c.Delta), wire.Choices[0].textTokens()
 	if field == nil || len(tokens) == 0 || tokens[0][0] != '"' || *field != unquote(tokens[0]) {
-		return // or there is more in it than came with the chunk, or less
+		return // the text is not this string and nothing else
 	}
 	other := wire.padding()
-	if t.same = len(tokens) > 1; t.same {
+	if t.twin = len(tokens) > 1; t.twin {
 		other = tokens[1]
 	}
-	if len(tokens) > 2 || t.same && !bytes.Equal(tokens[0], other) {
+	if len(tokens) > 2 || t.twin && !bytes.Equal(tokens[0], other) {
 		return
 	}
 	var ok bool
-	if t.text, ok = position(tokens[0], data); !ok {
+	if t.text, ok = spanOf(tokens[0], data); !ok {
 		return
 	}
-	switch t.other, ok = position(other, data); {
-	case t.same && !ok:
+	switch t.other, ok = spanOf(other, data); {
+	case t.twin && !ok:
 		return
-	case t.other.start < t.text.start: // it is a part of what has to be the same
+	case t.other.start < t.text.start: // padding before the text has to be the same
 		t.other = span{}
 	}
 	t.data, t.field = append(t.data[:0], data...), field
 }
 
-// onlyText returns the text of a delta, or nil if that is not all that there is.
+// onlyText returns the text of a delta that has only one and nothing else, or nil.
 func onlyText(d *completionv1.Delta) (only *string) {
 	if d.Parts != nil || d.Logprobs != nil || d.Extra != nil {
 		return nil
@@ -111,29 +116,30 @@ func onlyText(d *completionv1.Delta) (only *string) {
 	return only
 }
 
-// tokens returns the JSON of a choice's texts, in its order, or nil if there is more
-// in it: the pieces of calls mean something else each time they come.
-func (c *wireChoice) tokens() (tokens [][]byte) {
+// textTokens returns the JSON of a choice's texts in its order. It returns nil if there
+// is something else in the choice: the same piece of a tool call means something else
+// each time it comes.
+func (c *wireChoice) textTokens() (tokens [][]byte) {
 	d := c.Delta
 	if d == nil {
 		d = new(wireDelta)
 	}
-	if c.Message != nil || d.rest != nil || d.ToolCalls != nil || d.FunctionCall != nil {
+	if c.Message != nil || d.rare != nil || d.ToolCalls != nil || d.FunctionCall != nil {
 		return nil
 	}
 	for _, t := range []*wireText{&c.Text, &d.Content, (*wireText)(&d.ReasoningContent), (*wireText)(&d.Reasoning), &d.Refusal} {
 		if t.text != "" {
-			tokens = append(tokens, t.raw)
+			tokens = append(tokens, t.json)
 		}
 	}
-	slices.SortFunc(tokens, func(a, b []byte) int { return cap(b) - cap(a) }) // parts of one slice
+	slices.SortFunc(tokens, func(a, b []byte) int { return cap(b) - cap(a) }) // see spanOf
 	return tokens
 }
 
-// position returns where in data a part of it stands. It is a part still, where
-// encoding/json has given it to an UnmarshalJSON; were that to copy, nothing would be
-// found, and there would be no templates.
-func position(part, data []byte) (span, bool) {
+// spanOf returns where in data a part of it stands. encoding/json gives UnmarshalJSON
+// parts of its input, whose capacity is what tells where they begin. If it gave copies,
+// there would be no templates.
+func spanOf(part, data []byte) (span, bool) {
 	start := cap(data) - cap(part)
 	if len(part) == 0 || start < 0 || start+len(part) > len(data) || &data[start] != &part[0] {
 		return span{}, false

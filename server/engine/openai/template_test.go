@@ -9,12 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/sluice-sse/sluice/server/engine"
 )
 
-// Chunks that must not take the long way, for they come in thousands.
+// plainChunks are forms of chunks of which a stream has hundreds.
 var plainChunks = []string{
 	`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1694268190,"model":"gpt-4o-mini","system_fingerprint":"fp_44709d6fcb","service_tier":"default","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"xYz"}`,
 	`{"id":"1","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":" world"},"finish_reason":null}]}`,
@@ -26,7 +24,7 @@ var plainChunks = []string{
 	`{"choices":[],"prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}`,
 }
 
-// What only encoding/json may judge.
+// oddChunks are chunks that are unusual or malformed.
 var oddChunks = []string{
 	`{"choices":[{"delta":{"content":"x","Content":"y"}}]}`,
 	`{"choices":[{"delta":{"content":"x","content":"y"}}]}`,
@@ -54,85 +52,84 @@ var oddChunks = []string{
 	`{"choices":[{"delta":{"content":[]}}]}`, `{"choices":[{"delta":{"content":true}}]}`, `{"choices":[{"text":1}]}`, `{"choices":[{"delta":"x"}]}`,
 }
 
+// TestTemplate checks that the forms of chunks that are frequent become templates.
 func TestTemplate(t *testing.T) {
 	for _, chunk := range plainChunks {
 		p := newPair(t)
-		p.decode([]byte(chunk))
-		hasHalf := strings.Contains(chunk, `\ud83d `)
-		if _, ok := p.quick.template.match([]byte(chunk)); ok != (p.quick.chunk.Delta != nil && !hasHalf) {
-			t.Errorf("a template: %v, of %s", ok, chunk)
+		p.next([]byte(chunk))
+		_, matches := p.with.template.match([]byte(chunk))
+		if want := p.with.chunk.Delta != nil && !strings.Contains(chunk, `\ud83d `); matches != want {
+			t.Errorf("it matches: %v, want %v: %s", matches, want, chunk)
 		}
 	}
 }
 
-// pair is two streams of the same chunks, of which only one has templates.
+// pair is two streams of the same chunks, one with templates and one without.
 type pair struct {
 	t               *testing.T
-	quick, plain    *stream
-	chunks, quickly int
+	with, without   *stream
+	chunks, matched int
 }
 
 func newPair(t *testing.T) *pair {
-	e := newEngine(t, Config{BaseURL: "http://localhost", Key: key})
-	return &pair{t: t, quick: &stream{engine: e, ctx: t.Context()}, plain: &stream{engine: e, ctx: t.Context()}}
+	p := &pair{t: t}
+	p.restart(newEngine(t, Config{BaseURL: "http://localhost", Key: key}))
+	return p
 }
 
-// decode holds what both streams make of a chunk against each other, and starts them
-// again when they have come to an end.
-func (p *pair) decode(data []byte) {
+func (p *pair) restart(e *Engine) {
+	p.with, p.without = &stream{engine: e, ctx: p.t.Context()}, &stream{engine: e, ctx: p.t.Context()}
+}
+
+// next compares what the two streams make of a chunk. It restarts them when they have
+// come to an end.
+func (p *pair) next(data []byte) {
 	p.t.Helper()
 	p.chunks++
-	_, quickly := p.quick.template.match(data)
-	if quickly {
-		p.quickly++
+	_, matches := p.with.template.match(data)
+	if matches {
+		p.matched++
 	}
-	got, err := p.quick.chunkOf(data)
-	was := shown(got, err)
-	p.plain.template.field = nil
-	want, wantErr := p.plain.chunkOf(data)
-	if want := shown(want, wantErr); was != want {
-		p.t.Fatalf("%q, by the template %v:\ngot  %s\nwant %s", data, quickly, was, want)
+	c, err := p.with.next(data)
+	got := describe(c, err)
+	p.without.template.field = nil
+	want := describe(p.without.next(data))
+	if got != want {
+		p.t.Fatalf("%q, matching the template: %v\ngot  %s\nwant %s", data, matches, got, want)
 	}
-	if err != nil || p.quick.failure != nil {
-		*p = pair{p.t, &stream{engine: p.quick.engine, ctx: p.t.Context()}, &stream{engine: p.quick.engine, ctx: p.t.Context()}, p.chunks, p.quickly}
+	if err != nil || p.with.failure != nil {
+		p.restart(p.with.engine)
 	}
 }
 
-// shown is a chunk, or the error in its place, in words.
-func shown(c *engine.Chunk, err error) string {
+// describe returns all that is in a chunk, or the error in its place.
+func describe(c *engine.Chunk, err error) string {
 	if c == nil {
 		return fmt.Sprint(err)
 	}
 	delta := "none"
 	if c.Delta != nil {
-		delta = string(mustMarshal(c.Delta))
+		delta = compact(c.Delta)
 	}
-	return ownIDs.ReplaceAllString(fmt.Sprintf("%q %v %q %v", c.Model, c.FinishReason, delta, c.Usage), "call_*")
+	return ownIDs.ReplaceAllString(fmt.Sprintf("%q %v %s %v", c.Model, c.FinishReason, delta, c.Usage), "call_*")
 }
 
-func mustMarshal(m proto.Message) []byte {
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-func TestTemplateIsTheSame(t *testing.T) {
+// TestTemplateMutations compares chunks that are cut, or lack a byte.
+func TestTemplateMutations(t *testing.T) {
 	p := newPair(t)
 	for range 2 {
 		for _, chunk := range append(plainChunks, oddChunks...) {
-			p.decode([]byte(chunk))
-			for i := range len(chunk) { // cut, and with a byte missing
-				p.decode([]byte(chunk[:i]))
-				p.decode([]byte(chunk))
-				p.decode([]byte(chunk[:i] + chunk[i+1:]))
+			p.next([]byte(chunk))
+			for i := range len(chunk) {
+				p.next([]byte(chunk[:i]))
+				p.next([]byte(chunk))
+				p.next([]byte(chunk[:i] + chunk[i+1:]))
 			}
 		}
 	}
 }
 
-// Chunks that differ from the one before only in their text, and in padding.
+// TestTemplateTexts compares chunks that differ only in their texts and their padding.
 func TestTemplateTexts(t *testing.T) {
 	texts := []string{`"a"`, `""`, `" b"`, `"é😀"`, `"\n\"\u00e9\ud83d\ude00"`, `null`, ` "c"`, `"\x"`, "\"\n\"", `"`, `1`, `{}`, `"a","b":"c"`, "\"\xff\"", `"\ud83d"`, `"\ude00"`}
 	for _, form := range []string{
@@ -158,22 +155,23 @@ func TestTemplateTexts(t *testing.T) {
 					if n := strings.Count(form, "%"); n == 1 {
 						data = fmt.Appendf(nil, form, text)
 					}
-					p.decode(data)
+					p.next(data)
 				}
 			}
 		}
 	}
-	// And it is the short way that they take.
+	// Such chunks do match.
 	for i, form := range []string{plainChunks[1], plainChunks[0]} {
 		p := newPair(t)
-		p.decode([]byte(strings.Replace(form, `"content":""`, `"content":"x"`, 1)))
+		p.next([]byte(strings.Replace(form, `"content":""`, `"content":"x"`, 1)))
 		other := strings.Replace(strings.Replace(form, `"content":"`, `"content":"more \u00e9`, 1), "xYz", "x", 1)
-		if text, ok := p.quick.template.match([]byte(other)); !ok || !strings.HasPrefix(text, "more é") {
-			t.Errorf("%d: not like the one before: %s", i, other)
+		if text, ok := p.with.template.match([]byte(other)); !ok || !strings.HasPrefix(text, "more é") {
+			t.Errorf("%d: it does not match: %s", i, other)
 		}
 	}
 }
 
+// FuzzDecode compares a stream of a chunk, and another one, in turn.
 func FuzzDecode(f *testing.F) {
 	for _, chunk := range append(plainChunks, oddChunks...) {
 		f.Add([]byte(chunk), []byte(plainChunks[0]))
@@ -196,12 +194,12 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data, before []byte) {
 		p := newPair(t)
 		for _, chunk := range [][]byte{before, data, before, data, data} {
-			p.decode(bytes.TrimSpace(chunk))
+			p.next(bytes.TrimSpace(chunk))
 		}
 	})
 }
 
-// A stream makes of a chunk the same, whatever came before it.
+// TestStreamLike checks that a stream makes the same of a chunk, whatever came before it.
 func TestStreamLike(t *testing.T) {
 	forms := []string{
 		`{"model":"m","choices":[{"index":0,"delta":{"content":%q},"finish_reason":null}]}`,

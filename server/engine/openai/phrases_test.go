@@ -14,9 +14,9 @@ import (
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
-// TestWordings holds what servers really answer, each with its source in wordings
-// or paramForms, against the reason and the field that callers learn.
-func TestWordings(t *testing.T) {
+// TestPhrases checks the reason and the field that callers get for what servers really
+// answer. The sources are in phrases and parameterPatterns.
+func TestPhrases(t *testing.T) {
 	openAI := func(message, kind, param, code string) string {
 		quoted := func(s string) string {
 			if s == "" {
@@ -222,38 +222,38 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// TestLongWords checks that it takes no more than a moment to look for a name in a
-// long message which again and again begins like a form.
-func TestLongWords(t *testing.T) {
+// TestLongMessage checks that it takes no more than a moment to look for a name in a
+// long message in which a pattern begins again and again.
+func TestLongMessage(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r := &refusal{status: 400, details: errorDetails{Message: word(strings.Repeat("request.", 1<<17))}}
-		r.reason(question{model: "m"})
+		u := &upstreamError{status: 400, details: errorDetails{Message: jsonText(strings.Repeat("request.", 1<<17))}}
+		u.reason(requestInfo{model: "m"})
 	}()
 	within(t, done, "look for a name")
+	value, path := parameterPattern{text: "invalid {} value"}, parameterPattern{text: "request.{} of type"}
 	for message, want := range map[string]string{
 		"request.request.top_p of type": "request.top_p", "xinvalid temperature value": "temperature", "invalid invalid seed value": "seed",
 	} {
-		got := nameIn("invalid {} value", message) + nameIn("request.{} of type", message)
-		if got != want {
+		if got := value.find(message) + path.find(message); got != want {
 			t.Errorf("%q: got %q, want %q", message, got, want)
 		}
 	}
 }
 
-// TestWordingsFit checks that each line of the tables can be met: it is in lower
-// case, as what it is held against.
-func TestWordingsFit(t *testing.T) {
-	for w := range wordings() {
-		if w.words != strings.ToLower(w.words) || !fits(w.words, w.words) {
-			t.Errorf("%q can never fit", w.words)
+// TestPhrasesMatch checks that each row of the tables can match: messages are in lower
+// case.
+func TestPhrasesMatch(t *testing.T) {
+	for _, p := range phrases {
+		if p.text != strings.ToLower(p.text) || !p.matches(p.text) {
+			t.Errorf("%q can never match", p.text)
 		}
 	}
-	for _, f := range paramForms() {
-		message := strings.TrimPrefix(strings.ReplaceAll(f.form, "{}", "a[0].b"), "^")
-		if name := nameIn(f.form, message); name != "a[0].b" || f.form != strings.ToLower(f.form) {
-			t.Errorf("%q: got %q", f.form, name)
+	for _, p := range parameterPatterns {
+		message := strings.TrimPrefix(strings.ReplaceAll(p.text, "{}", "a[0].b"), "^")
+		if name := p.find(message); name != "a[0].b" || p.text != strings.ToLower(p.text) {
+			t.Errorf("%q: got %q", p.text, name)
 		}
 	}
 }

@@ -5,20 +5,25 @@ import (
 	"unicode/utf8"
 )
 
-// half is what a text ended with that is only the first part of a character: of a
-// surrogate pair in two \u escapes, in the form that UTF-8 would give it, or of a
-// character's bytes. Servers cut so that stream token by token, for a token may be
-// part of a character (elizaOS/eliza#30904, elie222/rakazo#416).
-type half string
+// wtf8 is a part of a text, as the model's tokens cut it: UTF-8 that may begin or end
+// within a character, and may hold one half of a surrogate pair, in the form that UTF-8
+// would give it. Some servers stream each token as it is, though it may be only a part
+// of a character: in \u escapes or in bytes (elizaOS/eliza#30904, elie222/rakazo#416).
+type wtf8 string
 
-// join returns a text, with the half before it in front and without the one that it
-// ends with. What is no part of a character is U+FFFD.
-func (h *half) join(t text) string {
-	if *h == "" && utf8.ValidString(string(t)) {
+// partialChar is the part of a character that a text has ended with. Its zero value is
+// none.
+type partialChar wtf8
+
+// join returns the partial character and the text behind it as UTF-8, and keeps the
+// partial character that the text ends with. What is no part of a character becomes
+// U+FFFD.
+func (p *partialChar) join(t wtf8) string {
+	if *p == "" && utf8.ValidString(string(t)) {
 		return string(t)
 	}
-	s := string(*h) + string(t)
-	*h = ""
+	s := string(*p) + string(t)
+	*p = ""
 	var b strings.Builder
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
@@ -30,7 +35,7 @@ func (h *half) join(t text) string {
 		surrogate := surrogateIn(s[i:])
 		switch low := surrogateIn(s[min(i+3, len(s)):]); {
 		case isHigh(surrogate) && i+3 == len(s), surrogate == 0 && !utf8.FullRuneInString(s[i:]):
-			*h = half(s[i:])
+			*p = partialChar(s[i:])
 			return b.String()
 		case isHigh(surrogate) && low != 0 && !isHigh(low):
 			b.WriteRune((surrogate-0xD800)<<10 | (low - 0xDC00) + 0x10000)
@@ -46,12 +51,12 @@ func (h *half) join(t text) string {
 	return b.String()
 }
 
-// end returns what has to stand for a half that nothing follows.
-func (h *half) end() string {
-	if *h == "" {
+// flush returns U+FFFD for a partial character that nothing follows, or "".
+func (p *partialChar) flush() string {
+	if *p == "" {
 		return ""
 	}
-	*h = ""
+	*p = ""
 	return "\uFFFD"
 }
 
@@ -65,7 +70,7 @@ func surrogateIn(s string) rune {
 
 func isHigh(surrogate rune) bool { return surrogate >= 0xD800 && surrogate < 0xDC00 }
 
-// appendSurrogate appends half a pair in the form that join knows.
+// appendSurrogate appends one half of a surrogate pair.
 func appendSurrogate(b []byte, surrogate rune) []byte {
 	return append(b, 0xED, 0x80|byte(surrogate>>6)&0x3F, 0x80|byte(surrogate)&0x3F)
 }

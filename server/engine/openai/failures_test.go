@@ -112,7 +112,7 @@ func TestRetryAfter(t *testing.T) {
 		if tc.millis != "" {
 			h.Set("Retry-After-Ms", tc.millis)
 		}
-		if got := retryAfter(h, now); got != tc.want {
+		if got := parseRetryAfter(h, now); got != tc.want {
 			t.Errorf("Retry-After %q, Retry-After-Ms %q: got %v, want %v", tc.seconds, tc.millis, got, tc.want)
 		}
 	}
@@ -124,7 +124,7 @@ func TestCause(t *testing.T) {
 	e := newEngine(t, Config{BaseURL: "http://localhost", Key: key})
 	for _, form := range []string{key, "sk-secret%2Fkey", `sk-secret\/key`} {
 		for _, before := range []int{0, maxCause - 5, maxErrorBody} {
-			err := e.cause(strings.Repeat("x", before) + form + strings.Repeat("y", 100))
+			err := e.logCause(strings.Repeat("x", before) + form + strings.Repeat("y", 100))
 			if strings.Contains(err.Error(), "secr") || len(err.Error()) > maxCause+10 {
 				t.Errorf("%s after %d bytes: got %d bytes: …%s", form, before, len(err.Error()), err.Error()[max(0, len(err.Error())-50):])
 			}
@@ -134,7 +134,7 @@ func TestCause(t *testing.T) {
 		}
 	}
 	keyless := newEngine(t, Config{BaseURL: "http://localhost"})
-	if got := keyless.cause("as it is").Error(); got != "as it is" {
+	if got := keyless.logCause("as it is").Error(); got != "as it is" {
 		t.Errorf("got %q", got)
 	}
 }

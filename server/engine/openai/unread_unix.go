@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// pending tells, without waiting, whether something has come on a connection that has
-// not been read, its end included.
-func pending(conn net.Conn) bool {
+// hasUnread tells, without blocking, whether there is something to read on a
+// connection, or its end.
+func hasUnread(conn net.Conn) bool {
 	raw, ok := conn.(syscall.Conn)
 	if !ok {
 		return false

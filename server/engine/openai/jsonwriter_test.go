@@ -18,7 +18,7 @@ func TestString(t *testing.T) {
 		for range random.IntN(6) {
 			s += alphabet[random.IntN(len(alphabet))]
 		}
-		w := newWriter(0)
+		w := newJSONWriter(0)
 		w.string(s)
 		var want bytes.Buffer
 		enc := json.NewEncoder(&want)

@@ -218,10 +218,10 @@ func TestPendingConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer idle.Close()
-			idle.alive = make(chan bool, 1)
-			idle.alive <- true // says the watcher, before it comes
+			idle.good = make(chan bool, 1)
+			idle.good <- true // says the watcher, before it comes
 			tc.comes(<-connections)
-			for deadline := time.Now().Add(patience); !tc.used && !pending(idle.Conn); {
+			for deadline := time.Now().Add(patience); !tc.used && !hasUnread(idle.Conn); {
 				if time.Now().After(deadline) {
 					t.Fatal("it does not come")
 				}
