@@ -1,8 +1,8 @@
-// Package echo is the embedded engine: it streams the prompt, or what the user
-// said last, back word by word. It needs nothing and is deterministic, so it
-// shows and tests all that is around it.
+// Package echo is the embedded engine: it streams the prompt, or the last message of the
+// user, back word by word. It needs no model and is deterministic, so that everything
+// around it can be shown and tested.
 //
-// A word is its token: white space before it belongs to it.
+// Its tokens are words, each with the white space before it.
 package echo
 
 import (
@@ -18,16 +18,17 @@ import (
 	"github.com/sluice-sse/sluice/server/engine"
 )
 
-// Engine is an engine.Engine. The zero value is ready to use and echoes as fast
-// as it can.
+// Engine is an engine.Engine. The zero value is ready to use. It may be used by many
+// goroutines at once.
 type Engine struct {
-	Interval time.Duration // between two words; default 0
+	Interval time.Duration // between two words; 0: none
 }
 
-// Models implements engine.Engine.
+// Models implements engine.Engine. There is one model, "echo".
 func (*Engine) Models(context.Context) ([]string, error) { return []string{"echo"}, nil }
 
-// Generate implements engine.Engine.
+// Generate implements engine.Engine. Of the parameters, stop and the limits of tokens
+// count.
 func (e *Engine) Generate(ctx context.Context, req *completionv1.CompletionRequest) engine.Stream {
 	s := &stream{ctx: ctx, limit: cmp.Or(req.MaxTokens, req.MaxCompletionTokens), interval: e.Interval}
 	s.text, s.usage = input(req)
@@ -40,14 +41,14 @@ func (e *Engine) Generate(ctx context.Context, req *completionv1.CompletionReque
 // stream is an engine.Stream.
 type stream struct {
 	ctx      context.Context
-	limit    *int32 // of its words; nil: none
-	text     string // what is left of it
+	limit    *int32 // of words; nil: none
+	text     string // what is left
 	usage    *completionv1.Usage
 	interval time.Duration
-	timer    *time.Timer // runs from the first word on, if there is an interval
+	timer    *time.Timer // for the next word; nil before the first
 
 	begun, ended bool
-	chunk        engine.Chunk // the two are used again for each chunk
+	chunk        engine.Chunk // reused for each chunk, as is delta
 	delta        completionv1.Delta
 }
 
@@ -67,17 +68,18 @@ func (s *stream) Next(wait bool) (*engine.Chunk, error) {
 	case s.limit != nil && s.usage.CompletionTokens == *s.limit:
 		s.end(completionv1.Finished_LENGTH)
 	default:
-		if ok, err := s.pause(wait); !ok {
+		if ok, err := s.isTime(wait); !ok {
 			return nil, err
 		}
 		n := wordLen(s.text)
 		s.delta.Text, s.text = s.text[:n], s.text[n:]
-		count(s.usage, 0, 1)
+		addTokens(s.usage, 0, 1)
 		s.chunk = engine.Chunk{Delta: &s.delta, Usage: s.usage}
 	}
 	return &s.chunk, nil
 }
 
+// end makes the last chunk.
 func (s *stream) end(reason completionv1.Finished_FinishReason) {
 	s.ended = true
 	s.chunk = engine.Chunk{FinishReason: reason, Usage: s.usage}
@@ -90,9 +92,9 @@ func (s *stream) Close() {
 	}
 }
 
-// pause reports whether it is time for the next word, and waits for that if it is
-// to. The first word's time is at once.
-func (s *stream) pause(wait bool) (bool, error) {
+// isTime tells whether it is time for the next word. If wait is true, it waits until it
+// is.
+func (s *stream) isTime(wait bool) (bool, error) {
 	switch {
 	case s.interval <= 0:
 		return true, nil
@@ -115,43 +117,43 @@ func (s *stream) pause(wait bool) (bool, error) {
 func input(req *completionv1.CompletionRequest) (string, *completionv1.Usage) {
 	usage := &completionv1.Usage{}
 	if req.Prompt != nil {
-		count(usage, words(req.GetPrompt()), 0)
+		addTokens(usage, countWords(req.GetPrompt()), 0)
 		return req.GetPrompt(), usage
 	}
 	var text string
 	for _, m := range req.GetMessages() {
-		said := m.GetContent()
+		content := m.GetContent()
 		if len(m.GetParts()) > 0 {
 			var parts strings.Builder
 			for _, p := range m.GetParts() {
 				parts.WriteString(p.GetText())
 			}
-			said = parts.String()
+			content = parts.String()
 		}
-		count(usage, words(said), 0)
+		addTokens(usage, countWords(content), 0)
 		if m.GetRole() == "user" {
-			text = said
+			text = content
 		}
 	}
 	return text, usage
 }
 
-// count adds tokens to a usage.
-func count(u *completionv1.Usage, prompt, completion int32) {
+// addTokens adds tokens to a usage.
+func addTokens(u *completionv1.Usage, prompt, completion int32) {
 	u.PromptTokens += prompt
 	u.CompletionTokens += completion
 	u.TotalTokens += prompt + completion
 }
 
-func words(s string) (n int32) {
+func countWords(s string) (n int32) {
 	for ; len(s) > 0; n++ {
 		s = s[wordLen(s):]
 	}
 	return n
 }
 
-// wordLen returns the length of the first word of s and the white space before
-// it. White space at the end of a text is a word.
+// wordLen returns the length of the first word of s, with the white space before it.
+// White space at the end of a text is a word, too.
 func wordLen(s string) int {
 	inWord := false
 	for i := 0; i < len(s); {

@@ -91,8 +91,7 @@ func TestGenerateEnds(t *testing.T) {
 	}
 }
 
-// generate calls emit for each chunk of a completion, until its end. Chunks that
-// are there already it takes without waiting.
+// generate calls emit for each chunk of a completion.
 func generate(ctx context.Context, e *Engine, req *completionv1.CompletionRequest, emit func(*engine.Chunk)) error {
 	s := e.Generate(ctx, req)
 	defer s.Close()
@@ -111,8 +110,8 @@ func generate(ctx context.Context, e *Engine, req *completionv1.CompletionReques
 	}
 }
 
-// TestParts checks that a message of ten times as many parts takes some ten times as
-// much memory: they are put together once.
+// TestParts checks that a message with ten times as many parts takes about ten times as
+// much memory.
 func TestParts(t *testing.T) {
 	size := func(n int) uint64 {
 		parts := slices.Repeat([]*completionv1.Part{{Kind: &completionv1.Part_Text{Text: "a word "}}}, n)

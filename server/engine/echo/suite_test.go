@@ -12,23 +12,23 @@ import (
 	"github.com/sluice-sse/sluice/server/engine/enginetest"
 )
 
-// TestSuite runs with the words as fast as they can be, and with a pause, in which
-// they are not ready at once.
+// TestSuite runs the suite without an interval, and with one, so that words are not ready
+// at once.
 func TestSuite(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		interval time.Duration
-		most     int
+		maxTexts int
 	}{{"no pause", 0, 0}, {"a pause", time.Microsecond, 70}} {
 		t.Run(tt.name, func(t *testing.T) {
-			enginetest.Run(t, enginetest.Subject{Most: tt.most, Open: func(_ testing.TB, p enginetest.Play) (engine.Engine, *completionv1.CompletionRequest) {
+			enginetest.Run(t, enginetest.Config{MaxTexts: tt.maxTexts, Open: func(_ testing.TB, want enginetest.Completion) (engine.Engine, *completionv1.CompletionRequest) {
 				var texts []string
-				for _, burst := range p.Bursts {
+				for _, burst := range want.Bursts {
 					texts = append(texts, burst...)
 				}
 				req := &completionv1.CompletionRequest{}
 				eng := &Engine{Interval: tt.interval}
-				switch p.End {
+				switch want.End {
 				case enginetest.Length:
 					req.MaxTokens = proto.Int32(int32(len(texts)))
 					texts = append(texts, " beyond")

@@ -14,25 +14,24 @@ import (
 	"github.com/sluice-sse/sluice/server/engine"
 )
 
-// A Script is an engine.Engine, whose completions are played by a function: the fake
-// that package engine names. What it emits in one call is ready at once; when that
-// has been taken, the script goes on, on the goroutine that waits in Next. It may
-// wait there for as long as its context is not done. Its error is the completion's
-// end; nil is the end that the chunks have told.
+// Script is a fake engine.Engine for tests, whose completions are produced by a function.
+// The chunks of one call of emit are ready at once. When they have been read, the function
+// continues, on the goroutine of a Next that waits. It may block until its context is
+// done. Its error ends the stream; nil ends it with io.EOF.
 //
-// As with the real engines, a chunk belongs to the stream again at the next call:
-// what it held is then written over, so that a caller that keeps it is found out.
+// As with a real engine, a chunk is valid until the next call: then its strings are
+// overwritten, so that a test finds out if they are still used.
 type Script func(ctx context.Context, emit func(ready ...*engine.Chunk) error) error
 
-// errClosed ends a script whose stream has been closed.
+// errClosed is what emit returns when the stream has been closed.
 var errClosed = errors.New("the stream is closed")
 
-// Models implements engine.Engine: there is the model "m".
+// Models implements engine.Engine. There is one model, "m".
 func (Script) Models(context.Context) ([]string, error) { return []string{"m"}, nil }
 
-// Generate implements engine.Engine. The script begins at the first Next that waits.
+// Generate implements engine.Engine. The function is called by the first Next that waits.
 func (s Script) Generate(ctx context.Context, _ *completionv1.CompletionRequest) engine.Stream {
-	p := &played{ctx: ctx}
+	p := &scriptStream{ctx: ctx}
 	p.next, p.stop = iter.Pull2(func(yield func([]*engine.Chunk, error) bool) {
 		err := s(ctx, func(ready ...*engine.Chunk) error {
 			if len(ready) > 0 && !yield(ready, nil) {
@@ -48,91 +47,91 @@ func (s Script) Generate(ctx context.Context, _ *completionv1.CompletionRequest)
 	return p
 }
 
-// played is the stream of a script.
-type played struct {
+// scriptStream is the stream of a Script.
+type scriptStream struct {
 	ctx   context.Context
 	next  func() ([]*engine.Chunk, error, bool)
 	stop  func()
 	ready []*engine.Chunk
 
-	// Of the chunk that was returned last.
+	// The chunk that was returned last.
 	chunk engine.Chunk
 	usage completionv1.Usage
-	lent  [][]byte // the bytes of its strings
+	lent  [][]byte // its strings
 }
 
-func (p *played) Next(wait bool) (*engine.Chunk, error) {
-	p.takeBack()
-	if p.ctx.Err() != nil {
-		return nil, context.Cause(p.ctx)
+func (s *scriptStream) Next(wait bool) (*engine.Chunk, error) {
+	s.reclaim()
+	if s.ctx.Err() != nil {
+		return nil, context.Cause(s.ctx)
 	}
-	if len(p.ready) == 0 {
+	if len(s.ready) == 0 {
 		if !wait {
 			return nil, nil
 		}
 		var err error
-		if p.ready, err, _ = p.next(); err != nil {
+		if s.ready, err, _ = s.next(); err != nil {
 			return nil, err
 		}
 	}
-	c := p.ready[0]
-	p.ready = p.ready[1:]
-	return p.lend(c), nil
+	c := s.ready[0]
+	s.ready = s.ready[1:]
+	return s.lend(c), nil
 }
 
-func (p *played) Close() {
-	p.takeBack()
-	p.stop()
+func (s *scriptStream) Close() {
+	s.reclaim()
+	s.stop()
 }
 
-// lend returns a copy of a chunk in memory that is the stream's.
-func (p *played) lend(c *engine.Chunk) *engine.Chunk {
-	p.chunk = engine.Chunk{Model: c.Model, FinishReason: c.FinishReason}
+// lend returns a copy of a chunk whose strings can be overwritten by reclaim.
+func (s *scriptStream) lend(c *engine.Chunk) *engine.Chunk {
+	s.chunk = engine.Chunk{Model: c.Model, FinishReason: c.FinishReason}
 	if c.Usage != nil {
-		proto.Reset(&p.usage)
-		proto.Merge(&p.usage, c.Usage)
-		p.chunk.Usage = &p.usage
+		proto.Reset(&s.usage)
+		proto.Merge(&s.usage, c.Usage)
+		s.chunk.Usage = &s.usage
 	}
 	if c.Delta != nil {
-		p.chunk.Delta = proto.CloneOf(c.Delta)
-		p.lendStrings(p.chunk.Delta.ProtoReflect())
+		s.chunk.Delta = proto.CloneOf(c.Delta)
+		s.lendStrings(s.chunk.Delta.ProtoReflect())
 	}
-	return &p.chunk
+	return &s.chunk
 }
 
-// lendStrings puts a message's strings into memory that takeBack writes over.
-func (p *played) lendStrings(m protoreflect.Message) {
+// lendStrings replaces the strings of a message by copies that can be overwritten.
+func (s *scriptStream) lendStrings(m protoreflect.Message) {
 	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
 		case field.IsMap():
 			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
 				if _, ok := v.Interface().(protoreflect.Message); ok {
-					p.lendStrings(v.Message())
+					s.lendStrings(v.Message())
 				}
 				return true
 			})
 		case field.IsList() && field.Message() != nil:
 			for i := range v.List().Len() {
-				p.lendStrings(v.List().Get(i).Message())
+				s.lendStrings(v.List().Get(i).Message())
 			}
 		case field.IsList():
 		case field.Message() != nil:
-			p.lendStrings(v.Message())
+			s.lendStrings(v.Message())
 		case field.Kind() == protoreflect.StringKind && v.String() != "":
 			b := []byte(v.String())
-			p.lent = append(p.lent, b)
+			s.lent = append(s.lent, b)
 			m.Set(field, protoreflect.ValueOfString(unsafe.String(&b[0], len(b))))
 		}
 		return true
 	})
 }
 
-// takeBack writes over what the last chunk held.
-func (p *played) takeBack() {
-	for _, b := range p.lent {
+// reclaim overwrites the strings of the last chunk.
+func (s *scriptStream) reclaim() {
+	for _, b := range s.lent {
 		for i := range b {
 			b[i] = '#'
 		}
 	}
-	p.lent, p.chunk = nil, engine.Chunk{}
+	s.lent, s.chunk = nil, engine.Chunk{}
 }

@@ -13,20 +13,20 @@ import (
 )
 
 func TestScript(t *testing.T) {
-	enginetest.Run(t, enginetest.Subject{Can: enginetest.All, Open: func(t testing.TB, p enginetest.Play) (engine.Engine, *completionv1.CompletionRequest) {
-		return perform(p), &completionv1.CompletionRequest{Model: "m", Prompt: proto.String("x")}
+	enginetest.Run(t, enginetest.Config{Abilities: enginetest.All, Open: func(t testing.TB, want enginetest.Completion) (engine.Engine, *completionv1.CompletionRequest) {
+		return perform(want), &completionv1.CompletionRequest{Model: "m", Prompt: proto.String("x")}
 	}})
 }
 
-// perform returns a script that does what the play says.
-func perform(p enginetest.Play) enginetest.Script {
+// perform returns a script that produces a completion.
+func perform(want enginetest.Completion) enginetest.Script {
 	return func(ctx context.Context, emit func(...*engine.Chunk) error) error {
 		usage := &completionv1.Usage{PromptTokens: 3, TotalTokens: 3}
 		ready := []*engine.Chunk{{Model: "m-1"}}
-		for i, burst := range p.Bursts {
-			if i > 0 && p.GoOn != nil {
+		for i, burst := range want.Bursts {
+			if i > 0 && want.Resume != nil {
 				select {
-				case <-p.GoOn:
+				case <-want.Resume:
 				case <-ctx.Done():
 					return context.Cause(ctx)
 				}
@@ -41,7 +41,7 @@ func perform(p enginetest.Play) enginetest.Script {
 			}
 			ready = nil
 		}
-		switch p.End {
+		switch want.End {
 		case enginetest.Fail:
 			return errors.New("failed")
 		case enginetest.Silence:
@@ -56,8 +56,8 @@ func perform(p enginetest.Play) enginetest.Script {
 	}
 }
 
-// TestScriptTakesChunksBack checks that what a caller keeps of a chunk is no longer
-// what it was: so a test finds out a caller that keeps it.
+// TestScriptTakesChunksBack checks that the strings of a chunk are overwritten by the next
+// call.
 func TestScriptTakesChunksBack(t *testing.T) {
 	given := &completionv1.Delta{Text: "a", Reasoning: "b", ToolCalls: []*completionv1.ToolCall{{Id: "c", Arguments: "d"}}, Parts: []*completionv1.Part{{Kind: &completionv1.Part_Text{Text: "e"}}}}
 	s := enginetest.Script(func(_ context.Context, emit func(...*engine.Chunk) error) error {

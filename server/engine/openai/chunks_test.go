@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// chunkMaker makes chunks that nobody chose: what servers send, in any order, with
-// values of any type, members twice, escapes, padding, and broken.
+// chunkMaker makes random chunks: what servers send, in any order, with values of any
+// type, members twice, escapes, padding, and malformed.
 type chunkMaker struct {
 	*rand.Rand
 	b     []byte
 	depth int
-	odd   int  // 0: what follows is as it should be; else not, the less often the higher
-	rare  bool // what follows has what few chunks have
+	odd   int  // 0: well-formed; else unexpected things are written, the higher the less often
+	rare  bool // there are members that few chunks have
 }
 
-// oddly tells, once in n times, whether to write what should not be there.
+// oddly tells, once in n times, whether to write something unexpected.
 func (m *chunkMaker) oddly(n int) bool { return m.odd > 0 && m.IntN(n*m.odd) == 0 }
 
-// sequence returns chunks as they follow each other in a stream: most differ from the
-// one before in a text, in padding, or in a byte.
+// sequence returns chunks that could follow each other in a stream: most differ from the
+// one before only in a text, in padding, or in a byte.
 func (m *chunkMaker) sequence() (chunks [][]byte) {
 	m.b, m.depth, m.odd, m.rare = nil, 0, []int{0, 1, 8, 8}[m.IntN(4)], m.IntN(3) == 0
 	m.chunk()
@@ -40,7 +40,7 @@ func (m *chunkMaker) sequence() (chunks [][]byte) {
 // place stands in a form for a text that differs from chunk to chunk.
 const place = "\x01"
 
-// settle fills all places but one, most often.
+// settle fills all places but one of a form, in three of four cases.
 func (m *chunkMaker) settle(form []byte) []byte {
 	n := bytes.Count(form, []byte(place))
 	if n < 2 || m.IntN(4) == 0 {
@@ -74,7 +74,7 @@ func (m *chunkMaker) fill(form []byte) []byte {
 	return bytes.Clone(form)
 }
 
-// mutate changes a byte, takes some out, or repeats some.
+// mutate changes, removes or repeats some bytes.
 func (m *chunkMaker) mutate(chunk []byte) []byte {
 	if len(chunk) == 0 {
 		return chunk
@@ -85,8 +85,7 @@ func (m *chunkMaker) mutate(chunk []byte) []byte {
 	case 0:
 		chunk[i] = byte(m.IntN(256))
 	case 1:
-		const marks = `"\{}[]:,0 eu.-nN`
-		chunk[i] = marks[m.IntN(len(marks))]
+		chunk[i] = `"\{}[]:,0 eu.-nN`[m.IntN(16)]
 	case 2:
 		return append(chunk[:i:i], chunk[j:]...)
 	case 3:
@@ -102,7 +101,7 @@ type maker struct {
 	make func()
 }
 
-// object writes an object of some of the members, in any order.
+// object writes an object with some of the members, in any order.
 func (m *chunkMaker) object(members ...maker) {
 	m.depth++
 	defer func() { m.depth-- }()
@@ -128,7 +127,7 @@ func (m *chunkMaker) object(members ...maker) {
 			m.put(":")
 			m.space()
 			if time > 0 && m.IntN(2) == 0 {
-				m.put("null") // which takes nothing back
+				m.put("null") // which changes nothing
 			} else {
 				member.make()
 			}
@@ -216,7 +215,7 @@ func (m *chunkMaker) usage() {
 	m.object(maker{"prompt_tokens", m.number}, maker{"completion_tokens", m.number}, maker{"total_tokens", m.oneOf("0", "7", "7.0", `"7"`, "null")})
 }
 
-// value is a value as it should be, or now and then any other.
+// value writes a usual value, or rarely any other.
 func (m *chunkMaker) value(usual func()) func() {
 	return func() {
 		switch {
@@ -230,7 +229,7 @@ func (m *chunkMaker) value(usual func()) func() {
 	}
 }
 
-// rarely is null unless it is rare.
+// rarely writes null, or if m.rare sometimes a value.
 func (m *chunkMaker) rarely(f func()) func() {
 	return func() {
 		if !m.rare || m.IntN(6) > 0 {
@@ -264,7 +263,7 @@ func (m *chunkMaker) list(element func()) func() {
 	}
 }
 
-// varying is a text that is another one in the next chunk, most often.
+// varying writes a text that is most often different in the next chunk.
 func (m *chunkMaker) varying() {
 	if m.IntN(8) > 0 {
 		m.put(place)
@@ -283,7 +282,7 @@ func (m *chunkMaker) number() {
 	m.oneOf("0", "1", "-1", "1.5", "1e3", "-0")()
 }
 
-// text writes a string of all that strings can have, and may not have.
+// text writes a string of anything that strings can hold, or must not.
 func (m *chunkMaker) text() {
 	m.put(`"`)
 	for range m.IntN(4) {
@@ -314,7 +313,7 @@ func (m *chunkMaker) any() {
 	defer func() { m.depth-- }()
 	kinds := 9
 	if m.depth > 5 {
-		kinds = 4
+		kinds = 4 // nothing nested
 	}
 	switch m.IntN(kinds) {
 	case 0:

@@ -15,8 +15,8 @@ import (
 	"github.com/sluice-sse/sluice/server/engine/enginetest"
 )
 
-// TestSuite runs in front of upstreams that write each burst at once: a chat's chunks,
-// as short as they can be, and a legacy completion's, as OpenAI writes them.
+// TestSuite runs the suite in front of upstreams that write each burst at once: the
+// shortest possible chunks of a chat, and OpenAI's of a legacy completion.
 func TestSuite(t *testing.T) {
 	for _, tt := range []struct {
 		name, text, finish string
@@ -28,24 +28,24 @@ func TestSuite(t *testing.T) {
 			&completionv1.CompletionRequest{Model: "m", Prompt: proto.String("Hi")}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			enginetest.Run(t, enginetest.Subject{Can: enginetest.All, Open: func(t testing.TB, p enginetest.Play) (engine.Engine, *completionv1.CompletionRequest) {
-				return serve(t, perform(p, tt.text, tt.finish)), proto.CloneOf(tt.req)
+			enginetest.Run(t, enginetest.Config{Abilities: enginetest.All, Open: func(t testing.TB, want enginetest.Completion) (engine.Engine, *completionv1.CompletionRequest) {
+				return serve(t, perform(want, tt.text, tt.finish)), proto.CloneOf(tt.req)
 			}})
 		})
 	}
 }
 
-// perform writes what the play says, in chunks of these formats.
-func perform(p enginetest.Play, text, finish string) http.HandlerFunc {
+// perform writes a completion, in chunks of these formats.
+func perform(want enginetest.Completion, text, finish string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		var b strings.Builder
 		event := func(format string, args ...any) { fmt.Fprintf(&b, "data: "+format+"\n\n", args...) }
 		n := 0
-		for i, burst := range p.Bursts {
-			if i > 0 && p.GoOn != nil {
+		for i, burst := range want.Bursts {
+			if i > 0 && want.Resume != nil {
 				select {
-				case <-p.GoOn:
+				case <-want.Resume:
 				case <-r.Context().Done():
 					return
 				}
@@ -55,12 +55,12 @@ func perform(p enginetest.Play, text, finish string) http.HandlerFunc {
 				event(text, quoted)
 			}
 			n += len(burst)
-			if i < len(p.Bursts)-1 || p.End == enginetest.Silence {
+			if i < len(want.Bursts)-1 || want.End == enginetest.Silence {
 				flush(w, b.String())
 				b.Reset()
 			}
 		}
-		switch p.End {
+		switch want.End {
 		case enginetest.Stop:
 			event(finish, "stop")
 		case enginetest.Length:
@@ -71,7 +71,7 @@ func perform(p enginetest.Play, text, finish string) http.HandlerFunc {
 			<-r.Context().Done()
 			return
 		}
-		if p.End != enginetest.Fail {
+		if want.End != enginetest.Fail {
 			event(`{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":%d,"total_tokens":%d}}`, n, n+3)
 			event("[DONE]")
 		}

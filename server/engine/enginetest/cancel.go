@@ -10,13 +10,13 @@ import (
 	"github.com/sluice-sse/sluice/server/engine"
 )
 
-// testCancelledBefore checks that nothing comes when it is too late to begin.
-func testCancelledBefore(t *testing.T, s Subject) {
+// testCancelledBefore checks that nothing comes if the context is done at the start.
+func testCancelledBefore(t *testing.T, c Config) {
 	for _, wait := range []bool{true, false} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errGone)
-		stream := open(t, ctx, s, Play{Bursts: [][]string{words(3)}})
-		soon(t, "get the cause", func() {
+		stream := open(t, ctx, c, Completion{Bursts: [][]string{numbered(3)}})
+		within(t, "get the cause", func() {
 			if c, err := stream.Next(wait); c != nil || err != errGone {
 				t.Errorf("Next(%v) = %v, %v; want the cause of the context", wait, c, err)
 			}
@@ -25,20 +25,21 @@ func testCancelledBefore(t *testing.T, s Subject) {
 	}
 }
 
-// testCancelledWithinABurst checks that nothing comes any more, though more is ready.
-func testCancelledWithinABurst(t *testing.T, s Subject) {
+// testCancelledWithinABurst checks that nothing comes once the context is done, though
+// more is ready.
+func testCancelledWithinABurst(t *testing.T, c Config) {
 	for _, taken := range []int{1, 2, 64, 65, 500} {
 		for _, wait := range []bool{true, false} {
-			if !s.says(taken) {
+			if !c.allows(taken) {
 				continue
 			}
 			t.Run(fmt.Sprintf("after %d chunks, wait %v", taken, wait), func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				stream := open(t, ctx, s, Play{Bursts: [][]string{words(1000)}})
+				stream := open(t, ctx, c, Completion{Bursts: [][]string{numbered(1000)}})
 				defer stream.Close()
-				soon(t, "get the cause", func() {
-					got := &told{}
+				within(t, "get the cause", func() {
+					got := &outcome{}
 					for got.chunks < taken && got.next(stream, true) {
 					}
 					cancel(errGone)
@@ -51,26 +52,27 @@ func testCancelledWithinABurst(t *testing.T, s Subject) {
 	}
 }
 
-// testCancelledWhileItWaits checks that Next returns when its context is done.
-func testCancelledWhileItWaits(t *testing.T, s Subject) {
+// testCancelledWhileItWaits checks that a Next that waits returns when the context is
+// done.
+func testCancelledWhileItWaits(t *testing.T, c Config) {
 	for range 20 {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		stream := open(t, ctx, s, Play{Bursts: [][]string{words(1)}, End: Silence})
-		said := make(chan struct{})
-		done := make(chan *told, 1)
+		stream := open(t, ctx, c, Completion{Bursts: [][]string{numbered(1)}, End: Silence})
+		begun := make(chan struct{})
+		done := make(chan *outcome, 1)
 		go func() {
-			got := &told{}
+			got := &outcome{}
 			for got.next(stream, true) {
 				if got.text.Len() > 0 {
-					close(said)
+					close(begun)
 				}
 			}
 			done <- got
 		}()
-		soon(t, "hear something", func() { <-said })
+		within(t, "read the first text", func() { <-begun })
 		cancel(errGone)
-		soon(t, "get the cause", func() {
-			if got := <-done; got.err != errGone || got.text.String() != words(1)[0] {
+		within(t, "get the cause", func() {
+			if got := <-done; got.err != errGone || got.text.String() != numbered(1)[0] {
 				t.Errorf("got %q, %v; want the cause of the context", got.text.String(), got.err)
 			}
 			stream.Close()
@@ -78,8 +80,8 @@ func testCancelledWhileItWaits(t *testing.T, s Subject) {
 	}
 }
 
-// testCauses ends contexts in all ways that there are.
-func testCauses(t *testing.T, s Subject) {
+// testCauses checks the error for all ways in which a context can end.
+func testCauses(t *testing.T, c Config) {
 	for _, tt := range []struct {
 		name string
 		ctx  func(context.Context) (context.Context, func())
@@ -102,45 +104,45 @@ func testCauses(t *testing.T, s Subject) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, end := tt.ctx(t.Context())
-			stream := open(t, ctx, s, Play{Bursts: [][]string{words(1)}, End: Silence})
+			stream := open(t, ctx, c, Completion{Bursts: [][]string{numbered(1)}, End: Silence})
 			defer stream.Close()
 			go end()
-			var got *told
-			soon(t, "read to the end", func() { got = read(stream, ways[0].wait) })
-			if !errors.Is(got.err, tt.want) || len(got.mistakes) > 0 {
-				t.Errorf("got %v, %v; want %v", got.err, got.mistakes, tt.want)
+			var got *outcome
+			within(t, "read to the end", func() { got = read(stream, readModes[0].wait) })
+			if !errors.Is(got.err, tt.want) || len(got.violations) > 0 {
+				t.Errorf("got %v, %v; want %v", got.err, got.violations, tt.want)
 			}
 		})
 	}
 }
 
-// testCloseAnywhere closes streams before, within and after what they say.
-func testCloseAnywhere(t *testing.T, s Subject) {
+// testCloseAnywhere closes streams at any point.
+func testCloseAnywhere(t *testing.T, c Config) {
 	for _, n := range []int{1, 100, 1000} {
 		for _, taken := range []int{0, 1, 2, 50, 100, 101, 102, 103, 2000} {
-			if !s.says(n) {
+			if !c.allows(n) {
 				continue
 			}
-			stream := open(t, t.Context(), s, Play{Bursts: [][]string{words(n)}})
-			soon(t, fmt.Sprintf("close after %d of %d chunks", taken, n), func() {
-				got := &told{}
+			stream := open(t, t.Context(), c, Completion{Bursts: [][]string{numbered(n)}})
+			within(t, fmt.Sprintf("close after %d of %d chunks", taken, n), func() {
+				got := &outcome{}
 				for got.chunks < taken && got.next(stream, got.chunks%2 == 0) {
 				}
 				stream.Close()
 			})
 		}
 	}
-	if s.Can&Cuts != 0 {
-		closeAfter(t, open(t, t.Context(), s, Play{Bursts: [][]string{words(3)}, End: Cut}))
+	if c.Abilities&Cuts != 0 {
+		closeAfter(t, open(t, t.Context(), c, Completion{Bursts: [][]string{numbered(3)}, End: Cut}))
 	}
-	if s.Can&Fails != 0 {
-		closeAfter(t, open(t, t.Context(), s, Play{Bursts: [][]string{words(3)}, End: Fail}))
+	if c.Abilities&Fails != 0 {
+		closeAfter(t, open(t, t.Context(), c, Completion{Bursts: [][]string{numbered(3)}, End: Fail}))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	stream := open(t, ctx, s, Play{Bursts: [][]string{words(1)}, End: Silence})
-	soon(t, "close while it is silent", func() {
-		got := &told{}
+	stream := open(t, ctx, c, Completion{Bursts: [][]string{numbered(1)}, End: Silence})
+	within(t, "close while it is silent", func() {
+		got := &outcome{}
 		for got.text.Len() == 0 && got.next(stream, true) {
 		}
 		stream.Close()
@@ -149,25 +151,25 @@ func testCloseAnywhere(t *testing.T, s Subject) {
 
 func closeAfter(t testing.TB, s engine.Stream) {
 	t.Helper()
-	soon(t, "close after the end", func() {
-		read(s, ways[0].wait)
+	within(t, "close after the end", func() {
+		read(s, readModes[0].wait)
 		s.Close()
 	})
 }
 
-// testCloseAfterCancel closes streams whose context is done, before and after they
-// have said so.
-func testCloseAfterCancel(t *testing.T, s Subject) {
+// testCloseAfterCancel closes streams whose context is done, before and after Next has
+// returned that.
+func testCloseAfterCancel(t *testing.T, c Config) {
 	for _, taken := range []int{0, 1, 70} {
-		for _, asks := range []bool{false, true} {
+		for _, read := range []bool{false, true} {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			stream := open(t, ctx, s, Play{Bursts: [][]string{words(200)}})
-			soon(t, "close", func() {
-				got := &told{}
+			stream := open(t, ctx, c, Completion{Bursts: [][]string{numbered(200)}})
+			within(t, "close", func() {
+				got := &outcome{}
 				for got.chunks < taken && got.next(stream, true) {
 				}
 				cancel(errGone)
-				if asks {
+				if read {
 					_, _ = stream.Next(true)
 				}
 				stream.Close()
