@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -133,6 +134,27 @@ func TestDocumentsNameTheCode(t *testing.T) {
 		if name == "docs/design.md" && names < 50 {
 			t.Errorf("%s names %d things", name, names)
 		}
+	}
+}
+
+// TestDesignNamesThePackages checks that a stranger learns of each package.
+func TestDesignNamesThePackages(t *testing.T) {
+	named := spans(t, "docs/design.md")
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if d.Name() == "node_modules" || d.Name() == "testdata" || d.Name() == "gen" || d.Name() == ".git" {
+			return filepath.SkipDir
+		}
+		folder := strings.TrimPrefix(name, root+"/") + "/"
+		if files, _ := filepath.Glob(name + "/*.go"); files != nil && name != root && !slices.Contains(named, folder) {
+			t.Errorf("docs/design.md does not name %s", folder)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
