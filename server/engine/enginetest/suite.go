@@ -137,7 +137,7 @@ func open(t testing.TB, ctx context.Context, c Config, want Completion) engine.S
 	return eng.Generate(ctx, req)
 }
 
-// words returns n texts.
+// numbered returns n texts, each different.
 func numbered(n int) []string {
 	texts := make([]string, n)
 	for i := range texts {

@@ -55,7 +55,7 @@ func TestChunked(t *testing.T) {
 	}
 }
 
-// The end is told together with the last data: nobody has to read again for it.
+// TestChunkedEnd checks that the end is returned together with the last data.
 func TestChunkedEnd(t *testing.T) {
 	r := &chunkedReader{r: strings.NewReader("3\r\nabc\r\n0\r\n\r\n")}
 	if n, err := r.Read(make([]byte, 100)); n != 3 || err != io.EOF {
@@ -63,8 +63,8 @@ func TestChunkedEnd(t *testing.T) {
 	}
 }
 
-// FuzzChunked holds the decoder against net/http's: what it takes, that one takes
-// in the same way. It is also to give the same whatever it is given at once.
+// FuzzChunked compares chunkedReader with net/http's: what it accepts, that one decodes to
+// the same. It also compares reading all at once and in pieces.
 func FuzzChunked(f *testing.F) {
 	f.Add([]byte("3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nA: b\r\n\r\n"), 5)
 	f.Add([]byte("1\r\na\r\n0\r\n\r\nHTTP/1.1 200 OK"), 1)

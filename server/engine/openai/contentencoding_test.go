@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
-// TestContentEncoding checks that what comes in an encoding that nobody asked for is
-// decoded, as soon as it has come, or named in the log.
+// TestContentEncoding checks that a content encoding that we did not ask for is decoded
+// without delay, or named in the log.
 func TestContentEncoding(t *testing.T) {
 	const finish = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"
 	words := strings.Repeat("x", 10_000)
@@ -79,8 +79,8 @@ func TestContentEncoding(t *testing.T) {
 	}
 }
 
-// A stream in gzip that breaks off was cut, and one that never ends is not read for
-// ever.
+// TestBrokenGzip checks that a compressed stream that breaks off was cut, and that one which
+// never ends is not read without a limit.
 func TestBrokenGzip(t *testing.T) {
 	for name, tc := range map[string]struct {
 		write func(z *gzip.Writer, w http.ResponseWriter)

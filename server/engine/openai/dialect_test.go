@@ -16,8 +16,8 @@ import (
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
-// picky is an upstream that refuses members by name, in words of its own, and says
-// which of those that interest us each request had.
+// picky is an upstream that rejects certain members. It records which of the members that
+// matter each request had.
 type picky struct {
 	refuse map[string]string // by the member's name: the answer's body
 	status int
@@ -55,8 +55,7 @@ const (
 	noOptions      = `{"object":"error","message":{"detail":[{"type":"extra_forbidden","loc":["body","stream_options","include_usage"],"msg":"Extra inputs are not permitted","input":true}]},"type":"invalid_request_error","param":null,"code":null}`
 )
 
-// TestDialect checks what is sent once more, and that it is remembered for the
-// model and for no other.
+// TestDialect checks what is sent again, and that it is remembered for this model only.
 func TestDialect(t *testing.T) {
 	older := func(r *completionv1.CompletionRequest) { r.MaxTokens = proto.Int32(7) }
 	newer := func(r *completionv1.CompletionRequest) { r.MaxCompletionTokens = proto.Int32(7) }
@@ -142,7 +141,7 @@ func TestDialect(t *testing.T) {
 	}
 }
 
-// TestDialectsBounded checks that callers cannot make it grow by naming models.
+// TestDialectsBounded checks that callers cannot make it grow without a limit.
 func TestDialectsBounded(t *testing.T) {
 	var s dialects
 	for i := range 3*maxDialects + 1 {

@@ -24,7 +24,7 @@ func readAll(r io.Reader) ([]string, error) {
 	}
 }
 
-// TestEvents goes through WHATWG HTML section 9.2.6, with its examples.
+// TestEvents tests WHATWG HTML section 9.2.6, with its examples.
 func TestEvents(t *testing.T) {
 	for _, tc := range []struct {
 		name, stream string
@@ -58,8 +58,8 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestEventsAtOnce checks that an event is there with the byte that ends it, a CR
-// too, and not with the one after.
+// TestEventsAtOnce checks that an event is returned with the byte that ends it, which may be
+// a CR, and not with the next one.
 func TestEventsAtOnce(t *testing.T) {
 	for _, end := range []string{"\n\n", "\r\r", "\r\n\r", "\r\n\r\n"} {
 		r, w := io.Pipe()
@@ -72,8 +72,8 @@ func TestEventsAtOnce(t *testing.T) {
 	}
 }
 
-// TestEventsBroken checks that complete events before an error count, and what
-// was being read does not.
+// TestEventsBroken checks that the complete events before an error are returned, and an
+// incomplete one is not.
 func TestEventsBroken(t *testing.T) {
 	for stream, want := range map[string]int{"": 0, "data: a\n\n": 1, "data: a\n\ndata: b\n": 1, "data: a\n\ndata: b": 1} {
 		for name, r := range map[string]io.Reader{
@@ -87,7 +87,7 @@ func TestEventsBroken(t *testing.T) {
 	}
 }
 
-// zeros is a reader that never has anything.
+// zeros is a reader that always returns 0 and no error.
 type zeros struct{}
 
 func (zeros) Read([]byte) (int, error) { return 0, nil }
@@ -194,8 +194,8 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// FuzzReader holds the reader, fed whole and byte by byte, against the section's
-// words put into code in the plainest way, with the two exceptions.
+// FuzzReader compares eventReader, for several ways of reading, with a plain
+// implementation of the section and the two exceptions.
 func FuzzReader(f *testing.F) {
 	for _, seed := range []string{
 		"data: a\n\n", "data: a\r\rdata:b\r\n\r\n: c\n\ndata\n\n", "\uFEFFdata: a\n\n", "data: {}\ndata: {\ndata: }\ndata: [1]", "data: a\ndata: b",

@@ -11,9 +11,9 @@ import (
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
-// TestConnect checks the ways in which no answer comes at all.
+// TestConnect checks the errors of requests that get no response.
 func TestConnect(t *testing.T) {
-	// listen accepts connections and gives each to serve.
+	// listen calls serve for each connection.
 	listen := func(t *testing.T, serve func(net.Conn)) string {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -118,8 +118,8 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestCause checks that the key is cut out before the words are cut short, and
-// that there is no error inside that could be asked for more.
+// TestCause checks that the key is removed before a text is cut to its maximum length, and
+// that no other error is wrapped.
 func TestCause(t *testing.T) {
 	e := newEngine(t, Config{BaseURL: "http://localhost", Key: key})
 	for _, form := range []string{key, "sk-secret%2Fkey", `sk-secret\/key`} {

@@ -19,24 +19,24 @@ import (
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
-// answers is a transport that answers 200 with a body.
+// answers is a transport that responds with 200 and a body.
 type answers struct{ body func() io.Reader }
 
 func (a answers) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, Body: io.NopCloser(a.body())}, nil
 }
 
-// maxFuzzed bounds the bodies of FuzzGenerate: to make a finding of twelve kilobytes
-// smaller, as the fuzzer does with whatever it finds, takes a minute without a try.
+// maxFuzzed limits the bodies of FuzzGenerate: the fuzzer takes a minute to minimize an
+// input of twelve kilobytes.
 const maxFuzzed = 2 << 10
 
-// FuzzGenerate takes any bytes for the body of a success. Whatever they are:
+// FuzzGenerate reads random bodies of a success. Whatever they are:
 //
 //   - the outcome is the same in one piece and byte by byte;
 //   - an error is a *failure.Error;
-//   - what is emitted can be marshalled;
-//   - there is no finish reason, and so no success, where the body does not have
-//     the words finish_reason.
+//   - all chunks can be marshalled;
+//   - there is no finish reason, and so no success, unless the body has finish_reason in
+//     it.
 func FuzzGenerate(f *testing.F) {
 	names, _ := filepath.Glob("testdata/*.http")
 	for _, name := range names {
@@ -82,8 +82,8 @@ func FuzzGenerate(f *testing.F) {
 	})
 }
 
-// canFinish tells whether the body may have a finish reason: the key, as
-// encoding/json reads keys, in any case and with any letter escaped.
+// canFinish tells whether the body may have a finish reason: encoding/json accepts the key
+// in any case and with escapes.
 func canFinish(body string) bool {
 	body = strings.ToLower(strings.ReplaceAll(body, "ſ", "s"))
 	return strings.Contains(body, "finish_reason") || strings.Contains(body, "finishreason") || strings.Contains(body, `\u`)

@@ -15,13 +15,13 @@ import (
 	"github.com/sluice-sse/sluice/server/engine"
 )
 
-// key has a slash, which has other forms in JSON and in URLs.
+// key has a slash, which may be escaped in JSON and in URLs.
 const key = "sk-secret/key"
 
-// patience is how long a test waits for what must happen at once.
+// patience is how long to wait for what must happen at once.
 const patience = 10 * time.Second
 
-// newEngine returns an engine of the configuration, which the test closes.
+// newEngine returns an engine that is closed with the test.
 func newEngine(t testing.TB, cfg Config) *Engine {
 	t.Helper()
 	e, err := New(cfg)
@@ -32,7 +32,7 @@ func newEngine(t testing.TB, cfg Config) *Engine {
 	return e
 }
 
-// serve returns an engine whose upstream is handler, on a loopback socket.
+// serve returns an engine whose upstream is handler, on a loopback port.
 func serve(t testing.TB, handler http.HandlerFunc) *Engine {
 	t.Helper()
 	srv := httptest.NewServer(handler)
@@ -40,7 +40,7 @@ func serve(t testing.TB, handler http.HandlerFunc) *Engine {
 	return newEngine(t, Config{BaseURL: srv.URL + "/v1", Key: key})
 }
 
-// chat asks model m for an answer to one message.
+// chat returns a request to model m with one message.
 func chat() *completionv1.CompletionRequest {
 	return &completionv1.CompletionRequest{
 		Model:    "m",
@@ -60,8 +60,7 @@ func within(t testing.TB, done <-chan struct{}, what string) {
 	}
 }
 
-// noLeak fails the test when, after its other cleanups, there are more goroutines
-// than at the call.
+// noLeak fails the test if there are more goroutines after its other cleanups than now.
 func noLeak(t *testing.T) {
 	t.Helper()
 	before := runtime.NumGoroutine()
@@ -78,8 +77,8 @@ func noLeak(t *testing.T) {
 	})
 }
 
-// generate calls emit for each chunk of a completion, until its end or emit's
-// error. Chunks that are there already it takes without waiting.
+// generate calls emit for each chunk of a completion, until its end or an error of emit. It
+// only lets Next wait when there is no chunk.
 func generate(ctx context.Context, e *Engine, req *completionv1.CompletionRequest, emit func(*engine.Chunk) error) error {
 	s := e.Generate(ctx, req)
 	defer s.Close()

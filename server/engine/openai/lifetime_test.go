@@ -24,8 +24,8 @@ func flush(w http.ResponseWriter, s string) {
 	w.(http.Flusher).Flush()
 }
 
-// TestCancel checks that the upstream's connection closes with the context,
-// wherever the generation stands, and that nothing of it stays.
+// TestCancel checks that the connection is closed when the context is done, at any point
+// of the generation, and that no goroutine is left.
 func TestCancel(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -75,7 +75,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestCancelledBefore checks that nothing is sent when it is too late.
+// TestCancelledBefore checks that nothing is sent if the context is done at the start.
 func TestCancelledBefore(t *testing.T) {
 	e := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("it was sent") })
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -85,8 +85,8 @@ func TestCancelledBefore(t *testing.T) {
 	}
 }
 
-// TestCancelledBetweenChunks checks that chunks which are there already are not
-// emitted any more.
+// TestCancelledBetweenChunks checks that no more chunks are returned, even if they have been
+// read.
 func TestCancelledBetweenChunks(t *testing.T) {
 	e := serve(t, func(w http.ResponseWriter, _ *http.Request) { flush(w, chunkLine+chunkLine+chunkLine) })
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -97,7 +97,7 @@ func TestCancelledBetweenChunks(t *testing.T) {
 	}
 }
 
-// TestCloseEarly checks that a stream that is closed in the middle ends its exchange.
+// TestCloseEarly checks that closing a stream in the middle closes the connection.
 func TestCloseEarly(t *testing.T) {
 	noLeak(t)
 	gone := make(chan struct{})
@@ -113,8 +113,8 @@ func TestCloseEarly(t *testing.T) {
 	within(t, gone, "the upstream notices")
 }
 
-// TestReuse checks that one generation after the other uses one connection,
-// though the caller's context ends as soon as it has its answer.
+// TestReuse checks that several generations use one connection, even if the context of
+// each ends as soon as it has its answer.
 func TestReuse(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -166,8 +166,8 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// TestStaysOpenAfterDone checks that nobody waits for an upstream that keeps its
-// answer open, or goes on talking, and that it loses its connection all the same.
+// TestStaysOpenAfterDone checks that nobody waits for an upstream that does not end its
+// answer after [DONE], and that its connection is closed.
 func TestStaysOpenAfterDone(t *testing.T) {
 	for name, more := range map[string]bool{"silent": false, "talking": true} {
 		t.Run(name, func(t *testing.T) {
@@ -196,7 +196,7 @@ func TestStaysOpenAfterDone(t *testing.T) {
 	}
 }
 
-// TestTLS checks that a generation works over HTTP/2, its end and its cancelling.
+// TestTLS checks a generation over HTTP/2, and its cancelling.
 func TestTLS(t *testing.T) {
 	gone := make(chan struct{})
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -230,7 +230,7 @@ func TestTLS(t *testing.T) {
 	within(t, gone, "the upstream notices")
 }
 
-// TestConcurrent has generations share the engine; it is for the race detector.
+// TestConcurrent is for the race detector.
 func TestConcurrent(t *testing.T) {
 	e := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -255,7 +255,7 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// TestEndlessError checks that no more of an error is read than can be of use.
+// TestEndlessError checks that an error is not read without a limit.
 func TestEndlessError(t *testing.T) {
 	gone := make(chan struct{})
 	e := serve(t, func(w http.ResponseWriter, r *http.Request) {

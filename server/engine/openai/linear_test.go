@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestLinear has upstreams send much in one event, and eight times as much: that may
-// take some eight times as long and as many bytes, and not sixty-four times.
+// TestLinear compares what a large event costs with one eight times as large: it may take
+// some eight times as long and as many bytes, but not sixty-four times.
 func TestLinear(t *testing.T) {
 	const small, factor, most = 800, 8, 24
 	list := func(n int, element string) string {
@@ -83,7 +83,7 @@ func TestLinear(t *testing.T) {
 				_, took := cost(t, little)
 				least = min(least, took)
 			}
-			for try := 0; ; try++ { // a busy machine may take its time, but not always
+			for try := 0; ; try++ { // a machine may be busy, but not always
 				largeSize, took := cost(t, much)
 				if largeSize <= most*size && took <= most*least {
 					return
@@ -96,7 +96,7 @@ func TestLinear(t *testing.T) {
 	}
 }
 
-// cost returns what it takes to read a body whole, and byte by byte.
+// cost returns what it costs to read a body at once and byte by byte.
 func cost(t *testing.T, body string) (size uint64, took time.Duration) {
 	t.Helper()
 	base := newEngine(t, Config{BaseURL: "http://localhost"})

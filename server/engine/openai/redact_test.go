@@ -2,8 +2,8 @@ package openai
 
 import "testing"
 
-// TestRedact checks that a key is cut out in each of its spellings, and that one
-// which is short or an ordinary word leaves the words around it whole.
+// TestRedact checks that a key is replaced in each of its forms, and that one which is short
+// or an ordinary word is not replaced within other words.
 func TestRedact(t *testing.T) {
 	for _, tc := range []struct{ key, words, want string }{
 		{"x", `unexpected: the text "x" (x) =x`, `unexpected: the text "[key]" ([key]) =[key]`},

@@ -32,9 +32,9 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/*.want")
 
-// transcript is what an upstream answered: testdata/NAME.http. It is comments
-// (#), a status line, header fields, an empty line, and the body as it stands.
-// Header fields that begin with X-Test say how to use it.
+// transcript is a response of an upstream, in testdata/NAME.http: comments (#), a status
+// line, header fields, an empty line, and the body as it is. Header fields that begin with
+// X-Test are for the test.
 type transcript struct {
 	status int
 	header http.Header
@@ -77,7 +77,7 @@ func readTranscript(t *testing.T, name string) transcript {
 	return tr
 }
 
-// handler answers with the transcript, in pieces of the sizes that next returns.
+// handler responds with the transcript, in pieces of the sizes that next returns.
 func (tr transcript) handler(next func() int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -106,8 +106,8 @@ func (tr transcript) request() *completionv1.CompletionRequest {
 	return chat()
 }
 
-// oneByteBodies hands out bodies one byte at a read: flushed pieces may still
-// come together on their way.
+// oneByteBodies has bodies that are read byte by byte: pieces that were flushed one by one
+// may still arrive together.
 type oneByteBodies struct{ http.RoundTripper }
 
 func (o oneByteBodies) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -121,8 +121,8 @@ func (o oneByteBodies) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// TestTranscripts holds for each transcript what is emitted, and how it ends,
-// against testdata/NAME.want, however the body is cut into pieces.
+// TestTranscripts compares what comes of each transcript, and how it ends, with
+// testdata/NAME.want, however the body is cut into pieces.
 func TestTranscripts(t *testing.T) {
 	names, err := filepath.Glob("testdata/*.http")
 	if err != nil || len(names) == 0 {
@@ -175,8 +175,8 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// outcome generates and writes down what came: a line for each chunk, and the end
-// with all that callers and the log get to know.
+// outcome generates a completion and describes it: a line for each chunk, and the end
+// with all that callers and the log get.
 func outcome(e *Engine, req *completionv1.CompletionRequest) string {
 	var out strings.Builder
 	finished := false
@@ -209,7 +209,7 @@ func outcome(e *Engine, req *completionv1.CompletionRequest) string {
 	return ownIDs.ReplaceAllString(out.String(), "call_*")
 }
 
-// ownIDs matches the ids of calls to which the upstream gave none.
+// ownIDs matches the ids that we give to tool calls.
 var ownIDs = regexp.MustCompile(`call_[A-Z2-7]{26,}`)
 
 func writeFailure(out *strings.Builder, err error) {
@@ -232,7 +232,7 @@ func writeFailure(out *strings.Builder, err error) {
 	}
 }
 
-// compact is protojson without the spaces that it puts in at random.
+// compact is protojson without its random spaces.
 func compact(m proto.Message) string {
 	b, err := protojson.Marshal(m)
 	var out bytes.Buffer
@@ -242,8 +242,8 @@ func compact(m proto.Message) string {
 	return out.String()
 }
 
-// TestLongLine checks that a chunk longer than any buffer arrives, and one longer
-// than the limit is a failure.
+// TestLongLine checks that a chunk longer than any buffer arrives, and that one longer than
+// the limit is an error.
 func TestLongLine(t *testing.T) {
 	for _, tc := range []struct {
 		name string

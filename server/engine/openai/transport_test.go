@@ -14,8 +14,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// rawUpstream serves connections with a function, which gets the requests' heads
-// and bodies from next, and says whether to keep the connection.
+// rawUpstream serves each connection by a function, which gets the bodies of the requests
+// from next.
 func rawUpstream(t *testing.T, serve func(conn net.Conn, next func() (string, error))) (e *Engine, connections chan net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,13 +50,13 @@ func rawUpstream(t *testing.T, serve func(conn net.Conn, next func() (string, er
 
 const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
 
-// chunkOf is a body in one chunk, with its end.
+// chunkOf returns a chunked body of one chunk.
 func chunkOf(body string) string {
 	return strconv.FormatInt(int64(len(body)), 16) + "\r\n" + body + "\r\n0\r\n\r\n"
 }
 
-// TestConnections checks what answers are good for, and when a connection is used
-// again.
+// TestConnections checks which responses are accepted, and after which of them the
+// connection is reused.
 func TestConnections(t *testing.T) {
 	const body = chunkLine + "data: [DONE]\n\n"
 	for _, tc := range []struct {
@@ -109,8 +109,8 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// TestIdleConnection checks that a connection which the upstream has closed, or on
-// which it talks unasked, is not used again, and is closed at once.
+// TestIdleConnection checks that an idle connection is closed at once, and not reused, if
+// the upstream closes it or sends something.
 func TestIdleConnection(t *testing.T) {
 	for name, do := range map[string]func(net.Conn){
 		"closed": func(c net.Conn) { c.(*net.TCPConn).CloseWrite() },
@@ -141,8 +141,8 @@ func TestIdleConnection(t *testing.T) {
 	}
 }
 
-// TestEarlyAnswer checks that an upstream may refuse a large request before it has
-// read it.
+// TestEarlyAnswer checks that an upstream may reject a large request before it has read
+// it.
 func TestEarlyAnswer(t *testing.T) {
 	noLeak(t)
 	done := make(chan struct{})
@@ -165,9 +165,8 @@ func TestEarlyAnswer(t *testing.T) {
 	<-connections
 }
 
-// TestLargeRequest checks that a large request arrives whole, and its connection is
-// used again: not always, as the answer may be over before the sender has said that
-// all is sent.
+// TestLargeRequest checks that all of a large request arrives, and that its connection is
+// reused at least sometimes: the response may be over before the writing goroutine is.
 func TestLargeRequest(t *testing.T) {
 	noLeak(t)
 	const requests = 5
@@ -197,9 +196,9 @@ func TestLargeRequest(t *testing.T) {
 	}
 }
 
-// TestPendingConnection checks that a connection on which something has come is not
-// used again, though its watcher has not noticed: what has come would be taken for the
-// answer to a request that has not been sent.
+// TestPendingConnection checks that a connection on which something has arrived is not
+// reused, even if watch has not noticed: it would be taken for the response to a request
+// that has not been sent.
 func TestPendingConnection(t *testing.T) {
 	for name, tc := range map[string]struct {
 		comes func(net.Conn)
