@@ -35,7 +35,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	if e, ok := v.(*encoded); ok {
+	if e, ok := v.(*rawRequest); ok {
 		data.Ref()
 		e.data = data
 		return nil

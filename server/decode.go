@@ -18,7 +18,7 @@ import (
 
 // A small request can be decoded into very much: an empty message is two bytes on
 // the wire and two hundred in memory. So requests are decoded here, not by
-// grpc-go: they are first weighed, and refused before anything is made of them; and
+// grpc-go: their parts are counted, and refused before anything is made of them; and
 // only so many bytes are decoded at a time. Here a refusal also has a true status:
 // all that fails in a codec is INTERNAL to grpc-go.
 //
@@ -26,10 +26,10 @@ import (
 // without our details. So that one is generous.
 
 const (
-	// byteWeight is how many bytes of a request as JSON there are for each part of
-	// it in protobuf, at least; smallest is what is allowed of parts in any case.
-	byteWeight = 32
-	smallest   = 16 << 10
+	// bytesPerPart is how many bytes of a request as JSON there are for each part of
+	// it in protobuf, at least; minParts is what is allowed of parts in any case.
+	bytesPerPart = 32
+	minParts     = 16 << 10
 
 	// partOverhead is how many bytes a part takes in protobuf beyond what it does in
 	// JSON, at most: a number, and the tags and lengths around it.
@@ -44,37 +44,37 @@ const (
 type decoder struct {
 	bytes int // of a request, as protobuf
 	parts int // of a request: messages and elements of lists and maps
-	room  func(ctx context.Context, bytes int) (leave func(), err error)
+	limit func(ctx context.Context, bytes int) (release func(), err error)
 }
 
 // newDecoder returns a decoder of requests that have at most so many bytes as JSON.
-func newDecoder(maxBody int64, room func(context.Context, int) (func(), error)) *decoder {
-	parts := max(maxBody/byteWeight, smallest)
-	return &decoder{bytes: int(maxBody + parts*partOverhead), parts: int(parts), room: room}
+func newDecoder(maxBody int64, limit func(context.Context, int) (func(), error)) *decoder {
+	parts := max(maxBody/bytesPerPart, minParts)
+	return &decoder{bytes: int(maxBody + parts*partOverhead), parts: int(parts), limit: limit}
 }
 
-// encoded is a request as it has come.
-type encoded struct{ data mem.BufferSlice }
+// rawRequest is a request as it has come.
+type rawRequest struct{ data mem.BufferSlice }
 
 // decode makes a message of the bytes that receive has got.
 func (d *decoder) decode(ctx context.Context, m any, receive func(any) error) error {
-	var raw encoded
+	var raw rawRequest
 	if err := receive(&raw); err != nil {
 		return err
 	}
-	leave, err := d.room(ctx, d.size(raw.data))
+	release, err := d.limit(ctx, d.maxSize(raw.data))
 	if err != nil {
 		raw.data.Free()
 		return err
 	}
-	defer leave()
-	b, err := d.plain(raw.data)
+	defer release()
+	b, err := d.uncompressed(raw.data)
 	raw.data.Free()
 	if err != nil {
 		return err
 	}
 	message := m.(proto.Message)
-	parts, err := weigh(message.ProtoReflect().Descriptor(), b, d.parts, maxNesting)
+	parts, err := countParts(message.ProtoReflect().Descriptor(), b, d.parts, maxNesting)
 	switch {
 	case errors.Is(err, errNested):
 		return failure.Invalid("body", "the request is nested too deep")
@@ -93,16 +93,16 @@ func (d *decoder) decode(ctx context.Context, m any, receive func(any) error) er
 // (https://zlib.net/zlib_tech.html).
 const maxRatio = 1032
 
-// size is how many bytes a request may turn out to have.
-func (d *decoder) size(data mem.BufferSlice) int {
+// maxSize is how many bytes a request may turn out to have.
+func (d *decoder) maxSize(data mem.BufferSlice) int {
 	if isGzip(data) {
 		return min(data.Len()*maxRatio, d.bytes)
 	}
 	return data.Len()
 }
 
-// plain returns a request's bytes in one piece, without compression.
-func (d *decoder) plain(data mem.BufferSlice) ([]byte, error) {
+// uncompressed returns a request's bytes in one piece, without compression.
+func (d *decoder) uncompressed(data mem.BufferSlice) ([]byte, error) {
 	tooLarge := failure.Invalid("body", "the request must have at most %d bytes in protobuf", d.bytes)
 	if !isGzip(data) {
 		if data.Len() > d.bytes {
@@ -133,7 +133,7 @@ func isGzip(data mem.BufferSlice) bool {
 }
 
 // compressed is a grpc.Decompressor that leaves it to the decoder to decompress,
-// when there is room.
+// within the limit.
 type compressed struct{}
 
 // Do implements grpc.Decompressor.
@@ -144,9 +144,9 @@ func (compressed) Type() string { return "gzip" }
 
 var errNested = errors.New("nested too deep")
 
-// weigh counts the parts of a message in protobuf's wire form, without decoding it,
+// countParts counts the parts of a message in protobuf's wire form, without decoding it,
 // until there are more than most.
-func weigh(md protoreflect.MessageDescriptor, b []byte, most, nesting int) (parts int, err error) {
+func countParts(md protoreflect.MessageDescriptor, b []byte, most, nesting int) (parts int, err error) {
 	if nesting == 0 {
 		return 0, errNested
 	}
@@ -168,7 +168,7 @@ func weigh(md protoreflect.MessageDescriptor, b []byte, most, nesting int) (part
 		case field == nil:
 		case field.Message() != nil && kind == protowire.BytesType:
 			content, _ := protowire.ConsumeBytes(value)
-			within, err := weigh(field.Message(), content, most-parts, nesting-1)
+			within, err := countParts(field.Message(), content, most-parts, nesting-1)
 			if err != nil {
 				return 0, err
 			}

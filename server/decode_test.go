@@ -104,7 +104,7 @@ func TestRefusingIsCheap(t *testing.T) {
 			continue
 		}
 		d := newDecoder(32<<20, freely)
-		d.parts = smallest
+		d.parts = minParts
 		data := mem.BufferSlice{mem.SliceBuffer(tt.wire)}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -161,7 +161,7 @@ func TestGzip(t *testing.T) {
 func TestRoom(t *testing.T) {
 	full := make(chan int)
 	f := newFixture(t, silent(begun), func(c *Config) {
-		c.Room = func(ctx context.Context, bytes int) (func(), error) {
+		c.DecodeLimit = func(ctx context.Context, bytes int) (func(), error) {
 			select {
 			case full <- bytes:
 			case <-ctx.Done():

@@ -18,9 +18,12 @@ const (
 	deltaRefusal   protowire.Number = 3
 )
 
-// appendDelta appends the event of a delta in protobuf wire form. The bytes are
-// those of proto.Marshal, without its reflection for what has only text, of whatever
-// kind, as nearly every delta has: 36 ns instead of 176.
+// appendDelta appends the event of a delta in protobuf wire form. The bytes are those of
+// proto.Marshal, without its reflection and its wrappers for what has only text, of
+// whatever kind, as nearly every delta has: 38 ns instead of 178 (BenchmarkAppendDelta).
+// That is more than half of what a delta costs from the engine to the journal and a
+// reader (BenchmarkDelta): 110 ns instead of 400, and no allocation instead of two.
+// TestAppendDeltaOfAllFields and FuzzAppendDelta compare the two.
 func appendDelta(b []byte, sequence int32, d *completionv1.Delta) ([]byte, error) {
 	rare := len(d.ToolCalls) > 0 || len(d.Parts) > 0 || d.Logprobs != nil || d.Extra != nil
 	if rare || !utf8.ValidString(d.Text) || !utf8.ValidString(d.Reasoning) || !utf8.ValidString(d.Refusal) {

@@ -28,14 +28,14 @@ type extraValue struct {
 	pieces map[float64]*extraValue // under each index, the element that the next piece may belong to
 }
 
-// joined are the members of such an element that are texts in pieces (OpenRouter's
+// joinedTexts are the members of such an element that are texts in pieces (OpenRouter's
 // reasoning_details: reasoning.text, reasoning.summary, reasoning.encrypted;
 // OpenRouterTeam/ai-sdk-provider src/chat/index.ts joins text so; LiteLLM's
 // thinking_blocks: thinking). Others, like a signature, come whole.
-var joined = map[string]bool{"text": true, "summary": true, "data": true, "thinking": true}
+var joinedTexts = map[string]bool{"text": true, "summary": true, "data": true, "thinking": true}
 
-// speech has its members that are texts in pieces (openai/openai-node#1991).
-var speech = map[string]bool{"data": true, "transcript": true}
+// audioTexts are those of speech (openai/openai-node#1991).
+var audioTexts = map[string]bool{"data": true, "transcript": true}
 
 // thinkingBlocks is a list whose elements have no index: a delta has the next piece of
 // its last element (BerriAI/litellm#29428).
@@ -71,7 +71,7 @@ func (e *extraValue) add(name string, v *structpb.Value, inPieces map[string]boo
 	case *structpb.Value_StructValue:
 		var within map[string]bool
 		if name == "audio" {
-			within = speech
+			within = audioTexts
 		}
 		*e = extraValue{fields: merge(e.fields, kind.StructValue, within)}
 	case *structpb.Value_ListValue:
@@ -110,7 +110,7 @@ func (e *extraValue) addElement(list string, v *structpb.Value) {
 	isPiece := hasIndex || list == thinkingBlocks && fields != nil
 	index := fields["index"].GetNumberValue()
 	element := e.pieces[index]
-	if !isPiece || element == nil || !element.goesOn(fields) {
+	if !isPiece || element == nil || !element.continues(fields) {
 		element = &extraValue{}
 		e.list = append(e.list, element)
 	}
@@ -122,29 +122,29 @@ func (e *extraValue) addElement(list string, v *structpb.Value) {
 		e.pieces = map[float64]*extraValue{}
 	}
 	e.pieces[index] = element
-	element.fields = merge(element.fields, v.GetStructValue(), joined)
+	element.fields = merge(element.fields, v.GetStructValue(), joinedTexts)
 }
 
-// goesOn tells whether an element goes on with what may be the next piece of it. The
+// continues tells whether an element goes on with what may be the next piece of it. The
 // index does not say: OpenRouter has 0 in each piece of a stream, so that it is another
 // element when the type changes (OpenRouterTeam/ai-sdk-provider#520), the id does, or
 // more text comes behind a signature, which is an element's last. What a provider wants
 // back encrypted under no id is whole, where it has no index.
-func (e *extraValue) goesOn(fields map[string]*structpb.Value) bool {
-	if e.word("type") != fields["type"].GetStringValue() {
+func (e *extraValue) continues(fields map[string]*structpb.Value) bool {
+	if e.stringAt("type") != fields["type"].GetStringValue() {
 		return false
 	}
-	if id, other := e.word("id"), fields["id"].GetStringValue(); id != "" && other != "" && id != other {
+	if id, other := e.stringAt("id"), fields["id"].GetStringValue(); id != "" && other != "" && id != other {
 		return false
 	}
 	if _, hasIndex := fields["index"]; !hasIndex && fields["type"].GetStringValue() == "redacted_thinking" {
 		return false
 	}
-	return e.word("signature") == "" || fields["text"].GetStringValue()+fields["thinking"].GetStringValue() == ""
+	return e.stringAt("signature") == "" || fields["text"].GetStringValue()+fields["thinking"].GetStringValue() == ""
 }
 
-// word returns a member that is a string, or "".
-func (e *extraValue) word(name string) string {
+// stringAt returns a member that is a string, or "".
+func (e *extraValue) stringAt(name string) string {
 	if member := e.fields[name]; member != nil {
 		return member.last.GetStringValue()
 	}

@@ -26,7 +26,7 @@ const maxReceived = 32 << 20
 // requests as messages, and SLOW_READER as the error that a handler returns. Those of
 // streams run before the request is decoded, those of unary methods after it.
 func NewGRPCServer(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOption) (*grpc.Server, *health.Server) {
-	d := newDecoder(s.config.MaxBody, s.config.Room)
+	d := newDecoder(s.config.MaxBody, s.config.DecodeLimit)
 	g := grpc.NewServer(append(opts,
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(max(maxReceived, 2*d.bytes)),

@@ -64,9 +64,9 @@ type Config struct {
 
 	MaxBody int64 // the largest request in bytes, as JSON; default 4 MiB
 
-	// Room waits until there is room to decode a request of so many bytes, or the
-	// context is done; leave is called when it is decoded. Default: there always is.
-	Room func(ctx context.Context, bytes int) (leave func(), err error)
+	// DecodeLimit waits until a request of so many bytes may be decoded, or the context
+	// is done; release is called when it has been decoded. Default: no limit.
+	DecodeLimit func(ctx context.Context, bytes int) (release func(), err error)
 }
 
 // Server implements completion.v1.CompletionService. Its methods may be called
@@ -92,8 +92,8 @@ func New(config Config) *Server {
 	config.IdleTimeout = cmp.Or(config.IdleTimeout, 2*time.Minute)
 	config.TotalTimeout = cmp.Or(config.TotalTimeout, time.Hour)
 	config.MaxBody = cmp.Or(config.MaxBody, 4<<20)
-	if config.Room == nil {
-		config.Room = func(context.Context, int) (func(), error) { return func() {}, nil }
+	if config.DecodeLimit == nil {
+		config.DecodeLimit = func(context.Context, int) (func(), error) { return func() {}, nil }
 	}
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
@@ -245,7 +245,7 @@ func (s *Server) checkLeaders() {
 }
 
 // owned returns a completion of the caller's. Another's is not to be told from
-// one that never was, nor is one whose events are gone, unless it was his.
+// one that never was, nor is one whose events are gone, unless it was the caller's.
 func (s *Server) owned(ctx context.Context, id string) (journal.Info, error) {
 	info, err := s.config.Journal.Get(ctx, id)
 	if errors.Is(err, journal.ErrNotFound) || info.Principal != s.config.Principal(ctx) {

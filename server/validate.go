@@ -15,13 +15,13 @@ import (
 // Bounds of a request besides its size.
 const (
 	maxViolations = 16
-	maxName       = 255 // bytes of a model, a user, an idempotency key, a word of the upstream's
+	maxName       = 255 // bytes of a model, a user, an idempotency key, or another short text
 	maxStops      = 16
 	maxDepth      = 100 // of a JSON value within a request
 	maxExtra      = 128 // members of an extra
 	maxBias       = 1024
 	maxMetadata   = 64
-	maxNote       = 4 << 10 // bytes of one value of the metadata
+	maxValue      = 4 << 10 // bytes of one value of the metadata
 )
 
 // validate says everything that is wrong with a request, or nil. What only the
@@ -34,9 +34,9 @@ func validate(req *completionv1.CompletionRequest) error {
 	v.tools(req)
 	v.format(req.GetResponseFormat())
 	v.requestExtra(req)
-	v.word("model", req.GetModel())
-	v.word("user", req.GetUser())
-	v.word("idempotency_key", req.GetIdempotencyKey())
+	v.short("model", req.GetModel())
+	v.short("user", req.GetUser())
+	v.short("idempotency_key", req.GetIdempotencyKey())
 	if grace := req.GetDisconnectGrace(); grace != nil {
 		v.check(grace.IsValid() && grace.AsDuration() >= 0, "disconnect_grace", "must be a duration that is not negative")
 	}
@@ -90,7 +90,7 @@ func (v *violations) message(m *completionv1.Message) {
 	v.check(len(m.GetToolCalls()) == 0 || role == "assistant", "tool_calls", "only an assistant's message has tool calls")
 	v.check(m.Reasoning == nil || role == "assistant", "reasoning", "only an assistant's message has reasoning")
 	v.check((m.GetToolCallId() != "") == (role == "tool"), "tool_call_id", "set it in a tool's message, and only there")
-	v.word("name", m.GetName())
+	v.short("name", m.GetName())
 	for i, p := range m.GetParts() {
 		v.element("parts", i, func() { v.part(p) })
 	}
@@ -112,10 +112,10 @@ func (v *violations) part(p *completionv1.Part) {
 		url := kind.ImageUrl.GetUrl()
 		v.check(strings.HasPrefix(url, "https://") || strings.HasPrefix(url, "http://") || strings.HasPrefix(url, "data:"),
 			"image_url.url", "must be an https: or data: URL")
-		v.word("image_url.detail", kind.ImageUrl.GetDetail())
+		v.short("image_url.detail", kind.ImageUrl.GetDetail())
 	case *completionv1.Part_InputAudio:
 		v.check(kind.InputAudio.GetData() != "", "input_audio.data", "must not be empty")
-		v.word("input_audio.format", kind.InputAudio.GetFormat())
+		v.short("input_audio.format", kind.InputAudio.GetFormat())
 	case *completionv1.Part_File:
 		v.check(kind.File.GetFileData() != "" || kind.File.GetFileId() != "", "file", "set file_data or file_id")
 	default: // a kind that has no field here: its type is in the extra (video_url)
@@ -129,10 +129,10 @@ func (v *violations) part(p *completionv1.Part) {
 func (v *violations) parameters(req *completionv1.CompletionRequest) {
 	v.check(req.MaxTokens == nil || req.GetMaxTokens() >= 1, "max_tokens", "must be at least 1")
 	v.maxCompletionTokens(req)
-	v.within("temperature", req.Temperature, 0, 2)
-	v.within("top_p", req.TopP, 0, 1)
-	v.within("presence_penalty", req.PresencePenalty, -2, 2)
-	v.within("frequency_penalty", req.FrequencyPenalty, -2, 2)
+	v.inRange("temperature", req.Temperature, 0, 2)
+	v.inRange("top_p", req.TopP, 0, 1)
+	v.inRange("presence_penalty", req.PresencePenalty, -2, 2)
+	v.inRange("frequency_penalty", req.FrequencyPenalty, -2, 2)
 	v.check(len(req.GetStop()) <= maxStops, "stop", "must have at most %d sequences", maxStops)
 	for i, stop := range req.GetStop() {
 		v.element("stop", i, func() { v.check(stop != "", "", "must not be empty") })
@@ -144,12 +144,12 @@ func (v *violations) parameters(req *completionv1.CompletionRequest) {
 		_, err := strconv.ParseUint(token, 10, 64)
 		return err == nil && bias >= -100 && bias <= 100
 	}), "logit_bias", "must be at most %d numbers between -100 and 100, by the ids of tokens", maxBias)
-	v.check(len(req.GetMetadata()) <= maxMetadata && all(req.GetMetadata(), func(name, note string) bool {
-		return name != "" && len(name) <= maxName && len(note) <= maxNote
-	}), "metadata", "must be at most %d texts of at most %d bytes, by names of 1 to %d", maxMetadata, maxNote, maxName)
-	v.word("service_tier", req.GetServiceTier())
-	v.word("verbosity", req.GetVerbosity())
-	v.word("reasoning_effort", req.GetReasoningEffort())
+	v.check(len(req.GetMetadata()) <= maxMetadata && all(req.GetMetadata(), func(name, value string) bool {
+		return name != "" && len(name) <= maxName && len(value) <= maxValue
+	}), "metadata", "must be at most %d texts of at most %d bytes, by names of 1 to %d", maxMetadata, maxValue, maxName)
+	v.short("service_tier", req.GetServiceTier())
+	v.short("verbosity", req.GetVerbosity())
+	v.short("reasoning_effort", req.GetReasoningEffort())
 }
 
 func all[V any](m map[string]V, ok func(string, V) bool) bool {
@@ -172,13 +172,13 @@ func (v *violations) maxCompletionTokens(req *completionv1.CompletionRequest) {
 	v.check(req.Prompt == nil, field, "with a prompt, set max_tokens")
 }
 
-// word checks a short text that the upstream knows what to do with.
-func (v *violations) word(field, s string) {
+// short checks a short text that the upstream knows what to do with.
+func (v *violations) short(field, s string) {
 	v.check(len(s) <= maxName, field, "must have at most %d bytes", maxName)
 }
 
-// within checks a number; NaN is within nothing.
-func (v *violations) within(field string, value *float64, low, high float64) {
+// inRange checks a number; NaN is in no range.
+func (v *violations) inRange(field string, value *float64, low, high float64) {
 	v.check(value == nil || *value >= low && *value <= high, field, "must be between %v and %v", low, high)
 }
 
@@ -189,16 +189,16 @@ func (v *violations) tools(req *completionv1.CompletionRequest) {
 	for i, tool := range req.GetTools() {
 		v.element("tools", i, func() {
 			f := tool.GetFunction()
-			v.word("type", tool.GetType())
-			v.title("function.name", f.GetName())
+			v.short("type", tool.GetType())
+			v.name("function.name", f.GetName())
 			v.object("function.parameters", f.GetParameters(), f.GetParametersJson())
 		})
 	}
 	v.toolChoice(req)
 }
 
-// title checks the name of a function or a schema.
-func (v *violations) title(field, name string) {
+// name checks the name of a function or a schema.
+func (v *violations) name(field, name string) {
 	v.check(name != "" && len(name) <= maxName, field, "must have 1 to %d bytes", maxName)
 }
 
@@ -226,7 +226,7 @@ func (v *violations) format(f *completionv1.ResponseFormat) {
 	v.check(slices.Contains([]string{"text", "json_object", "json_schema"}, f.GetType()), "response_format.type", "must be text, json_object or json_schema")
 	v.check((f.GetType() == "json_schema") == (f.GetJsonSchema() != nil), "response_format.json_schema", "set it with type json_schema, and only then")
 	if schema := f.GetJsonSchema(); schema != nil {
-		v.title("response_format.json_schema.name", schema.GetName())
+		v.name("response_format.json_schema.name", schema.GetName())
 		v.object("response_format.json_schema.schema", schema.GetSchema(), schema.GetSchemaJson())
 	}
 }

@@ -17,8 +17,9 @@ import (
 func (v *violations) object(field string, s *structpb.Struct, text string) {
 	v.check(s == nil || text == "", field, "set it either as a Struct or as text, not both")
 	v.check(text == "" || textDepth(text) > maxDepth || isObject(text), field, "must be a JSON object")
-	v.check(depth(structpb.NewStructValue(s)) <= maxDepth && textDepth(text) <= maxDepth, field, "must be nested at most %d deep", maxDepth)
-	v.check(finite(structpb.NewStructValue(s), 0), field, "must have no NaN and no infinite number")
+	depth, finite := inspect(structpb.NewStructValue(s))
+	v.check(depth <= maxDepth && textDepth(text) <= maxDepth, field, "must be nested at most %d deep", maxDepth)
+	v.check(finite, field, "must have no NaN and no infinite number")
 }
 
 // extra checks members that go upstream beside those that are made of the fields
@@ -26,7 +27,7 @@ func (v *violations) object(field string, s *structpb.Struct, text string) {
 func (v *violations) extra(m proto.Message, s *structpb.Struct, set ...string) {
 	if len(s.GetFields()) > 0 {
 		v.object("extra", s, "")
-		v.names(m, slices.Sorted(maps.Keys(s.GetFields())), set)
+		v.extraNames(m, slices.Sorted(maps.Keys(s.GetFields())), set)
 	}
 }
 
@@ -38,19 +39,19 @@ func (v *violations) requestExtra(req *completionv1.CompletionRequest) {
 	if text := req.GetExtraJson(); text != "" {
 		before := len(*v)
 		if v.object("extra", req.GetExtra(), text); len(*v) == before {
-			v.names(req, memberNames(text), set)
+			v.extraNames(req, memberNames(text), set)
 		}
 	}
 }
 
-// names checks the names of an extra. A server may take a name in letters of
+// extraNames checks the names of an extra. A server may take a name in letters of
 // another case for its own, as Go's encoding/json does, or the last of two.
-func (v *violations) names(m proto.Message, names, set []string) {
+func (v *violations) extraNames(m proto.Message, names, set []string) {
 	v.check(len(names) <= maxExtra, "extra", "must have at most %d members", maxExtra)
 	seen := make(map[string]bool, len(names))
 	fields := m.ProtoReflect().Descriptor().Fields()
 	for _, name := range names[:min(len(names), maxExtra)] {
-		v.title("extra", name)
+		v.name("extra", name)
 		if len(name) > maxName {
 			continue // it would be in the path
 		}
@@ -108,39 +109,25 @@ func textDepth(text string) int {
 	return deepest
 }
 
-// depth is how deep a JSON value is nested, counted no further than maxDepth+1.
-func depth(value *structpb.Value) int { return depthFrom(value, 0) }
+// inspect returns how deep a JSON value is nested, and whether all numbers in it are
+// finite. It looks no deeper than maxDepth+1.
+func inspect(value *structpb.Value) (depth int, finite bool) { return inspectBelow(value, 0) }
 
-func depthFrom(value *structpb.Value, above int) int {
+func inspectBelow(value *structpb.Value, above int) (depth int, finite bool) {
 	if above > maxDepth {
-		return above
-	}
-	deepest := above
-	for _, field := range value.GetStructValue().GetFields() {
-		deepest = max(deepest, depthFrom(field, above+1))
-	}
-	for _, element := range value.GetListValue().GetValues() {
-		deepest = max(deepest, depthFrom(element, above+1))
-	}
-	return deepest
-}
-
-// finite tells whether all numbers of a JSON value are, looking no deeper than
-// maxDepth.
-func finite(value *structpb.Value, above int) bool {
-	if above > maxDepth {
-		return true
-	}
-	for _, field := range value.GetStructValue().GetFields() {
-		if !finite(field, above+1) {
-			return false
-		}
-	}
-	for _, element := range value.GetListValue().GetValues() {
-		if !finite(element, above+1) {
-			return false
-		}
+		return above, true
 	}
 	number := value.GetNumberValue()
-	return !math.IsNaN(number) && !math.IsInf(number, 0)
+	depth, finite = above, !math.IsNaN(number) && !math.IsInf(number, 0)
+	descend := func(v *structpb.Value) {
+		d, f := inspectBelow(v, above+1)
+		depth, finite = max(depth, d), finite && f
+	}
+	for _, member := range value.GetStructValue().GetFields() {
+		descend(member)
+	}
+	for _, element := range value.GetListValue().GetValues() {
+		descend(element)
+	}
+	return depth, finite
 }

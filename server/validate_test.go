@@ -70,7 +70,7 @@ func TestValidate(t *testing.T) {
 		{"a bias that is no number", hi + `,"logitBias":{"1":"NaN"}`, "logit_bias"},
 		{"a bias that is large", hi + `,"logitBias":{"1":101}`, "logit_bias"},
 		{"a note without a name", hi + `,"metadata":{"":"x"}`, "metadata"},
-		{"a long note", hi + `,"metadata":{"a":"` + strings.Repeat("x", maxNote+1) + `"}`, "metadata"},
+		{"a long note", hi + `,"metadata":{"a":"` + strings.Repeat("x", maxValue+1) + `"}`, "metadata"},
 		{"long words", hi + `,"serviceTier":"` + strings.Repeat("x", 256) + `","verbosity":"` + strings.Repeat("x", 256) + `"`, "service_tier verbosity"},
 
 		// JSON as text.

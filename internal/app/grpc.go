@@ -72,7 +72,7 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		IdleTimeout:        time.Duration(f.IdleTimeout),
 		TotalTimeout:       time.Duration(f.TotalTimeout),
 		MaxBody:            int64(common.MaxBody),
-		Room:               limit,
+		DecodeLimit:        limit,
 	})
 	g.grpc, g.health = server.NewGRPCServer(g.server, time.Duration(common.WriteTimeout),
 		grpc.ChainUnaryInterceptor(p.interceptors.unary...), grpc.ChainStreamInterceptor(p.interceptors.stream...))
