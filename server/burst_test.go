@@ -24,7 +24,7 @@ func numbered(n int) (chunks []*engine.Chunk, want string) {
 	return append(chunks, stopped), strings.Join(append(words, fmt.Sprintf("%d:STOP", n+2)), " ")
 }
 
-// TestBursts has so many chunks ready at once, around what is made of one turn and
+// TestBursts has so many chunks ready at once, around what goes into one batch and
 // far beyond. None is lost, on any of the ways to read them.
 func TestBursts(t *testing.T) {
 	for _, n := range []int{1, maxBatch - 3, maxBatch - 2, maxBatch - 1, maxBatch, maxBatch + 1, 2*maxBatch - 2, 2 * maxBatch, 400, 5000} {

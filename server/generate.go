@@ -15,11 +15,11 @@ import (
 	"github.com/sluice-sse/sluice/server/journal"
 )
 
-// maxBatch is the most chunks that are taken in one turn.
+// maxBatch is the most chunks that go into one batch.
 const maxBatch = 64
 
-// batch is what is journaled of one turn. It exists only while there is something in
-// it: a run that waits holds none.
+// batch is what is journaled at a time. It exists only while there is something in it: a
+// run that waits holds none.
 type batch struct {
 	entries []journal.Entry
 	written int    // so many entries are in the journal, whose data is the journal's
@@ -56,9 +56,9 @@ func hasEnd(entries []journal.Entry) bool {
 	return len(entries) > 0 && entries[len(entries)-1].Kind != journal.Event
 }
 
-// takeTurn journals what the engine has next, and returns what is journaled: nothing,
+// nextBatch journals what the engine has next, and returns what is journaled: nothing,
 // perhaps. It reports whether the run goes on; if not, its end is journaled too.
-func (r *run) takeTurn() (b *batch, more bool) {
+func (r *run) nextBatch() (b *batch, more bool) {
 	var err error
 	if b = r.unwritten; b != nil {
 		r.unwritten = nil
@@ -98,7 +98,7 @@ func (r *run) receive() *batch {
 	b := batchPool.Get().(*batch)
 	for taken := 1; c != nil; taken++ {
 		// Whatever Next returns is lost unless it is taken: it is asked for nothing
-		// beyond what this turn takes.
+		// beyond what this batch takes.
 		if err = r.add(b, c); err != nil || taken == maxBatch {
 			break
 		}
@@ -130,7 +130,7 @@ func (r *run) writeEnd(b *batch, outcome error) error {
 }
 
 // split returns what is written of a batch: that need not wait until there is room for
-// the rest, which the next turn writes.
+// the rest, which comes with the next batch.
 func (r *run) split(b *batch) *batch {
 	r.unwritten = &batch{entries: b.entries[b.written:]}
 	return &batch{entries: b.entries[:b.written:b.written]}

@@ -10,42 +10,43 @@ import (
 	"github.com/sluice-sse/sluice/server/journal"
 )
 
-// run is one completion while it is generated, in turns: one turn waits for what the
-// engine has next and journals it (generate.go).
+// run is one completion while it is generated, a batch at a time: whoever generates waits
+// for what the engine has next, and journals it (generate.go).
 //
-// As long as a run has one reader, the one that began it, the turns are taken on that
-// reader's goroutine: it leads. It sends what it has journaled without reading it back,
-// and nothing is handed from one goroutine to another, which would cost more than all
-// else that is done for an event. But between two turns it sends, and there are times
-// when a run must not wait for that: when somebody else reads, when the reader is stuck
-// or gone, when the run is to end. Then the run is detached: it gets a goroutine of its
-// own, and keeps it; who led it is a reader like all others.
+// As long as a run has one reader, the one that began it, that reader's goroutine
+// generates: it leads. It sends what it has journaled without reading it back, and
+// nothing is handed from one goroutine to another, which would cost more than all else
+// that is done for an event. But between two batches it sends, and there are times when a
+// run must not wait for that: when somebody else reads, when the leader is stuck or gone,
+// when the run is to end. Then the run is detached: it gets a goroutine of its own, and
+// keeps it; who led it is a reader like all others.
 //
-//	          start        beginTurn
+//	          start        beginBatch
 //	starting ───────▶ idle ──────────▶ leading ───┐
 //	                  │  ◀──────────              │
-//	           detach │      endTurn              ├──▶ ended
+//	           detach │      endBatch             ├──▶ ended
 //	                  ▼                           │
 //	               detached ──────────────────────┘
 //
-// A run that is to be detached while it starts, or is in a turn, is so when that is over.
+// A run that is to be detached while it is starting or leading is detached when that is
+// over.
 //
 // It is the owner of its journal, which tells it what others want: any of them may
 // cancel it, and a reader that comes or goes may be anywhere.
 type run struct {
-	// With thousands of streams, none of what a turn needs is in the processor's cache
+	// With thousands of streams, none of what a batch needs is in the processor's cache
 	// when the next event comes, and getting it there is most of what an event costs. So
 	// it stands together, from here to watchdog.
 
 	mu        sync.Mutex // guards all up to leaving
 	state     state
 	detaching bool        // it is to be detached, as soon as it can
-	turns     int32       // that the leader has begun
-	checked   int32       // turns, at the last check
+	batches   int32       // that the leader has begun
+	checked   int32       // batches, at the last check
 	readers   int         // the leader, and those that the journal tells of
 	leaving   *time.Timer // runs while there is no reader, and a grace; else nil
 
-	// Of the goroutine that takes the turns.
+	// Of the goroutine that generates.
 	sequence     int32 // of the last event that is journaled
 	finishReason completionv1.Finished_FinishReason
 	stream       engine.Stream // nil: it has ended
@@ -70,8 +71,8 @@ type state uint8
 
 const (
 	starting state = iota // nobody yet: its journal is not created
-	idle                  // its leader, who is not at it: it sends what came of the last turn
-	leading               // its leader, who is at it
+	idle                  // its leader, but not now: it sends the last batch
+	leading               // its leader, now
 	detached              // its own goroutine
 	ended                 // nobody any more
 )
@@ -100,7 +101,7 @@ func (r *run) start(w journal.Writer, eng engine.Engine, req *completionv1.Compl
 	r.rest()
 }
 
-// rest leaves the next turn to the leader, unless the run is to be detached. The caller
+// rest leaves the next batch to the leader, unless the run is to be detached. The caller
 // holds the lock.
 func (r *run) rest() {
 	r.state = idle
@@ -110,13 +111,13 @@ func (r *run) rest() {
 	}
 }
 
-// lead takes turns on the goroutine of the caller, who has begun the run, until
-// something is journaled, and returns that, to be released. It returns nil when the
-// caller does not lead any more.
+// lead generates on the goroutine of the caller, who has begun the run, until something
+// is journaled, and returns that, to be released. It returns nil when the caller does not
+// lead any more.
 func (r *run) lead() *batch {
-	for r.beginTurn() {
-		b, _ := r.takeTurn()
-		r.endTurn()
+	for r.beginBatch() {
+		b, _ := r.nextBatch()
+		r.endBatch()
 		if len(b.entries) > 0 {
 			return b
 		}
@@ -125,18 +126,18 @@ func (r *run) lead() *batch {
 	return nil
 }
 
-func (r *run) beginTurn() bool {
+func (r *run) beginBatch() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.state != idle {
 		return false
 	}
 	r.state = leading
-	r.turns++
+	r.batches++
 	return true
 }
 
-func (r *run) endTurn() {
+func (r *run) endBatch() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.state == leading {
@@ -144,11 +145,11 @@ func (r *run) endTurn() {
 	}
 }
 
-// generate takes all turns that are left. It is the run's own goroutine.
+// generate is the run's own goroutine, until the end.
 func (r *run) generate() {
 	for more := true; more; {
 		var b *batch
-		b, more = r.takeTurn()
+		b, more = r.nextBatch()
 		b.release()
 	}
 }
@@ -171,10 +172,10 @@ func (r *run) detachLocked() {
 func (r *run) check() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.state == idle && r.turns == r.checked {
+	if r.state == idle && r.batches == r.checked {
 		r.detachLocked()
 	}
-	r.checked = r.turns
+	r.checked = r.batches
 }
 
 // Cancel implements journal.Owner.

@@ -226,7 +226,7 @@ func (s *Server) remove(r *run) {
 	s.ended.Done()
 }
 
-// stall is how long a run waits, at least, for its leader to take a turn; twice as long
+// stall is how long a run waits, at least, for its leader to begin a batch; twice as long
 // at most.
 const stall = time.Second
 

@@ -41,7 +41,7 @@ func testEveryOneCanEnd(t *testing.T, s Subject) {
 					t.Errorf("%+v: %d bytes are taken", limits, all)
 				}
 				add(t, w, journal.Entry{Sequence: sequence, Kind: kind, Data: []byte(strings.Repeat("e", 300))})
-				got, _ := have(open(t, j, "a", sequence-1))
+				got, _ := available(open(t, j, "a", sequence-1))
 				if len(got) != 1 || got[0].Kind != kind || len(got[0].Data) != 300 {
 					t.Errorf("%+v, %d bytes: the end is %v", limits, size, got)
 				}

@@ -66,7 +66,7 @@ func testAppendIsFenced(t *testing.T, s Subject) {
 		if tt.want == nil {
 			want = append(want, tt.entry)
 		}
-		got, _ := have(open(t, j, "a", 0))
+		got, _ := available(open(t, j, "a", 0))
 		if d := differ(got, want); d != nil {
 			t.Errorf("%s: %v", tt.name, d)
 		}
@@ -102,7 +102,7 @@ func testExpiry(t *testing.T, s Subject) {
 		add(t, create(t, j, journal.Completion{ID: "a", Key: "k"}), all...)
 		begun, done := open(t, j, "a", 0), open(t, j, "a", 0)
 		got, err := begun.Next(t.Context())
-		ended(t, t.Context(), done, all)
+		readsAll(t, t.Context(), done, all)
 		time.Sleep(59 * time.Second)
 		expect(t, j, "a", nil)
 		time.Sleep(2 * time.Second)
@@ -125,7 +125,7 @@ func testExpiry(t *testing.T, s Subject) {
 		time.Sleep(time.Hour)
 		expect(t, j, "running", nil)
 		add(t, running, journal.Entry{Sequence: 2, Kind: journal.Finished})
-		ended(t, t.Context(), open(t, j, "running", 1), []journal.Entry{{Sequence: 2, Kind: journal.Finished}})
+		readsAll(t, t.Context(), open(t, j, "running", 1), []journal.Entry{{Sequence: 2, Kind: journal.Finished}})
 	})
 }
 

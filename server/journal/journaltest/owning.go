@@ -164,9 +164,9 @@ func testOwnerIsLost(t *testing.T, s Subject) {
 		fenced()
 		end := journal.Entry{Sequence: int32(n + 1), Kind: journal.Failed, Data: []byte("lost")}
 		for _, r := range append(readers, late, past) {
-			ended(t, ctx, r, []journal.Entry{end})
+			readsAll(t, ctx, r, []journal.Entry{end})
 		}
-		ended(t, ctx, open(t, j, "a", 0), append(slices.Clone(all), end))
+		readsAll(t, ctx, open(t, j, "a", 0), append(slices.Clone(all), end))
 		if info, err := j.Get(ctx, "a"); !info.Ended || int(info.Last) != n+1 || err != nil {
 			t.Errorf("of %d: %+v, %v", n, info, err)
 		}
@@ -200,7 +200,7 @@ func testLostIsEndedOnce(t *testing.T, s Subject) {
 	if n := done.Load(); n != 1 {
 		t.Errorf("%d have written the end", n)
 	}
-	ended(t, ctx, r, []journal.Entry{{Sequence: 2, Kind: journal.Failed, Data: []byte("lost")}})
+	readsAll(t, ctx, r, []journal.Entry{{Sequence: 2, Kind: journal.Failed, Data: []byte("lost")}})
 }
 
 // testEndLostRefuses ends nothing that has an owner, has ended, or is gone.
@@ -222,7 +222,7 @@ func testEndLostRefuses(t *testing.T, s Subject) {
 		refuses("running", journal.ErrFenced)
 		running.Close()
 		refuses("running", journal.ErrFenced)
-		ended(t, t.Context(), open(t, j, "running", 0), entries(3))
+		readsAll(t, t.Context(), open(t, j, "running", 0), entries(3))
 
 		lost := create(t, j, journal.Completion{ID: "lost"})
 		add(t, lost, journal.Entry{Sequence: 1})

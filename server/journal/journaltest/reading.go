@@ -27,7 +27,7 @@ func testBursts(t *testing.T, s Subject) {
 			if after < 0 || after > n {
 				continue
 			}
-			got, err := have(open(t, j, "a", int32(after)))
+			got, err := available(open(t, j, "a", int32(after)))
 			if d := differ(got, all[after:n]); d != nil || err != nil {
 				t.Errorf("%d entries, after %d: %v, %v", n, after, d, err)
 			}
@@ -35,7 +35,7 @@ func testBursts(t *testing.T, s Subject) {
 		add(t, w, all[n])
 		for _, after := range append(places, n+1) {
 			if after >= 0 {
-				ended(t, soon(t), open(t, j, "a", int32(after)), all[after:])
+				readsAll(t, soon(t), open(t, j, "a", int32(after)), all[after:])
 			}
 		}
 	}
@@ -52,7 +52,7 @@ func testLive(t *testing.T, s Subject) {
 	defer readers.Wait()
 	follow := func(after int) {
 		r := open(t, j, "a", int32(after))
-		readers.Go(func() { ended(t, ctx, r, all[after:]) })
+		readers.Go(func() { readsAll(t, ctx, r, all[after:]) })
 	}
 	for range 8 {
 		follow(0)
@@ -113,7 +113,7 @@ func testEndWakes(t *testing.T, s Subject) {
 			defer readers.Wait()
 			for range 3 {
 				r := open(t, j, "a", 1)
-				readers.Go(func() { ended(t, ctx, r, []journal.Entry{end}) })
+				readers.Go(func() { readsAll(t, ctx, r, []journal.Entry{end}) })
 			}
 			time.Sleep(time.Second) // so that they wait
 			add(t, w, end)
@@ -166,7 +166,7 @@ func testEntriesHold(t *testing.T, s Subject) {
 	if d := differ(some, all[:len(some)]); d != nil {
 		t.Error(d)
 	}
-	ended(t, t.Context(), r, all[len(some):])
+	readsAll(t, t.Context(), r, all[len(some):])
 	want := append(append([]journal.Entry(nil), all[:len(some)]...), all[n/2:]...)
 	if d := differ(kept, want); d != nil {
 		t.Errorf("kept: %v", d)
@@ -217,7 +217,7 @@ func testRead(t *testing.T, s Subject) {
 				end = io.EOF
 			}
 			for i, want := range []int{tt.want, 0} { // and again
-				if got, err := have(r); len(got) != want || err != end {
+				if got, err := available(r); len(got) != want || err != end {
 					t.Errorf("%s after %q, %d, time %d: %d entries and %v; want %d and %v", name, tt.id, tt.after, i, len(got), err, want, end)
 				}
 			}
@@ -234,7 +234,7 @@ func testCloseTwice(t *testing.T, s Subject) {
 	leaves.Close()
 	last.Close()
 	add(t, w, journal.Entry{Sequence: 1})
-	if got, err := have(stays); len(got) != 1 || err != nil {
+	if got, err := available(stays); len(got) != 1 || err != nil {
 		t.Errorf("the other reader got %v, %v", got, err)
 	}
 }
@@ -246,7 +246,7 @@ func testAppendCopies(t *testing.T, s Subject) {
 	add(t, w, journal.Entry{Sequence: 1, Data: data})
 	copy(data, "two")
 	add(t, w, journal.Entry{Sequence: 2, Kind: journal.Finished, Data: data})
-	got, err := have(open(t, j, "a", 0))
+	got, err := available(open(t, j, "a", 0))
 	if err != io.EOF || len(got) != 2 || !bytes.Equal(got[0].Data, []byte("one")) || !bytes.Equal(got[1].Data, []byte("two")) {
 		t.Error(fmt.Sprint(got, err))
 	}

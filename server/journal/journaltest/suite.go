@@ -191,9 +191,9 @@ func drain(ctx context.Context, r journal.Reader) (all []journal.Entry, err erro
 	}
 }
 
-// have returns what a reader gives without waiting. The error is nil when more will
+// available returns what a reader gives without waiting. The error is nil when more will
 // come.
-func have(r journal.Reader) ([]journal.Entry, error) {
+func available(r journal.Reader) ([]journal.Entry, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	errWait := errors.New("nothing there")
 	cancel(errWait)
@@ -218,8 +218,8 @@ func differ(got, want []journal.Entry) error {
 	return nil
 }
 
-// ended checks that a reader gives these entries, and then the end.
-func ended(t testing.TB, ctx context.Context, r journal.Reader, want []journal.Entry) {
+// readsAll checks that a reader gives these entries, and then the end.
+func readsAll(t testing.TB, ctx context.Context, r journal.Reader, want []journal.Entry) {
 	t.Helper()
 	got, err := drain(ctx, r)
 	if d := differ(got, want); d != nil || !errors.Is(err, io.EOF) {

@@ -25,7 +25,7 @@ func testBatches(t *testing.T, s Subject) {
 		var live sync.WaitGroup
 		for range 3 {
 			r := open(t, j, "a", 0)
-			live.Go(func() { ended(t, soon(t), r, all) })
+			live.Go(func() { readsAll(t, soon(t), r, all) })
 		}
 		var kept []journal.Entry
 		buf := make([]byte, 0, 64<<10)
@@ -49,7 +49,7 @@ func testBatches(t *testing.T, s Subject) {
 		}
 		live.Wait()
 		for _, after := range []int{0, 1, size - 1, size, n, n + 1} {
-			ended(t, t.Context(), open(t, j, "a", int32(min(after, n+1))), all[min(after, n+1):])
+			readsAll(t, t.Context(), open(t, j, "a", int32(min(after, n+1))), all[min(after, n+1):])
 		}
 	}
 	// None at all.
@@ -81,7 +81,7 @@ func testBatchIsFenced(t *testing.T, s Subject) {
 			if got != len(want) || err != journal.ErrFenced {
 				t.Errorf("%s at %d: %d are appended, %v; want %d", name, place, got, err, len(want))
 			}
-			there, _ := have(open(t, j, "a", 0))
+			there, _ := available(open(t, j, "a", 0))
 			if d := differ(there, want); d != nil {
 				t.Errorf("%s at %d: %v", name, place, d)
 			}
@@ -105,7 +105,7 @@ func testBatchOutgrowsTheLimit(t *testing.T, s Subject) {
 	}
 	end := journal.Entry{Sequence: int32(got + 1), Kind: journal.Failed, Data: []byte("end")}
 	add(t, w, end)
-	ended(t, t.Context(), open(t, j, "a", 0), append(all[:got:got], end))
+	readsAll(t, t.Context(), open(t, j, "a", 0), append(all[:got:got], end))
 }
 
 // testBatchWaits has completions append batches for which there is no room together.

@@ -39,7 +39,7 @@ func TestEvictionOrder(t *testing.T) {
 		}
 		audit(t, m)
 	}
-	got, _ := have(open(t, m, "running", 0))
+	got, _ := available(open(t, m, "running", 0))
 	same(t, got, []journal.Entry{{Sequence: 1, Data: make([]byte, 8<<10)}})
 }
 

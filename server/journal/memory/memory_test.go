@@ -98,9 +98,9 @@ func drain(ctx context.Context, r journal.Reader) ([]journal.Entry, error) {
 	}
 }
 
-// have returns what a reader gives without waiting. The error is nil when more
+// available returns what a reader gives without waiting. The error is nil when more
 // will come.
-func have(r journal.Reader) ([]journal.Entry, error) {
+func available(r journal.Reader) ([]journal.Entry, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	errWait := errors.New("nothing there")
 	cancel(errWait)
@@ -164,7 +164,7 @@ func TestAppendIsFenced(t *testing.T) {
 			} else if m.Bytes() != bytes {
 				t.Errorf("an entry that was refused counts %d bytes", m.Bytes()-bytes)
 			}
-			got, _ := have(open(t, m, "a", 0))
+			got, _ := available(open(t, m, "a", 0))
 			same(t, got, want)
 		})
 	}

@@ -110,7 +110,7 @@ func (d *model) follow(r *modelRun, b int) {
 
 func (d *model) drain(reader journal.Reader, r *modelRun, seen int32) int32 {
 	d.t.Helper()
-	got, err := have(reader)
+	got, err := available(reader)
 	want, end := r.entries[seen:], error(nil)
 	switch {
 	case r.ended && (r.state == nil || len(want) == 0):

@@ -263,8 +263,8 @@ func TestEntriesAreShared(t *testing.T) {
 	m := newJournal(t, Config{Bytes: 1 << 20})
 	w := create(t, m, journal.Completion{ID: "a"})
 	add(t, w, all[:n/2]...)
-	one, _ := have(open(t, m, "a", 0))
-	two, _ := have(open(t, m, "a", 3))
+	one, _ := available(open(t, m, "a", 0))
+	two, _ := available(open(t, m, "a", 3))
 	for i, e := range two {
 		if o := one[i+3]; len(e.Data) > 0 && &e.Data[0] != &o.Data[0] {
 			t.Fatalf("entry %d: two readers have copies", e.Sequence)

@@ -40,7 +40,7 @@ func TestResumeFromEverySequence(t *testing.T) {
 		r := open(t, m, "a", int32(after))
 		early = append(early, r)
 		if after%2 == 0 {
-			got, err := have(open(t, m, "a", int32(after)))
+			got, err := available(open(t, m, "a", int32(after)))
 			same(t, got, all[after:len(all)-1])
 			if err != nil {
 				t.Fatalf("after %d of a running one: %v", after, err)
