@@ -15,24 +15,28 @@ func decodeChunk(data []byte) (*wireChunk, error) {
 		return nil, errNotObject
 	}
 	c := new(wireChunk)
-	err := unmarshalLeniently(data, c)
+	wrongType, err := unmarshalLeniently(data, c)
 	if malformed := (*json.SyntaxError)(nil); errors.As(err, &malformed) {
 		if repaired := replaceNaN(data); repaired != nil {
-			c = new(wireChunk)
-			err = unmarshalLeniently(repaired, c)
+			data, c = repaired, new(wireChunk)
+			wrongType, err = unmarshalLeniently(data, c)
 		}
 	}
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	c.decodeRare(data, wrongType)
+	return c, nil
 }
 
 // unmarshalLeniently is json.Unmarshal without the error of a member that does not have
 // the type of its field: encoding/json has left it out, and decoded all the others.
-func unmarshalLeniently(data []byte, v any) error {
-	err := json.Unmarshal(data, v)
-	if wrongType := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrongType) {
-		err = nil
+func unmarshalLeniently(data []byte, v any) (wrongType bool, err error) {
+	err = json.Unmarshal(data, v)
+	if typeError := (*json.UnmarshalTypeError)(nil); errors.As(err, &typeError) {
+		return true, nil
 	}
-	return err
+	return false, err
 }
 
 // replaceNaN returns data with null for each NaN and Infinity outside strings, which

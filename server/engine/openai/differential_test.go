@@ -13,6 +13,8 @@ import (
 	"testing/iotest"
 	"time"
 	"unicode/utf8"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
 // chunks is the number of chunks of TestDecodersAgree; in .ci/run it is a million.
@@ -37,6 +39,9 @@ func TestDecodersAgree(t *testing.T) {
 			p.next(data)
 			if comparePlain(t, data) {
 				plain++
+			}
+			if p.chunks%4 == 0 {
+				compareRare(t, data)
 			}
 		}
 	}
@@ -100,6 +105,42 @@ func comparePlain(t *testing.T, data []byte) bool {
 		t.Fatalf("%q:\ngot  %s\nwant %s", data, a, b)
 	}
 	return true
+}
+
+// compareRare compares decodeChunk with one that always looks for rare members.
+func compareRare(t *testing.T, data []byte) {
+	t.Helper()
+	c, err := decodeChunk(data)
+	if err != nil {
+		return
+	}
+	if repaired := replaceNaN(data); repaired != nil {
+		data = repaired
+	}
+	got := c.describeRare()
+	c.decodeRare(data, true)
+	if want := c.describeRare(); got != want {
+		t.Fatalf("%q:\ngot  %s\nwant %s", data, got, want)
+	}
+}
+
+// describeRare returns all rare members of a chunk.
+func (c *wireChunk) describeRare() string {
+	var b strings.Builder
+	for _, choice := range c.Choices {
+		for _, d := range []*wireDelta{choice.Delta, choice.Message} {
+			if d == nil {
+				continue
+			}
+			if r := d.rare; r != nil {
+				fmt.Fprintf(&b, "%q %q %s", r.thinking, r.reasoning, compact(&completionv1.Delta{Parts: r.parts, Extra: r.extra.toStruct()}))
+			}
+			for _, call := range d.ToolCalls {
+				fmt.Fprint(&b, compact(call.extra.toStruct()))
+			}
+		}
+	}
+	return b.String()
 }
 
 func (c *wireChunk) plain() *plainChunk {

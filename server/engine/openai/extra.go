@@ -11,20 +11,14 @@ import (
 type extraMembers map[string]*structpb.Value
 
 // decode adds those members of an object that a table has for extra.
-func (m *extraMembers) decode(b []byte, table []member) error {
-	if !mayHave(b, table) {
-		return nil
-	}
+func (m *extraMembers) decode(object json.RawMessage, table []member) {
 	var all map[string]json.RawMessage
-	if err := json.Unmarshal(b, &all); err != nil {
-		return err
-	}
+	_ = json.Unmarshal(object, &all)
 	for _, row := range table {
 		if raw := all[row.name]; len(raw) > 0 && row.use&toExtra != 0 {
 			m.add(row.name, raw)
 		}
 	}
-	return nil
 }
 
 // add adds a member, unless its value is null or empty.

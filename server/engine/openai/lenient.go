@@ -109,7 +109,7 @@ func decodeParts(b json.RawMessage) []wirePart {
 			parts[i].Text = wirePartText(unquote(raw))
 			continue
 		}
-		_ = unmarshalLeniently(raw, &parts[i])
+		_, _ = unmarshalLeniently(raw, &parts[i])
 	}
 	return parts
 }

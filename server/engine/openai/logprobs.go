@@ -33,12 +33,6 @@ type wireLogprob struct {
 	Bytes   []lenientInt `json:"bytes"`
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (w *wireLogprobs) UnmarshalJSON(b []byte) error {
-	type plain wireLogprobs
-	return unmarshalLeniently(b, (*plain)(w))
-}
-
 // minLogprob is what OpenAI sends for a token that is not among the most likely ones, and
 // vLLM for minus infinity, which JSON does not have.
 const minLogprob = -9999

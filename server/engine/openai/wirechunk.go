@@ -1,8 +1,6 @@
 package openai
 
-import (
-	"encoding/json"
-)
+import "encoding/json"
 
 // wireChunk is a chunk as upstreams send it: OpenAI's chat.completion.chunk and
 // text_completion, with what other servers have added.
@@ -47,41 +45,14 @@ type wireDelta struct {
 	Refusal          wireText       `json:"refusal"`
 	ToolCalls        []wireToolCall `json:"tool_calls"`
 	FunctionCall     *wireFunction  `json:"function_call"` // OpenAI, before there were tools
-	rare             *rareMembers   // nil: there are none
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (d *wireDelta) UnmarshalJSON(b []byte) error {
-	switch {
-	case len(b) > 0 && b[0] == '"': // the text itself
-		return d.Content.UnmarshalJSON(b)
-	case len(b) == 0 || b[0] != '{':
-		return nil
-	}
-	type plain wireDelta
-	if err := unmarshalLeniently(b, (*plain)(d)); err != nil {
-		return err
-	}
-	return d.decodeRare(b)
+	rare             *rareMembers   // nil: there are none; set by decodeRare
 }
 
 type wireToolCall struct {
 	Index    *lenientInt  `json:"index"`
 	ID       string       `json:"id"`
 	Function wireFunction `json:"function"`
-	extra    extraMembers
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (w *wireToolCall) UnmarshalJSON(b []byte) error {
-	if len(b) == 0 || b[0] != '{' {
-		return nil
-	}
-	type plain wireToolCall
-	if err := unmarshalLeniently(b, (*plain)(w)); err != nil {
-		return err
-	}
-	return w.extra.decode(b, callMembers)
+	extra    extraMembers // set by decodeRare
 }
 
 type wireFunction struct {
