@@ -1,6 +1,7 @@
 package journaltest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -119,39 +120,22 @@ func testOwnerIsLost(t *testing.T, s Subject) {
 		add(t, w, all...)
 		readers := []journal.Reader{open(t, j, "a", 0), open(t, j, "a", 0)}
 		var waiting sync.WaitGroup
-		lost := func(r journal.Reader) {
-			got, err := drain(ctx, r)
-			if d := differ(got, all); d != nil || err != journal.ErrOwnerLost {
-				t.Errorf("of %d: %v, and then %v", n, d, err)
-			}
-		}
 		for _, r := range readers {
-			waiting.Go(func() { lost(r) })
+			waiting.Go(func() { readsAllLost(t, ctx, r, all) })
 		}
 		time.Sleep(time.Millisecond) // so that they wait
 		w.Close()
 		waiting.Wait()
-		late := open(t, j, "a", 0)
-		past, err := j.Read(ctx, "a", 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer past.Close()
-		lost(late)
-		lost(past)
-		for _, r := range append(readers, late, past) { // and again
-			if got, err := r.Next(ctx); err != journal.ErrOwnerLost {
-				t.Errorf("of %d, again: %v, %v", n, got, err)
+		for _, read := range readings(j) { // those that come later
+			r, err := read(ctx, "a", 0)
+			if err != nil {
+				t.Fatal(err)
 			}
+			defer r.Close()
+			readsAllLost(t, ctx, r, all)
+			readers = append(readers, r)
 		}
-		next := journal.Entry{Sequence: int32(n + 1), Kind: journal.Finished}
-		fenced := func() {
-			t.Helper()
-			if _, err := appendOne(ctx, w, next); err != journal.ErrFenced {
-				t.Errorf("of %d: the owner that was lost writes: %v", n, err)
-			}
-		}
-		fenced()
+		isFenced(t, ctx, w, n)
 		if info, err := j.Find(ctx, "", "k"); info.ID != "a" || info.Ended || int(info.Last) != n || err != nil {
 			t.Errorf("of %d: %+v, %v", n, info, err)
 		}
@@ -161,9 +145,9 @@ func testOwnerIsLost(t *testing.T, s Subject) {
 		if err := j.EndLost(ctx, "a", []byte("lost")); err != nil {
 			t.Fatalf("of %d: %v", n, err)
 		}
-		fenced()
+		isFenced(t, ctx, w, n)
 		end := journal.Entry{Sequence: int32(n + 1), Kind: journal.Failed, Data: []byte("lost")}
-		for _, r := range append(readers, late, past) {
+		for _, r := range readers {
 			readsAll(t, ctx, r, []journal.Entry{end})
 		}
 		readsAll(t, ctx, open(t, j, "a", 0), append(slices.Clone(all), end))
@@ -173,6 +157,27 @@ func testOwnerIsLost(t *testing.T, s Subject) {
 		if cancels, _ := o.told(); cancels != 0 {
 			t.Errorf("of %d: the owner that was lost is told to cancel", n)
 		}
+	}
+}
+
+// readsAllLost checks that a reader gives these entries, and then, as often as it is
+// asked, that the owner is lost.
+func readsAllLost(t *testing.T, ctx context.Context, r journal.Reader, want []journal.Entry) {
+	t.Helper()
+	got, err := drain(ctx, r)
+	if d := differ(got, want); d != nil || err != journal.ErrOwnerLost {
+		t.Errorf("of %d: %v, and then %v", len(want), d, err)
+	}
+	if got, err := r.Next(ctx); err != journal.ErrOwnerLost {
+		t.Errorf("of %d, again: %v, %v", len(want), got, err)
+	}
+}
+
+// isFenced checks that a writer that was lost behind n entries writes no more.
+func isFenced(t *testing.T, ctx context.Context, w journal.Writer, n int) {
+	t.Helper()
+	if _, err := appendOne(ctx, w, journal.Entry{Sequence: int32(n + 1), Kind: journal.Finished}); err != journal.ErrFenced {
+		t.Errorf("of %d: the owner that was lost writes: %v", n, err)
 	}
 }
 
