@@ -12,7 +12,7 @@
 //
 //	event: delta
 //	data: {"sequence":7,"delta":{"text":" world"}}
-//	id: cmpl_01JB2QK4W6_7
+//	id: cmpl_3UFEPZAB5HZZ4YHNHM5MFSISMT_7
 //
 // and a blank line.
 //
