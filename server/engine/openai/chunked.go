@@ -94,7 +94,7 @@ func (c *chunkedReader) decode(b []byte) (n int, err error) {
 		}
 		rest = rest[len(part):]
 		c.line = append(c.line, part...)
-		if end > 0 && !c.parseLine() {
+		if end > 0 && !c.parseLine() || c.next == dataEndLine && !bytes.HasPrefix([]byte("\r\n"), c.line) {
 			return n, errChunked
 		}
 	}
@@ -103,27 +103,29 @@ func (c *chunkedReader) decode(b []byte) (n int, err error) {
 
 // parseLine parses a complete framing line, and tells whether it is well-formed.
 func (c *chunkedReader) parseLine() bool {
-	line, ok := bytes.CutSuffix(c.line, []byte("\r\n"))
-	c.line = c.line[:0]
+	line := c.line
+	c.line = line[:0]
+	if c.next == trailerLine { // for net/http, too, a field may end in LF alone
+		if string(line) == "\r\n" {
+			c.next = noLine
+			return true
+		}
+		return line[0] != '\r' && line[0] != '\n'
+	}
+	line, ok := bytes.CutSuffix(line, []byte("\r\n"))
 	switch {
 	case !ok || bytes.IndexByte(line, '\r') >= 0:
 		return false
 	case c.next == dataEndLine:
 		c.next = sizeLine
 		return len(line) == 0
-	case c.next == trailerLine:
-		if len(line) == 0 {
-			c.next = noLine
-		}
-		return true
 	}
-	size, _, _ := bytes.Cut(line, []byte(";"))
-	size = bytes.TrimRight(size, " \t")
+	size, _, _ := bytes.Cut(bytes.TrimRight(line, " \t"), []byte(";")) // no space before it, as in net/http
 	var err error
 	c.left, err = strconv.ParseUint(string(size), 16, 60)
 	c.next = dataEndLine
 	if c.left == 0 {
 		c.next = trailerLine
 	}
-	return err == nil && len(size) <= 15 // as net/http has it
+	return err == nil && len(size) <= 15
 }

@@ -32,6 +32,10 @@ func TestChunked(t *testing.T) {
 		{"no number", "g\r\nabc", "", errChunked, false},
 		{"a number below zero", "-1\r\nabc", "", errChunked, false},
 		{"a number too large", "10000000000000000\r\nabc", "", errChunked, false},
+		{"a space before an extension", "3 ;a\r\nabc\r\n0\r\n\r\n", "", errChunked, false},
+		{"a trailer with an LF alone", "0\r\nX: y\nZ: 0\r\n\r\n", "", nil, false},
+		{"a trailer with a CR within", "0\r\nX: \ry\r\n\r\n", "", nil, false},
+		{"an empty line of a trailer without CR", "0\r\nX: y\r\n\n", "", errChunked, false},
 		{"a number in two", "1 1\r\nabc", "", errChunked, false},
 		{"no CR", "3\nabc\r\n0\r\n\r\n", "", errChunked, false},
 		{"no LF", "3\rabc\r\n0\r\n\r\n", "", errChunked, false},
@@ -63,11 +67,23 @@ func TestChunkedEnd(t *testing.T) {
 	}
 }
 
+// TestChunkedDataEnd checks that data without its end is an error before a line end comes.
+func TestChunkedDataEnd(t *testing.T) {
+	r, w := io.Pipe()
+	defer w.Close()
+	go w.Write([]byte("3\r\nabcd"))
+	got, err := io.ReadAll(&chunkedReader{r: r})
+	if string(got) != "abc" || err != errChunked {
+		t.Errorf("got %q, %v, want abc, %v", got, err, errChunked)
+	}
+}
+
 // FuzzChunked compares chunkedReader with net/http's: what it accepts, that one decodes to
 // the same. It also compares reading all at once and in pieces.
 func FuzzChunked(f *testing.F) {
 	f.Add([]byte("3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nA: b\r\n\r\n"), 5)
 	f.Add([]byte("1\r\na\r\n0\r\n\r\nHTTP/1.1 200 OK"), 1)
+	f.Add([]byte("1 ;x=y\r\na\r\n0\r\n\r\n"), 1)
 	f.Fuzz(func(t *testing.T, body []byte, size int) {
 		whole, err := io.ReadAll(&chunkedReader{r: bytes.NewReader(body)})
 		if size < 1 || size > 1<<16 {
