@@ -26,6 +26,14 @@ type receiver interface {
 // end. With a run, the caller has begun the completion, and leads that run; this is
 // called once for it, to whatever end.
 func (s *Server) deliver(ctx context.Context, id string, led *run, after int32, to receiver) error {
+	limit := s.config.Limits.Readers
+	if led != nil {
+		limit = 0 // it is the first, even if others have been quicker
+	}
+	if err := s.readers.add(limit, id); err != nil {
+		return err
+	}
+	defer s.readers.remove(id)
 	if led != nil {
 		// At once, not only when the leader notices: it may wait for the upstream.
 		stop := context.AfterFunc(ctx, led.leave)

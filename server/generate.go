@@ -205,6 +205,7 @@ func (r *run) addEnd(b *batch, outcome error) {
 		r.stream.Close()
 		r.stream = nil
 	}
+	r.server.uncount(r)
 	r.outcome = outcome
 	if err := r.addOutcome(b, outcome); err != nil { // what the upstream says cannot be encoded
 		r.outcome = err

@@ -60,6 +60,7 @@ type run struct {
 
 	journal.Completion
 	server    *Server
+	counted   bool // among those that run; guarded by server.mu
 	requestID string
 	grace     time.Duration
 	ctx       context.Context

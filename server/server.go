@@ -62,6 +62,7 @@ type Config struct {
 	IdleTimeout        time.Duration // between two chunks; default 2 min
 	TotalTimeout       time.Duration // for a whole completion; default 1 h
 
+	Limits  Limits
 	MaxBody int64 // the largest request in bytes, as JSON; default 4 MiB
 
 	// DecodeLimit waits until a request of so many bytes may be decoded, or the context
@@ -80,9 +81,12 @@ type Server struct {
 	cancel context.CancelCauseFunc
 	ended  sync.WaitGroup // of all runs
 
+	readers readerCount
+
 	mu       sync.Mutex // guards all below
 	runs     map[string]*run
-	checks   *time.Timer // of their leaders, while there are any
+	running  runningCount
+	checks   *time.Timer // of the leaders of runs, while there are any
 	draining bool
 }
 
@@ -104,7 +108,7 @@ func New(config Config) *Server {
 	if config.DefaultModel == "" && config.OpenAI == nil {
 		config.DefaultModel = echoModel
 	}
-	s := &Server{config: config, start: time.Now(), runs: map[string]*run{}}
+	s := &Server{config: config, start: time.Now(), runs: map[string]*run{}, running: runningCount{of: map[string]int{}}}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.checks = time.AfterFunc(stall, s.checkLeaders)
 	return s
@@ -134,13 +138,14 @@ func (s *Server) Close() {
 // begin starts the completion that req asks for, and returns its run, which the caller
 // then leads; or it finds the one that its idempotency key stands for.
 func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest) (id string, led *run, err error) {
-	if err := validate(req); err != nil {
+	if err := validate(req, &s.config.Limits); err != nil {
 		return "", nil, err
 	}
 	var hash [32]byte
 	if req.GetIdempotencyKey() != "" {
 		hash = requestHash(req) // before anything is filled in
 	}
+	s.config.Limits.fill(req)
 	eng, err := s.route(req)
 	if err != nil {
 		return "", nil, err
@@ -202,13 +207,17 @@ func (s *Server) route(req *completionv1.CompletionRequest) (engine.Engine, erro
 	return nil, failure.New(failure.ModelNotFound, "no model %q: the only one here is %q", req.GetModel(), echoModel)
 }
 
-// admit counts a run in, unless the server drains.
+// admit counts a run in, unless the server drains or has as many as it may.
 func (s *Server) admit(r *run) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining {
 		return failure.New(failure.Draining, "the server is stopping: try again")
 	}
+	if err := s.running.add(&s.config.Limits, r.Principal); err != nil {
+		return err
+	}
+	r.counted = true
 	s.runs[r.ID] = r
 	if len(s.runs) == 1 {
 		s.checks.Reset(stall)
@@ -217,9 +226,21 @@ func (s *Server) admit(r *run) error {
 	return nil
 }
 
-// remove counts a run out.
+// uncount gives the place of a run to the next one: when it takes nothing more from its
+// upstream, and before a reader knows its end, who may begin another one at once.
+func (s *Server) uncount(r *run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.counted {
+		r.counted = false
+		s.running.remove(r.Principal)
+	}
+}
+
+// remove forgets a run that was admitted.
 func (s *Server) remove(r *run) {
 	r.end()
+	s.uncount(r)
 	s.mu.Lock()
 	delete(s.runs, r.ID)
 	s.mu.Unlock()

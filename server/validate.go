@@ -27,13 +27,14 @@ const (
 // validate says everything that is wrong with a request, or nil. What only the
 // model can know, such as which efforts it has and which names its tools may have,
 // is left to the upstream.
-func validate(req *completionv1.CompletionRequest) error {
+func validate(req *completionv1.CompletionRequest, l *Limits) error {
 	var v violations
+	v.within(l, req)
 	v.input(req)
 	v.parameters(req)
 	v.tools(req)
 	v.format(req.GetResponseFormat())
-	v.requestExtra(req)
+	v.requestExtra(req, l)
 	v.short("model", req.GetModel())
 	v.short("user", req.GetUser())
 	v.short("idempotency_key", req.GetIdempotencyKey())

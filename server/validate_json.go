@@ -32,9 +32,12 @@ func (v *violations) extra(m proto.Message, s *structpb.Struct, set ...string) {
 }
 
 // requestExtra checks the extra of a request.
-func (v *violations) requestExtra(req *completionv1.CompletionRequest) {
+func (v *violations) requestExtra(req *completionv1.CompletionRequest, l *Limits) {
 	// A completion is one choice, and always streamed.
 	set := []string{"stream", "stream_options", "n", "best_of"}
+	if l.MaxTokens > 0 {
+		set = append(set, tokenLimits...)
+	}
 	v.extra(req, req.GetExtra(), set...)
 	if text := req.GetExtraJson(); text != "" {
 		before := len(*v)

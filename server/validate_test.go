@@ -107,7 +107,7 @@ func TestValidate(t *testing.T) {
 			if err := protojson.Unmarshal([]byte("{"+tc.request+"}"), req); err != nil {
 				t.Fatal(err)
 			}
-			if got := wrongFields(validate(req)); got != tc.fields {
+			if got := wrongFields(validate(req, &Limits{})); got != tc.fields {
 				t.Errorf("got %q, want %q", got, tc.fields)
 			}
 		})
@@ -150,7 +150,7 @@ func TestValidateCounts(t *testing.T) {
 	} {
 		req := &completionv1.CompletionRequest{Messages: []*completionv1.Message{{Role: "user", Content: proto.String("Hi")}}}
 		tc.change(req)
-		if got := wrongFields(validate(req)); !slices.Contains(strings.Fields(got), tc.field) {
+		if got := wrongFields(validate(req, &Limits{})); !slices.Contains(strings.Fields(got), tc.field) {
 			t.Errorf("%s: got %q, want %q among them", name, got, tc.field)
 		}
 	}
@@ -167,7 +167,7 @@ func TestValidateMany(t *testing.T) {
 		req.Tools = append(req.Tools, &completionv1.Tool{Function: &completionv1.Function{Name: "f"}})
 	}
 	var err error
-	allocations := testing.AllocsPerRun(10, func() { err = validate(req) })
+	allocations := testing.AllocsPerRun(10, func() { err = validate(req, &Limits{}) })
 	if err != nil || allocations > 100 {
 		t.Errorf("%v allocations, %v", allocations, err)
 	}
