@@ -86,7 +86,7 @@ func TestRunningLimits(t *testing.T) {
 				if _, err := f.client.CancelCompletion(as(t, "ann"), &completionv1.CancelCompletionRequest{Id: id}); err != nil {
 					t.Fatal(err)
 				}
-				if got, err := read(first); err != nil || got != "1:created 2:a 3:CANCELLED" {
+				if got, err := read(first); err != nil || !strings.HasSuffix(got, ":CANCELLED") {
 					t.Errorf("the first: %q, %v", got, err)
 				}
 				if id, _ := f.stream(t, as(t, "ann"), prompt("x")); id == "" {

@@ -64,10 +64,15 @@ func Run(ctx context.Context, args []string, getenv func(string) string, stdout,
 }
 
 // interceptors are what every call of a method runs in, over gRPC or in one process: the
-// first one is the outermost. This is the one list of them.
+// first one is the outermost. newGRPCFace makes the one list of them.
 type interceptors struct {
 	unary  []grpc.UnaryServerInterceptor
 	stream []grpc.StreamServerInterceptor
+}
+
+// add adds others, within those that are there.
+func (i *interceptors) add(others interceptors) {
+	i.unary, i.stream = append(i.unary, others.unary...), append(i.stream, others.stream...)
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer, i interceptors) error {
@@ -121,7 +126,7 @@ func (c *bothCommand) run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer s.close()
-	conn := &inproc.Conn{UnaryInterceptors: p.interceptors.unary, StreamInterceptors: p.interceptors.stream}
+	conn := &inproc.Conn{UnaryInterceptors: s.interceptors.unary, StreamInterceptors: s.interceptors.stream}
 	completionv1.RegisterCompletionServiceServer(conn, s.server)
 	healthpb.RegisterHealthServer(conn, s.health)
 	b, err := newHTTPFace(p, conn, &c.bridgeFlags, &c.commonFlags, limit)

@@ -33,6 +33,8 @@ type serverFlags struct {
 	Retention          positiveDuration `default:"10m" help:"How long an ended completion can be read again."`
 	JournalMemory      byteSize         `default:"256MiB" help:"The most memory for completions; the first to have ended go first."`
 	MaxCompletionBytes byteSize         `default:"16MiB" help:"The most memory for one completion."`
+
+	limitFlags `group:"Limits"`
 }
 
 type bridgeFlags struct {
@@ -186,7 +188,7 @@ func (f *serverFlags) Validate() error {
 			return fmt.Errorf("--%s=%d: that is less than 4KiB", name, size)
 		}
 	}
-	return nil
+	return f.limitFlags.check()
 }
 
 // apiKey returns the key for the OpenAI-compatible server. It never is an

@@ -17,15 +17,19 @@ import (
 
 // grpcFace is the gRPC face and all that is behind it.
 type grpcFace struct {
-	server   *server.Server
-	grpc     *grpc.Server
-	health   *health.Server
-	listener net.Listener
-	journal  *memory.Journal
-	pacer    *pacer         // of the garbage collector; nil: there is none
-	upstream *openai.Engine // nil: there is none
-	hasKey   bool           // for the upstream
+	server       *server.Server
+	interceptors interceptors // of all calls, in whatever way they come
+	grpc         *grpc.Server
+	health       *health.Server
+	listener     net.Listener
+	journal      *memory.Journal
+	pacer        *pacer         // of the garbage collector; nil: there is none
+	upstream     *openai.Engine // nil: there is none
+	hasKey       bool           // for the upstream
 }
+
+// principal is who calls: nobody has a name yet.
+func principal(context.Context) string { return "anonymous" }
 
 // newGRPCFace returns one that listens. It is to be closed.
 func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLimit) (*grpcFace, error) {
@@ -71,11 +75,16 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		FirstTokenTimeout:  time.Duration(f.FirstTokenTimeout),
 		IdleTimeout:        time.Duration(f.IdleTimeout),
 		TotalTimeout:       time.Duration(f.TotalTimeout),
+		Principal:          principal,
+		Limits:             f.limits(),
 		MaxBody:            int64(common.MaxBody),
 		DecodeLimit:        limit,
 	})
+	// The outermost first.
+	f.addRate(&g.interceptors, principal)
+	g.interceptors.add(p.interceptors)
 	g.grpc, g.health = server.NewGRPCServer(g.server, time.Duration(common.WriteTimeout),
-		grpc.ChainUnaryInterceptor(p.interceptors.unary...), grpc.ChainStreamInterceptor(p.interceptors.stream...))
+		grpc.ChainUnaryInterceptor(g.interceptors.unary...), grpc.ChainStreamInterceptor(g.interceptors.stream...))
 	return g, nil
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -204,7 +205,7 @@ func checkRefusal(t *testing.T, face face, a *answer, code int, before bool) {
 	if before {
 		kind = "application/json"
 		if delay := retryDelay(a.status); delay > 0 {
-			after = strconv.Itoa(int(delay.Seconds()))
+			after = strconv.Itoa(int(math.Ceil(delay.Seconds())))
 		}
 	}
 	if got := a.header.Get("Retry-After"); got != after {
