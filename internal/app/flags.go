@@ -28,6 +28,7 @@ type serverFlags struct {
 	FirstTokenTimeout positiveDuration `default:"5m" help:"For its first chunk."`
 	IdleTimeout       positiveDuration `default:"2m" help:"For each chunk after that."`
 	TotalTimeout      positiveDuration `default:"1h" help:"For a whole completion."`
+	UpstreamRetries   uint8            `default:"1" help:"How often a request is sent again that has cost nothing: the connection was refused, or the server said when to come back, within 4s."`
 
 	MaxDisconnectGrace time.Duration    `default:"10m" help:"The longest disconnect_grace that a request gets."`
 	Retention          positiveDuration `default:"10m" help:"How long an ended completion can be read again."`

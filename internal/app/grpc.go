@@ -47,6 +47,7 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 			APIType:        f.OpenAIAPIType,
 			APIVersion:     f.OpenAIAPIVersion,
 			ConnectTimeout: time.Duration(f.ConnectTimeout),
+			Retries:        int(f.UpstreamRetries),
 		})
 		if err != nil {
 			return nil, err

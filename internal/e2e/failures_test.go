@@ -71,8 +71,8 @@ var failures = []upstreamFailure{
 	{name: "502 page", script: func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "<html>"+rawWords+" "+key+" "+internal, http.StatusBadGateway)
 	}, reason: "UPSTREAM_UNAVAILABLE", code: codes.Unavailable, http: 503, retry: time.Second},
-	{name: "503 with Retry-After", script: refuse(503, "overloaded", "Retry-After", "3"),
-		reason: "UPSTREAM_UNAVAILABLE", code: codes.Unavailable, http: 503, retry: 3 * time.Second},
+	{name: "503 with Retry-After", script: refuse(503, "overloaded", "Retry-After", "9"),
+		reason: "UPSTREAM_UNAVAILABLE", code: codes.Unavailable, http: 503, retry: 9 * time.Second},
 
 	{name: "error as the first data", script: body("data: " + errorObject("odd") + "\n\n"),
 		reason: "UPSTREAM_UNAVAILABLE", code: codes.Unavailable, http: 503, retry: time.Second},

@@ -46,11 +46,11 @@ func (d dialect) limitNameFor(req *completionv1.CompletionRequest) string {
 // the fault, once for each of the two: nothing was generated, or paid for. The dialect
 // that worked is remembered for the model.
 func (e *Engine) negotiate(ctx context.Context, req *completionv1.CompletionRequest) (*http.Response, error) {
-	key := dialectKey{req.GetModel(), req.Prompt != nil}
+	key, retrier := dialectKey{req.GetModel(), req.Prompt != nil}, e.newRetrier()
 	known := e.dialects.get(key)
 	d, firstErr := known, error(nil) // firstErr is of the limit under its first name
 	for {
-		res, err := e.send(ctx, req, d)
+		res, err := retrier.send(ctx, req, d)
 		if err == nil && d != known {
 			e.dialects.put(key, d)
 		}

@@ -4,7 +4,8 @@
 // # The request
 //
 // Engine.negotiate (dialect.go) sends it in the form that the upstream takes for the
-// model: encode (request.go) writes the body, send (exchange.go) hands it to
+// model, and again if it was not taken and that costs nothing (retry.go): encode
+// (request.go) writes the body, send (exchange.go) hands it to
 // github.com/sashabaranov/go-openai, which knows the paths, the headers and Azure's
 // ways, and that to a transport (transport.go). The body is not go-openai's, which
 // drops a parameter that is zero and sorts the keys of a schema. Which parameters a
@@ -50,6 +51,7 @@ import (
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
+	"github.com/sluice-sse/sluice/server/failure"
 )
 
 // Config is the configuration of an Engine.
@@ -71,6 +73,14 @@ type Config struct {
 	// ConnectTimeout limits dialling and, separately, the TLS handshake. The default is
 	// 10 s.
 	ConnectTimeout time.Duration
+
+	// Retries is how many times a completion's request is sent again where that
+	// certainly costs nothing (retry.go). The default is none.
+	Retries int
+
+	// OnRetry is called for each of these, by many goroutines at once, with the reason
+	// why the completion would have failed. Default: nobody is told.
+	OnRetry func(failure.Reason)
 }
 
 // Engine is an engine.Engine. It is made by New, and may be used by many goroutines at
@@ -117,6 +127,8 @@ func (cfg *Config) validate() error {
 		return errors.New("API type azure: needs a key and an API version")
 	case cfg.ConnectTimeout < 0:
 		return errors.New("connect timeout: must not be negative")
+	case cfg.Retries < 0:
+		return errors.New("retries: must not be negative")
 	}
 	return nil
 }
