@@ -37,7 +37,7 @@ type Encoder struct {
 // SetHeader implements bridge.Encoder.
 func (e *Encoder) SetHeader(h http.Header, md metadata.MD) {
 	h.Set("Content-Type", sse.MediaType)
-	if id := completionID(md); id != "" {
+	if id := CompletionID(md); id != "" {
 		h.Set("Location", Location(id))
 	}
 }
@@ -46,17 +46,7 @@ func (e *Encoder) SetHeader(h http.Header, md metadata.MD) {
 func (e *Encoder) Heartbeat() string { return sse.Heartbeat }
 
 // Begin implements bridge.Encoder. It takes the completion's id from the header.
-func (e *Encoder) Begin(md metadata.MD) { e.id = completionID(md) }
-
-// completionID returns the completion that the server's header names, or "". The id
-// goes into headers and blocks as it is: not one that breaks them.
-func completionID(md metadata.MD) string {
-	id := CompletionID(md)
-	if _, _, err := ParseID(FormatID(id, 0)); err != nil {
-		return ""
-	}
-	return id
-}
+func (e *Encoder) Begin(md metadata.MD) { e.id = CompletionID(md) }
 
 var errNoID = errors.New("the server did not name the completion")
 
@@ -120,12 +110,17 @@ func Header(id string) metadata.MD { return metadata.Pairs(completionIDKey, id) 
 
 const completionIDKey = "completion-id"
 
-// CompletionID returns the completion that the server's header names, or "".
+// CompletionID returns the completion that the server's header names, or "". The id goes
+// into headers and blocks as it is: not one that breaks them.
 func CompletionID(md metadata.MD) string {
-	if v := md.Get(completionIDKey); len(v) > 0 {
-		return v[0]
+	v := md.Get(completionIDKey)
+	if len(v) == 0 {
+		return ""
 	}
-	return ""
+	if _, _, err := ParseID(FormatID(v[0], 0)); err != nil {
+		return ""
+	}
+	return v[0]
 }
 
 // Path is where completions are.
