@@ -5,7 +5,8 @@
 // Most handlers are those of the generated grpc-gateway; those of completions that the
 // gateway would not do for, and that stream, are in completions.go. streams.serve opens a
 // stream on the server, whose messages a response writes as an Encoder has them: events
-// in their native form are one face, package native.
+// in their native form are one face, package native; those of OpenAI's API are another,
+// package openai, whose handlers are in openai.go.
 //
 // Over HTTP/1.1 a stream takes the connection from net/http (package http1) and has a
 // goroutine of its own, as a completion in one piece does; over HTTP/2 it has the
@@ -35,7 +36,6 @@ import (
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/sluice-sse/sluice/bridge/failure"
 	"github.com/sluice-sse/sluice/bridge/http1"
 	"github.com/sluice-sse/sluice/bridge/jsonbody"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
@@ -87,9 +87,9 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		writeTimeout: b.writeTimeout,
 		start:        time.Now(),
 	}}
+	completions := &completions{client: client, mux: mux, streams: streams, decoder: jsonbody.Decoder{Acquire: config.DecodeLimit, MaxBody: b.maxBody}, draining: &b.draining, log: b.log}
 	router := &router{mux: mux, health: healthpb.NewHealthClient(conn), draining: &b.draining, log: b.log,
-		completions: &completions{client: client, mux: mux, streams: streams, decoder: jsonbody.Decoder{Acquire: config.DecodeLimit, MaxBody: b.maxBody}, draining: &b.draining, log: b.log},
-	}
+		completions: completions, openai: newOpenAI(completions)}
 	router.register()
 	var err error
 	if b.hosts, err = newHosts(config.Hosts); err != nil {
@@ -117,7 +117,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		bounded.setDeadline() // the connection may have an old one
 	}
 	if err := b.hosts.check(r); err != nil { // before CORS, which may answer by itself
-		failure.Write(bounded, b.log, err)
+		writeError(bounded, r, b.log, err)
 	} else {
 		b.handler.ServeHTTP(bounded, r)
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sluice-sse/sluice/bridge/failure"
+	"github.com/sluice-sse/sluice/bridge/openai"
 )
 
 // hosts are the names that a server answers to, whatever the port.
@@ -116,7 +117,7 @@ func guardOrigin(origins []string, log *slog.Logger, next http.Handler) (http.Ha
 		}
 	}
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		failure.Write(w, log, failure.Invalid(http.StatusForbidden, codes.PermissionDenied, "Origin", "pages of other origins may not call this server"))
+		writeError(w, r, log, failure.Invalid(http.StatusForbidden, codes.PermissionDenied, "Origin", "pages of other origins may not call this server"))
 	}))
 	next = protection.Handler(next)
 	if len(origins) == 0 { // to rs/cors that means all
@@ -129,8 +130,8 @@ func allowOrigins(origins []string, next http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: []string{"GET", "HEAD", "POST"},
-		AllowedHeaders: []string{"Authorization", "Content-Type", idempotencyKeyHeader, lastEventIDHeader, requestIDHeader},
-		ExposedHeaders: []string{"Location", "Retry-After", requestIDHeader},
+		AllowedHeaders: append([]string{"Authorization", "Content-Type", idempotencyKeyHeader, lastEventIDHeader, requestIDHeader}, openai.RequestHeaders...),
+		ExposedHeaders: append([]string{"Location", "Retry-After", requestIDHeader}, openai.ResponseHeaders...),
 		MaxAge:         600,
 	}).Handler(next)
 }

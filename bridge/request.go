@@ -31,30 +31,43 @@ func readCompletionRequest(w http.ResponseWriter, r *http.Request, d jsonbody.De
 	if err := readMessage(w, r, d, req, "the JSON of a completion request"); err != nil {
 		return nil, err
 	}
-	if key := r.Header.Get(idempotencyKeyHeader); key != "" {
-		if !utf8.ValidString(key) { // which no message can hold
-			return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, idempotencyKeyHeader, "the Idempotency-Key header is not UTF-8")
-		}
-		if had := req.GetIdempotencyKey(); had != "" && had != key {
-			return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, idempotencyKeyHeader,
-				"the Idempotency-Key header and the body's idempotency_key differ: send one")
-		}
-		req.IdempotencyKey = key
+	key, err := readIdempotencyKey(r)
+	if err != nil {
+		return nil, err
 	}
+	if had := req.GetIdempotencyKey(); had != "" && key != "" && had != key {
+		return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, idempotencyKeyHeader,
+			"the Idempotency-Key header and the body's idempotency_key differ: send one")
+	}
+	req.IdempotencyKey = cmp.Or(key, req.GetIdempotencyKey())
 	return req, nil
+}
+
+// readIdempotencyKey reads the header of that name.
+func readIdempotencyKey(r *http.Request) (string, error) {
+	key := r.Header.Get(idempotencyKeyHeader)
+	if !utf8.ValidString(key) { // which no message can hold
+		return "", failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, idempotencyKeyHeader, "the Idempotency-Key header is not UTF-8")
+	}
+	return key, nil
 }
 
 // readMessage makes a message of a request's body, which it reads to its end, strictly.
 // what says what the body is to be.
 func readMessage(w http.ResponseWriter, r *http.Request, d jsonbody.Decoder, m proto.Message, what string) error {
-	if err := checkContentType(r.Header); err != nil {
-		return err
-	}
-	body, err := readBody(w, r)
+	body, err := readJSON(w, r)
 	if err != nil {
 		return err
 	}
 	return d.Decode(r.Context(), body, m, what)
+}
+
+// readJSON reads a request's body, which says that it is JSON, to its end.
+func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if err := checkContentType(r.Header); err != nil {
+		return nil, err
+	}
+	return readBody(w, r)
 }
 
 // checkContentType takes JSON, and what clients send that mean it: nothing, or

@@ -36,10 +36,10 @@ func newMux(log *slog.Logger) *runtime.ServeMux {
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithForwardResponseOption(setNoStore),
 		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-			failure.Write(w, log, err)
+			writeError(w, r, log, err)
 		}),
 		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
-			failure.Write(w, log, routingError(w, r, code))
+			writeError(w, r, log, routingError(w, r, code))
 		}),
 	)
 }
@@ -59,6 +59,7 @@ func incomingHeader(key string) (string, bool) {
 type router struct {
 	mux         *runtime.ServeMux
 	completions *completions
+	openai      *openAI
 	health      healthpb.HealthClient
 	draining    *atomic.Bool
 	log         *slog.Logger
@@ -71,6 +72,7 @@ func (rt *router) register() {
 	rt.handle("GET "+native.Path+"/{id}/events", rt.orError(rt.completions.events))
 	rt.handle("HEAD "+native.Path+"/{id}/events", rt.orError(rt.completions.eventsHead))
 	rt.handle("POST "+native.Path+":cancel", rt.orError(rt.completions.cancel))
+	rt.openai.register(func(pattern string, h handler) { rt.handle(pattern, rt.orError(h)) })
 	rt.handle("GET /healthz", healthz)
 	rt.handle("GET /readyz", rt.readyz)
 	rt.handle("GET /openapi.json", serveOpenAPI)
@@ -88,7 +90,7 @@ func (rt *router) handle(pattern string, h runtime.HandlerFunc) {
 func (rt *router) orError(h func(http.ResponseWriter, *http.Request, map[string]string) error) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
 		if err := h(w, r, params); err != nil {
-			failure.Write(w, rt.log, err)
+			writeError(w, r, rt.log, err)
 		}
 	}
 }
@@ -104,19 +106,25 @@ func mustRegister(err error) {
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost && r.Body != nil { // a body means nothing then
 		if err := discardBody(w, r); err != nil {
-			failure.Write(w, rt.log, err)
+			writeError(w, r, rt.log, err)
 			return
 		}
 	}
 	// What most requests ask for does not go through the mux: there, its body would be
 	// decoded so deep in the goroutine's stack that this would have to be moved to a
 	// larger one, which takes longer than the routing.
-	if r.Method == http.MethodPost && r.URL.Path == native.Path {
-		rt.orError(rt.completions.create)(w, r, nil)
-		return
+	if r.Method == http.MethodPost {
+		create := rt.openai.create[r.URL.Path]
+		if r.URL.Path == native.Path {
+			create = rt.completions.create
+		}
+		if create != nil {
+			rt.orError(create)(w, r, nil)
+			return
+		}
 	}
 	if !utf8.ValidString(r.URL.Path) { // an id that no message can hold
-		failure.Write(w, rt.log, routingError(w, r, http.StatusNotFound))
+		writeError(w, r, rt.log, routingError(w, r, http.StatusNotFound))
 		return
 	}
 	rt.mux.ServeHTTP(w, asGet(r))
@@ -149,7 +157,7 @@ func routingError(w http.ResponseWriter, r *http.Request, code int) error {
 // methods lists the methods of a path for the Allow header of a 405, which the gateway's
 // mux does not know how to tell.
 func methods(path string) string {
-	if path == native.Path || strings.HasSuffix(path, ":cancel") {
+	if path == native.Path || strings.HasSuffix(path, ":cancel") || strings.HasSuffix(path, "/completions") {
 		return "POST"
 	}
 	return "GET, HEAD"

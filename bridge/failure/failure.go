@@ -51,6 +51,12 @@ func CursorAhead() error {
 		infoOf(completionv1.ErrorReason_CURSOR_AHEAD)).Err()
 }
 
+// ModelNotFound returns what callers are told who ask for a model that is not listed.
+func ModelNotFound(id string) error {
+	return withDetails(status.Newf(codes.NotFound, "no model %q", Clip(id)),
+		infoOf(completionv1.ErrorReason_MODEL_NOT_FOUND)).Err()
+}
+
 // unreachable is what callers learn of a server that cannot be reached, or
 // answers what it never should.
 func unreachable() *status.Status {

@@ -125,7 +125,7 @@ var badBodies = []struct{ body, says string }{
 	{`{"messages":[{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f"}}]}]}`, `send "name" and "arguments" beside "id"`},
 	{`{"prompt":["a","b"]}`, `send one text`},
 	{`{"prompt":"a","top_k":40}`, `unknown field "top_k": what the upstream alone knows goes into "extra"`},
-	{`{"prompt":"a","echo":true}`, `this is a parameter of OpenAI's API; leave it out`},
+	{`{"prompt":"a","echo":true}`, `this is a parameter of OpenAI's API, which is at /openai/v1; here, leave it out`},
 	{`{"prompt":"a","best_of":1}`, `"best_of"`},
 	{`{"prompt":"a","suffix":"b"}`, `"suffix"`},
 	{`{"prompt":"a","stream_options":{"include_usage":true}}`, `"stream_options"`},

@@ -28,12 +28,12 @@ const (
 // CreateChatCompletionRequest, CreateCompletionRequest, CreateResponse), and what else
 // is often sent. One that protojson takes has no place here.
 var shapes = []shape{
-	{ofRequest, "stream", "", "this is a parameter of OpenAI's API; leave it out: the answer is a stream, unless the header Accept prefers application/json"},
-	{ofRequest, "stream_options", "", "this is a parameter of OpenAI's API; leave it out: the last event has the usage"},
-	{ofRequest, "n", "", "this is a parameter of OpenAI's API; leave it out: a completion is one answer, and another answer is another request"},
-	{ofRequest, "best_of", "", "this is a parameter of OpenAI's API; leave it out: a completion is one answer"},
-	{ofRequest, "echo", "", "this is a parameter of OpenAI's API; leave it out, and put the prompt before the text yourself"},
-	{ofRequest, "suffix", "", `this is a parameter of OpenAI's API; for an upstream that takes it, send it in "extra"`},
+	{ofRequest, "stream", "", "this is a parameter of OpenAI's API, which is at /openai/v1; here, leave it out: the answer is a stream, unless the header Accept prefers application/json"},
+	{ofRequest, "stream_options", "", "this is a parameter of OpenAI's API, which is at /openai/v1; here, leave it out: the last event has the usage"},
+	{ofRequest, "n", "", "this is a parameter of OpenAI's API, which is at /openai/v1; here, leave it out: a completion is one answer, and another answer is another request"},
+	{ofRequest, "best_of", "", "this is a parameter of OpenAI's API, which is at /openai/v1; here, leave it out: a completion is one answer"},
+	{ofRequest, "echo", "", "this is a parameter of OpenAI's API, which is at /openai/v1; here, leave it out, and put the prompt before the text yourself"},
+	{ofRequest, "suffix", "", `this is a parameter of OpenAI's API, which is at /openai/v1; here, for an upstream that takes it, send it in "extra"`},
 	{ofRequest, "functions", "", `this is a parameter of OpenAI's API; send "tools": [{"function": {"name": …, "parameters": …}}]`},
 	{ofRequest, "function_call", "", `this is a parameter of OpenAI's API; send "tool_choice"`},
 	{ofRequest, "input", "", `this is a parameter of OpenAI's Responses API; send "messages" or "prompt"`},

@@ -1,0 +1,160 @@
+package bridge
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
+	"github.com/sluice-sse/sluice/bridge/http1"
+	"github.com/sluice-sse/sluice/bridge/jsonbody"
+	"github.com/sluice-sse/sluice/bridge/openai"
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// openAI serves the requests of OpenAI's API, as completions does those of ours.
+type openAI struct {
+	*completions
+	create map[string]handler // what begins something, by its path
+}
+
+// handler answers, or else returns the error to answer with.
+type handler = func(w http.ResponseWriter, r *http.Request, params map[string]string) error
+
+func newOpenAI(c *completions) *openAI {
+	o := &openAI{completions: c}
+	chat := func(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
+		return o.complete(w, r, openai.DecodeChat, false)
+	}
+	o.create = map[string]handler{
+		openai.Path + "/chat/completions": chat,
+		"/v1/chat/completions":            chat,
+		openai.Path + "/completions": func(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
+			return o.complete(w, r, openai.DecodeText, true)
+		},
+	}
+	return o
+}
+
+// register puts the routes on the mux, which asks the one first that comes last. Those
+// that begin something are among them for the sake of other methods, which are refused.
+func (o *openAI) register(handle func(pattern string, h handler)) {
+	for _, base := range []string{openai.Path, "/v1"} {
+		handle("GET "+base+"/models/{id=**}", o.model)
+		handle("GET "+base+"/models", func(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
+			return o.models(w, r, base == "/v1")
+		})
+	}
+	for path, h := range o.create {
+		handle("POST "+path, h)
+	}
+}
+
+// isOpenAI tells whether a path is one of OpenAI's API, whose clients are told of errors
+// in its words. Where both APIs have a path, errors are ours.
+func isOpenAI(path string) bool {
+	if strings.HasPrefix(path, openai.Path+"/") || path == openai.Path {
+		return true
+	}
+	for _, prefix := range []string{"/v1/chat", "/v1/models/"} {
+		if strings.HasPrefix(path, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeError answers a request with an error in the words of its API.
+func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+	if isOpenAI(r.URL.Path) {
+		openai.WriteError(w, log, err)
+		return
+	}
+	failure.Write(w, log, err)
+}
+
+// complete serves POST /chat/completions, and POST /completions, which is the legacy one.
+func (o *openAI) complete(w http.ResponseWriter, r *http.Request, decode func(context.Context, jsonbody.Decoder, []byte) (*openai.Request, error), legacy bool) error {
+	body, err := readJSON(w, r)
+	if err != nil {
+		return err
+	}
+	req, err := decode(r.Context(), o.decoder, body)
+	if err != nil {
+		return err
+	}
+	if req.Completion.IdempotencyKey, err = readIdempotencyKey(r); err != nil {
+		return err
+	}
+	keyed := req.Completion.GetIdempotencyKey() != ""
+	if o.draining.Load() && !keyed {
+		return failure.Draining()
+	}
+	if req.Stream {
+		o.streams.serve(w, r, &streamCall{
+			method:  completionv1.CompletionService_StreamCompletion_FullMethodName,
+			request: req.Completion,
+			encoder: &openai.Encoder{Legacy: legacy, IncludeUsage: req.IncludeUsage, Log: o.log, Keyed: keyed},
+		})
+		return nil
+	}
+	return o.whole(w, r, req.Completion, &openai.Answer{Legacy: legacy, Keyed: keyed, Log: o.log})
+}
+
+// whole answers with a completion when it has ended.
+func (o *openAI) whole(w http.ResponseWriter, r *http.Request, req *completionv1.CompletionRequest, answer *openai.Answer) error {
+	ctx, err := runtime.AnnotateContext(r.Context(), o.mux, r, completionv1.CompletionService_CreateCompletion_FullMethodName)
+	if err != nil {
+		return err
+	}
+	o.streams.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
+		defer ctx.Cancel()
+		var header metadata.MD
+		completion, err := o.client.CreateCompletion(ctx, req, grpc.Header(&header))
+		if ctx.Err() != nil { // the client has left, or the drain is over
+			return false
+		}
+		answer.Write(w, completion, header, err)
+		return true
+	})
+	return nil
+}
+
+// listModels calls the server for what can be asked for.
+func (o *openAI) listModels(r *http.Request) (*completionv1.ListModelsResponse, error) {
+	ctx, err := runtime.AnnotateContext(r.Context(), o.mux, r, completionv1.CompletionService_ListModels_FullMethodName)
+	if err != nil {
+		return nil, err
+	}
+	return o.client.ListModels(ctx, &completionv1.ListModelsRequest{})
+}
+
+// models serves GET /models, in both APIs.
+func (o *openAI) models(w http.ResponseWriter, r *http.Request, both bool) error {
+	list, err := o.listModels(r)
+	if err != nil {
+		return err
+	}
+	openai.WriteModels(w, o.log, list, both)
+	return nil
+}
+
+// model serves GET /models/{id}.
+func (o *openAI) model(w http.ResponseWriter, r *http.Request, params map[string]string) error {
+	list, err := o.listModels(r)
+	if err != nil {
+		return err
+	}
+	for _, m := range list.GetModels() {
+		if m.GetId() == params["id"] {
+			openai.WriteModel(w, m)
+			return nil
+		}
+	}
+	return failure.ModelNotFound(params["id"])
+}
