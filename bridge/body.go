@@ -29,7 +29,8 @@ const maxLeft = 256 << 10
 type boundedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
-	begun   bool // to be read
+	refused error // nil: it may be read
+	begun   bool  // to be read
 	atEOF   bool
 }
 
@@ -43,6 +44,9 @@ func boundBody(w http.ResponseWriter, r *http.Request, most int64) (finish func(
 	body := &boundedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most), control: http.NewResponseController(w)}
 	// Not every ResponseWriter of a test can; a connection's can.
 	_ = body.control.SetReadDeadline(time.Now().Add(readTimeout))
+	if r.ContentLength > most && r.Header.Get("Expect") != "" { // do not ask for what is refused
+		body.refused = &http.MaxBytesError{Limit: most}
+	}
 	unbounded := r.Body
 	r.Body = body
 	return func() bool {
@@ -61,6 +65,9 @@ func boundBody(w http.ResponseWriter, r *http.Request, most int64) (finish func(
 
 // Read implements io.Reader.
 func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.refused != nil {
+		return 0, b.refused
+	}
 	b.begun = true
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF && !b.atEOF {
