@@ -81,7 +81,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		config.DecodeLimit = func(context.Context, int) (func(), error) { return func() {}, nil }
 	}
 	mux, client := newMux(b.log), completionv1.NewCompletionServiceClient(conn)
-	streams := &streams{conn: conn, conns: b.conns, mux: mux, timing: timing{
+	streams := &streams{conn: conn, conns: b.conns, mux: mux, log: b.log, timing: timing{
 		commitWindow: cmp.Or(config.CommitWindow, 5*time.Second),
 		heartbeat:    cmp.Or(config.Heartbeat, 15*time.Second),
 		writeTimeout: b.writeTimeout,

@@ -334,6 +334,11 @@ func TestEnds(t *testing.T) {
 			}
 			return failed(codes.OutOfRange, "EVENTS_EXPIRED")
 		}, 200, block2, true},
+		// Its client could come back for ever, and get the same each time.
+		{"never named, gone after the window", func(s eventStream) error {
+			_ = wait(s.Context(), 6*time.Second)
+			return failed(codes.OutOfRange, "EVENTS_EXPIRED")
+		}, 200, "event: error\ndata: " + fmt.Sprintf(jsonError, 410, "OUT_OF_RANGE", "EVENTS_EXPIRED") + "\nretry: 1000\n\n", false},
 		{"no terminal event", func(s eventStream) error {
 			return errors.Join(named(s, "cmpl_x"), created(s), delta(s, 2, "a"))
 		}, 200, block2, true},

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -37,7 +38,10 @@ func (*lines) SetHeader(h http.Header, md metadata.MD) {
 
 func (*lines) Heartbeat() string { return "~\n" }
 
-func (e *lines) Begin(md metadata.MD) { e.name = strings.Join(md.Get("name"), "") }
+func (e *lines) Begin(md metadata.MD) (id string) {
+	e.name = strings.Join(md.Get("name"), "")
+	return strings.Join(md.Get("id"), "")
+}
 
 func (e *lines) AppendMessage(dst, wire []byte) (out []byte, terminal bool, err error) {
 	switch m := string(wire); m {
@@ -78,6 +82,26 @@ func say(s grpc.ServerStream, messages ...string) error {
 		batch = append(batch, []byte(m))
 	}
 	return s.(interface{ SendBatch([][]byte) error }).SendBatch(batch)
+}
+
+// resumable sends a message of what can be resumed, and fails.
+func resumable(err error) script {
+	return func(s grpc.ServerStream, _ func()) error {
+		if err := errors.Join(s.SendHeader(metadata.Pairs("id", "x")), say(s, "a")); err != nil {
+			return err
+		}
+		return err
+	}
+}
+
+// reason is an error of a completion server.
+func reason(t *testing.T, reason string) error {
+	t.Helper()
+	s, err := status.New(codes.Internal, "it failed").WithDetails(&errdetails.ErrorInfo{Domain: "completion.v1", Reason: reason})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Err()
 }
 
 // The streaming response knows nothing of a face but the Encoder: any may be put on it.
@@ -151,6 +175,20 @@ func TestFace(t *testing.T) {
 			heard()
 			return status.Error(codes.Aborted, "only this reading")
 		}, 200, false, "~\n", true},
+		{"no end of what can be resumed", func(s grpc.ServerStream, _ func()) error {
+			return errors.Join(s.SendHeader(metadata.Pairs("id", "x")), say(s, "a"))
+		}, 200, false, "a\n", true},
+		{"nothing of what can be resumed", func(s grpc.ServerStream, _ func()) error {
+			return s.SendHeader(metadata.Pairs("id", "x"))
+		}, 418, false, "refused Unknown\n", false},
+		{"a fault of the connection", resumable(refused), 200, false, "a\n", true},
+		{"a slow reader", resumable(reason(t, "SLOW_READER")), 200, false, "a\n", true},
+		{"what is gone", resumable(reason(t, "EVENTS_EXPIRED")), 200, false, "a\n", true},
+		{"what is gone, after the window", func(_ grpc.ServerStream, heard func()) error {
+			heard()
+			return reason(t, "EVENTS_EXPIRED")
+		}, 200, false, "~\nerror Internal\n", false},
+		{"the end of a completion", resumable(reason(t, "IDLE_TIMEOUT")), 200, false, "a\nerror Internal\n", false},
 	} {
 		for _, kind := range []string{"in process", "remote"} {
 			for _, protocol := range []string{"HTTP/1.0", "HTTP/1.1", "HTTP/2.0"} {
@@ -200,7 +238,7 @@ func openFace(t *testing.T, play script, kind, protocol string) (resp *http.Resp
 	}
 	log := slog.New(slog.DiscardHandler)
 	conns := http1.New(http1.Config{WriteTimeout: time.Minute, Log: log})
-	s := &streams{conn: conn, conns: conns, mux: newMux(log), timing: timing{testHeartbeat, testHeartbeat, time.Minute, time.Now()}}
+	s := &streams{conn: conn, conns: conns, mux: newMux(log), log: log, timing: timing{testHeartbeat, testHeartbeat, time.Minute, time.Now()}}
 	server := &http.Server{Protocols: &http.Protocols{}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.serve(w, r, &streamCall{method: "/test.Service/Say", request: &healthpb.HealthCheckRequest{}, encoder: &lines{}})
 	})}

@@ -2,12 +2,14 @@ package bridge
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/sluice-sse/sluice/bridge/failure"
 	"github.com/sluice-sse/sluice/bridge/http1"
 )
 
@@ -26,8 +28,9 @@ type Encoder interface {
 	// Heartbeat returns what breaks a silence. It may be called as SetHeader may.
 	Heartbeat() string
 
-	// Begin is called with the server's header, before all below, if there is one.
-	Begin(md metadata.MD)
+	// Begin is called with the server's header, before all below, if there is one. It
+	// returns the completion that the client can come back to, or "".
+	Begin(md metadata.MD) (id string)
 
 	// AppendMessage appends what a message in protobuf wire form becomes. When it tells
 	// that this is the end of the stream, nothing else is written. With an error, out is
@@ -35,9 +38,10 @@ type Encoder interface {
 	AppendMessage(dst, wire []byte) (out []byte, terminal bool, err error)
 
 	// AppendEnd appends the end of a stream in which no message was terminal: err is the
-	// server's status, or io.EOF for OK. It returns false if the end cannot be told in
-	// the stream. Then a response that has begun is cut, so that the client does not take
-	// what it has for all there is; if it has not begun, Refuse is called.
+	// server's status, or io.EOF for OK. It is not called if that is the end of this
+	// reading alone. It returns false if the end cannot be told in the stream. Then a
+	// response that has begun is cut, so that the client does not take what it has for
+	// all there is; if it has not begun, Refuse is called.
 	AppendEnd(dst []byte, err error, trailer metadata.MD, begun bool) (out []byte, ok bool)
 
 	// Refuse answers in place of the stream, of which nothing has been written.
@@ -75,16 +79,18 @@ type response struct {
 	// Of the goroutine that receives; encoder and terminal are guarded by remote.mu if
 	// there is one.
 	encoder  Encoder
-	terminal bool // the last message was the last of all
+	terminal bool   // the last message was the last of all
+	id       string // what the client can come back to
 	trailer  metadata.MD
 
 	http2 bool
 	ctx   *http1.Context
+	log   *slog.Logger
 }
 
 // newResponse returns a response whose commit window begins. It is to be closed.
-func newResponse(t *timing, ctx *http1.Context, w http.ResponseWriter, http2 bool, encoder Encoder) *response {
-	s := &response{timing: t, ctx: ctx, w: w, http2: http2, encoder: encoder}
+func newResponse(t *timing, ctx *http1.Context, w http.ResponseWriter, http2 bool, encoder Encoder, log *slog.Logger) *response {
+	s := &response{timing: t, ctx: ctx, w: w, http2: http2, encoder: encoder, log: log}
 	s.conn, _ = w.(*http1.Conn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +132,7 @@ func (s *response) breakSilence() {
 
 // Header takes the server's header.
 func (s *response) Header(md metadata.MD) {
-	s.encoder.Begin(md)
+	s.id = s.encoder.Begin(md)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.committed {
@@ -248,6 +254,9 @@ var (
 
 // end writes the end of a stream: the terminal message, if it is in a buffer, or what the
 // encoder makes of a stream that ended without one. It returns errRefused, errCut, or nil.
+//
+// The failure of a completion is its end. Any other is one of this reading alone: if the
+// client can come back, the stream is cut, and whoever resumes it misses nothing.
 func (s *response) end(rest *[]byte, err error) error {
 	if rest == nil {
 		rest = http1.GetBuffer()
@@ -258,12 +267,15 @@ func (s *response) end(rest *[]byte, err error) error {
 		return errCut
 	}
 	if !s.terminal {
-		var ok bool
-		*rest, ok = s.encoder.AppendEnd(*rest, err, s.trailer, committed)
+		told := s.id == "" || failure.OfCompletion(err)
+		if told {
+			*rest, told = s.encoder.AppendEnd(*rest, err, s.trailer, committed)
+		}
 		switch {
-		case !ok && committed:
+		case !told && committed:
+			s.log.Warn("read a completion", "id", s.id, "cause", err)
 			return errCut
-		case !ok:
+		case !told:
 			return errRefused
 		}
 	}

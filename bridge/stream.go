@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -17,6 +18,7 @@ type streams struct {
 	conns  *http1.Conns
 	mux    *runtime.ServeMux // which knows what of a request goes on to the server
 	timing timing
+	log    *slog.Logger
 }
 
 // streamCall is a stream to be opened on the server, and what is made of it.
@@ -41,7 +43,7 @@ func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*stream
 	s.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) (whole bool) {
 		defer ctx.Cancel()
 		for i, c := range calls {
-			response := newResponse(&s.timing, ctx, w, http2, c.encoder)
+			response := newResponse(&s.timing, ctx, w, http2, c.encoder, s.log)
 			rest, ended := receive(response, s.conn, c.method, c.takeRequest())
 			err := response.end(rest, ended)
 			if err != errRefused {

@@ -107,14 +107,15 @@ func reasonOf(s *status.Status) string {
 	return ""
 }
 
-// OfReader tells the reasons that end a reader's stream from those that end the
-// completion: this reader was too slow, or what it had still to read is gone.
-func OfReader(reason string) bool {
-	switch reason {
-	case completionv1.ErrorReason_SLOW_READER.String(), completionv1.ErrorReason_EVENTS_EXPIRED.String():
-		return true
+// OfCompletion tells the error in which a completion has ended from one that ends a
+// reader's stream alone: the server cannot be reached, this reader was too slow, or what
+// it had still to read is gone.
+func OfCompletion(err error) bool {
+	switch Reason(err) {
+	case "", completionv1.ErrorReason_SLOW_READER.String(), completionv1.ErrorReason_EVENTS_EXPIRED.String():
+		return false
 	}
-	return false
+	return true
 }
 
 // Explain turns an error into the HTTP status and the status that callers get. A

@@ -45,8 +45,11 @@ func (e *Encoder) SetHeader(h http.Header, md metadata.MD) {
 // Heartbeat implements bridge.Encoder.
 func (e *Encoder) Heartbeat() string { return sse.Heartbeat }
 
-// Begin implements bridge.Encoder. It takes the completion's id from the header.
-func (e *Encoder) Begin(md metadata.MD) { e.id = CompletionID(md) }
+// Begin implements bridge.Encoder.
+func (e *Encoder) Begin(md metadata.MD) (id string) {
+	e.id = CompletionID(md)
+	return e.id
+}
 
 var errNoID = errors.New("the server did not name the completion")
 
@@ -75,17 +78,9 @@ func (e *Encoder) retry() time.Duration {
 	return firstRetry
 }
 
-// AppendEnd implements bridge.Encoder. The failure of a completion is its terminal
-// event. Any other failure is one of this reading alone: then the stream is cut, and
-// whoever resumes it misses nothing.
+// AppendEnd implements bridge.Encoder. The failure of a completion is its terminal event.
 func (e *Encoder) AppendEnd(dst []byte, err error, _ metadata.MD, begun bool) (out []byte, ok bool) {
-	reason := failure.Reason(err)
-	failed := reason != "" && !failure.OfReader(reason)
-	switch {
-	case !begun && !(failed && e.Resumed && e.id != ""): // a true status
-		return dst, false
-	case !failed && (reason != "" || e.id != ""):
-		e.Log.Warn("read a completion", "id", e.id, "cause", err)
+	if !begun && !(e.Resumed && e.id != "") { // a true status
 		return dst, false
 	}
 	body := failure.JSON(failure.Explain(e.Log, err))
@@ -99,7 +94,7 @@ func (e *Encoder) Refuse(w http.ResponseWriter, err error) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	if reason := failure.Reason(err); reason != "" && !failure.OfReader(reason) && e.id != "" {
+	if e.id != "" && failure.OfCompletion(err) {
 		w.Header().Set("Location", Location(e.id)) // the completion's own end can be read there
 	}
 	failure.Write(w, e.Log, err)

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sluice-sse/sluice/bridge/failure"
 	"github.com/sluice-sse/sluice/bridge/native"
 	"github.com/sluice-sse/sluice/bridge/sse"
 	"github.com/sluice-sse/sluice/bridge/wire"
@@ -61,8 +60,11 @@ func setLocation(h http.Header, id string) {
 // Heartbeat implements bridge.Encoder.
 func (e *Encoder) Heartbeat() string { return sse.Heartbeat }
 
-// Begin implements bridge.Encoder. It takes the completion's id from the header.
-func (e *Encoder) Begin(md metadata.MD) { e.id = native.CompletionID(md) }
+// Begin implements bridge.Encoder.
+func (e *Encoder) Begin(md metadata.MD) (id string) {
+	e.id = native.CompletionID(md)
+	return e.id
+}
 
 var (
 	errNoCreated = errors.New("the server sent an event before the first")
@@ -201,16 +203,9 @@ func appendCall(dst []byte, index int32, id, name, arguments []byte) []byte {
 }
 
 // AppendEnd implements bridge.Encoder. The failure of a completion is an error in the
-// stream. Any other failure is one of this reading alone: then the stream is cut, which no
-// client takes for an end.
+// stream.
 func (e *Encoder) AppendEnd(dst []byte, err error, _ metadata.MD, begun bool) (out []byte, ok bool) {
-	reason := failure.Reason(err)
-	failed := reason != "" && !failure.OfReader(reason)
-	switch {
-	case !begun: // a true status
-		return dst, false
-	case !failed && (reason != "" || e.id != ""):
-		e.Log.Warn("read a completion", "id", e.id, "cause", err)
+	if !begun { // a true status
 		return dst, false
 	}
 	return appendErrorBlock(dst, newRefusal(e.Log, err, e.id != "", e.Keyed)), true
