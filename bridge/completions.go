@@ -48,7 +48,16 @@ func (c *completions) create(w http.ResponseWriter, r *http.Request, _ map[strin
 		return failure.Draining()
 	}
 	if mediaType == jsonType {
-		return c.whole(w, r, req)
+		return c.whole(w, r, req, func(ctx context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error) {
+			if id := native.CompletionID(header); id != "" {
+				w.Header().Set("Location", native.Location(id))
+			}
+			if err != nil {
+				failure.Write(w, c.log, err)
+				return
+			}
+			c.answer(ctx, w, r, completion)
+		})
 	}
 	// A client that repeats its POST after a lost connection means to go on, not
 	// to pay again. It may have the end already, and then gets that again, so that
@@ -117,27 +126,21 @@ func (c *completions) eventsHead(w http.ResponseWriter, r *http.Request, params 
 	return nil
 }
 
-// whole answers with the completion in one piece.
-func (c *completions) whole(w http.ResponseWriter, r *http.Request, req *completionv1.CompletionRequest) error {
+// whole answers with the completion in one piece, or with why there is none, unless nobody
+// waits for it any more.
+func (c *completions) whole(w http.ResponseWriter, r *http.Request, req *completionv1.CompletionRequest,
+	answer func(ctx context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error)) error {
 	ctx, err := runtime.AnnotateContext(r.Context(), c.mux, r, completionv1.CompletionService_CreateCompletion_FullMethodName)
 	if err != nil {
 		return err
 	}
 	c.streams.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
-		defer ctx.Cancel()
 		var header metadata.MD
 		completion, err := c.client.CreateCompletion(ctx, req, grpc.Header(&header))
 		if ctx.Err() != nil { // the client has left, or the drain is over
 			return false
 		}
-		if id := native.CompletionID(header); id != "" {
-			w.Header().Set("Location", native.Location(id))
-		}
-		if err != nil {
-			failure.Write(w, c.log, err)
-			return true
-		}
-		c.answer(ctx, w, r, completion)
+		answer(ctx, w, completion, header, err)
 		return true
 	})
 	return nil

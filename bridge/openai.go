@@ -7,11 +7,9 @@ import (
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/sluice-sse/sluice/bridge/failure"
-	"github.com/sluice-sse/sluice/bridge/http1"
 	"github.com/sluice-sse/sluice/bridge/jsonbody"
 	"github.com/sluice-sse/sluice/bridge/openai"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
@@ -103,26 +101,10 @@ func (o *openAI) complete(w http.ResponseWriter, r *http.Request, decode func(co
 		})
 		return nil
 	}
-	return o.whole(w, r, req.Completion, &openai.Answer{Legacy: legacy, Keyed: keyed, Log: o.log})
-}
-
-// whole answers with a completion when it has ended.
-func (o *openAI) whole(w http.ResponseWriter, r *http.Request, req *completionv1.CompletionRequest, answer *openai.Answer) error {
-	ctx, err := runtime.AnnotateContext(r.Context(), o.mux, r, completionv1.CompletionService_CreateCompletion_FullMethodName)
-	if err != nil {
-		return err
-	}
-	o.streams.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
-		defer ctx.Cancel()
-		var header metadata.MD
-		completion, err := o.client.CreateCompletion(ctx, req, grpc.Header(&header))
-		if ctx.Err() != nil { // the client has left, or the drain is over
-			return false
-		}
+	answer := &openai.Answer{Legacy: legacy, Keyed: keyed, Log: o.log}
+	return o.whole(w, r, req.Completion, func(_ context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error) {
 		answer.Write(w, completion, header, err)
-		return true
 	})
-	return nil
 }
 
 // listModels calls the server for what can be asked for.

@@ -41,7 +41,6 @@ func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*stream
 	}
 	http2 := r.ProtoMajor == 2
 	s.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) (whole bool) {
-		defer ctx.Cancel()
 		for i, c := range calls {
 			response := newResponse(&s.timing, ctx, w, http2, c.encoder, s.log)
 			rest, ended := receive(response, s.conn, c.method, c.takeRequest())

@@ -99,7 +99,8 @@ func (c *Conns) Listener(l net.Listener) net.Listener {
 // Respond has a function respond to a request whose body has been read. It returns when
 // that has, or has got a connection and a goroutine of its own. The function reports
 // whether the response is whole; if not, the client learns it. Its context has the values
-// of ctx, which is the request's or made of it, and is done when the client leaves.
+// of ctx, which is the request's or made of it, and is done when the client leaves, or the
+// function has returned.
 func (c *Conns) Respond(w http.ResponseWriter, r *http.Request, ctx context.Context, respond func(*Context, http.ResponseWriter) (whole bool)) {
 	c.open.Add(1) // before net/http no longer counts the connection
 	if conn := c.hijack(w, r); conn != nil {
@@ -115,7 +116,9 @@ func (c *Conns) Respond(w http.ResponseWriter, r *http.Request, ctx context.Cont
 		stay := context.AfterFunc(r.Context(), func() { conn.Close() }) // as Conn.watch does
 		defer stay()
 	}
-	if !respond(newContext(ctx, ctx), w) {
+	own := newContext(ctx, ctx)
+	defer own.Cancel()
+	if !respond(own, w) {
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -164,6 +167,7 @@ func (c *Conns) serve(conn *Conn, ctx *Context, respond func(*Context, http.Resp
 			c.listener.Load().giveBack(returned)
 		}
 	}()
+	defer ctx.Cancel()
 	go conn.watch(ctx.Cancel)
 	whole = respond(ctx, conn)
 }
