@@ -2,8 +2,6 @@ package jsonbody
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net/http"
 
 	"google.golang.org/grpc/codes"
@@ -23,31 +21,16 @@ func (d Decoder) Bounded(ctx context.Context, body []byte, isText func(member st
 	}
 	defer release()
 	s := newScanner(body, max(int(d.MaxBody/bytesPerToken), minTokens))
-	if err := s.object(isText); err != nil {
+	if err := s.scan(func() error { return s.object(isText) }); err != nil {
 		return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is not a request in JSON: %v", err)
 	}
 	return decode()
 }
 
-var errNoObject = errors.New("it is not an object")
-
-// object scans a body that is an object.
+// object scans a value that must be an object.
 func (s *scanner) object(isText func(member string) bool) error {
-	err := s.objectMembers(isText)
-	if err == nil {
-		if _, err = s.tokens.ReadToken(); err == io.EOF {
-			return nil
-		}
-		if err == nil {
-			err = errBehind
-		}
-	}
-	return s.asMistake(err)
-}
-
-func (s *scanner) objectMembers(isText func(member string) bool) error {
 	if kind := s.tokens.PeekKind(); kind != '{' && kind != 0 {
-		return s.mistake(int(s.tokens.InputOffset()), errNoObject.Error())
+		return s.mistake(int(s.tokens.InputOffset()), "it is not an object")
 	}
 	if err := s.read(&s.left); err != nil {
 		return err

@@ -48,7 +48,7 @@ func (d Decoder) Decode(ctx context.Context, body []byte, m proto.Message, what 
 	}
 	defer release()
 	s := newScanner(body, max(int(d.MaxBody/bytesPerToken), minTokens))
-	err = s.scan(m.ProtoReflect().Descriptor())
+	err = s.scan(func() error { return s.message(m.ProtoReflect().Descriptor()) })
 	switch {
 	case s.misfit != nil:
 		err = s.misfit

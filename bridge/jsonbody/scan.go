@@ -57,9 +57,9 @@ func newScanner(body []byte, most int) *scanner {
 	return &scanner{body: body, tokens: jsontext.NewDecoder(bytes.NewBuffer(body)), left: most, text: most * textFactor}
 }
 
-// scan scans the body of a message. The error is a *mistake.
-func (s *scanner) scan(md protoreflect.MessageDescriptor) error {
-	err := s.message(md)
+// scan scans the body, which is one value that a function scans. The error is a *mistake.
+func (s *scanner) scan(value func() error) error {
+	err := value()
 	if err == nil {
 		if _, err = s.tokens.ReadToken(); err == io.EOF {
 			return nil
