@@ -64,7 +64,9 @@ type Bridge struct {
 	writeTimeout time.Duration
 	conns        *http1.Conns
 	handler      http.Handler // the router, behind the guard of origins
-	draining     atomic.Bool
+	health       healthpb.HealthClient
+	draining     atomic.Bool // no new completions are taken
+	closing      atomic.Bool // those that stream are soon to end: the bridge drains, or its server
 }
 
 // New returns a bridge to the server behind a connection, which stays the
@@ -80,6 +82,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 	if config.DecodeLimit == nil {
 		config.DecodeLimit = func(context.Context, int) (func(), error) { return func() {}, nil }
 	}
+	b.health = healthpb.NewHealthClient(conn)
 	mux, client := newMux(b.log), completionv1.NewCompletionServiceClient(conn)
 	streams := &streams{conn: conn, conns: b.conns, mux: mux, log: b.log, timing: timing{
 		commitWindow: cmp.Or(config.CommitWindow, 5*time.Second),
@@ -87,8 +90,8 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		writeTimeout: b.writeTimeout,
 		start:        time.Now(),
 	}}
-	completions := &completions{client: client, mux: mux, streams: streams, decoder: jsonbody.Decoder{Acquire: config.DecodeLimit, MaxBody: b.maxBody}, draining: &b.draining, log: b.log}
-	router := &router{mux: mux, health: healthpb.NewHealthClient(conn), draining: &b.draining, log: b.log,
+	completions := &completions{client: client, mux: mux, streams: streams, decoder: jsonbody.Decoder{Acquire: config.DecodeLimit, MaxBody: b.maxBody}, draining: &b.draining, closing: &b.closing, log: b.log}
+	router := &router{mux: mux, health: b.health, draining: &b.draining, log: b.log,
 		completions: completions, openai: newOpenAI(completions)}
 	router.register()
 	var err error
@@ -129,12 +132,6 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // safeRequestID is what a caller may name its request: it goes into headers,
 // metadata and logs.
 var safeRequestID = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]{1,128}$`)
-
-// Drain tells that the bridge is about to stop: /readyz answers 503 from now on, new
-// completions are refused with DRAINING, unless they have a key, which the server may
-// know, and each stream's next event asks its client to come back a little later, not
-// all at once. The streams go on, and can be resumed.
-func (b *Bridge) Drain() { b.draining.Store(true) }
 
 // Configure has an http.Server tell the bridge of its connections. It is called before
 // the server serves. See http1.Conns for this and the three below.

@@ -27,6 +27,7 @@ type completions struct {
 	streams  *streams
 	decoder  jsonbody.Decoder
 	draining *atomic.Bool
+	closing  *atomic.Bool
 	log      *slog.Logger
 }
 
@@ -73,7 +74,7 @@ func (c *completions) create(w http.ResponseWriter, r *http.Request, _ map[strin
 	c.streams.serve(w, r, &streamCall{
 		method:  completionv1.CompletionService_StreamCompletion_FullMethodName,
 		request: req,
-		encoder: &native.Encoder{Draining: c.draining, Log: c.log},
+		encoder: &native.Encoder{Draining: c.closing, Log: c.log},
 	})
 	return nil
 }
@@ -94,7 +95,7 @@ func (c *completions) resumption(from cursor, resumed bool) *streamCall {
 	return &streamCall{
 		method:  completionv1.CompletionService_ResumeCompletion_FullMethodName,
 		request: &completionv1.ResumeCompletionRequest{Id: from.id, AfterSequence: from.sequence},
-		encoder: &native.Encoder{Draining: c.draining, Log: c.log, Last: from.sequence, Resumed: resumed},
+		encoder: &native.Encoder{Draining: c.closing, Log: c.log, Last: from.sequence, Resumed: resumed},
 	}
 }
 

@@ -33,8 +33,13 @@ func NewGRPCServer(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOpt
 		//lint:ignore SA1019 one that is registered would be every client's of the program, too
 		grpc.RPCDecompressor(compressed{}),
 		grpc.StreamInterceptor(streams(d, writeTimeout)), // before those that are chained,
-		// A reader whose machine is gone says nothing: ping it, and stop paying.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			// A reader whose machine is gone says nothing: ping it, and stop paying.
+			Time: 20 * time.Second, Timeout: 10 * time.Second,
+			// No stream is cut for its connection's age: none runs for so long, and who
+			// still reads then takes next to nothing, and can resume.
+			MaxConnectionAge: s.config.MaxConnectionAge, MaxConnectionAgeGrace: 2*s.config.TotalTimeout + time.Minute,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)...)
 	services := registrar{g, d}

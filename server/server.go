@@ -62,6 +62,11 @@ type Config struct {
 	IdleTimeout        time.Duration // between two chunks; default 2 min
 	TotalTimeout       time.Duration // for a whole completion; default 1 h
 
+	// MaxConnectionAge is for how long a gRPC connection gets new calls: then its client is
+	// asked to make another one, by which it finds servers that are new. The calls that it
+	// has go on. Default 30 min.
+	MaxConnectionAge time.Duration
+
 	Limits  Limits
 	MaxBody int64 // the largest request in bytes, as JSON; default 4 MiB
 
@@ -95,6 +100,7 @@ func New(config Config) *Server {
 	config.FirstTokenTimeout = cmp.Or(config.FirstTokenTimeout, 5*time.Minute)
 	config.IdleTimeout = cmp.Or(config.IdleTimeout, 2*time.Minute)
 	config.TotalTimeout = cmp.Or(config.TotalTimeout, time.Hour)
+	config.MaxConnectionAge = cmp.Or(config.MaxConnectionAge, 30*time.Minute)
 	config.MaxBody = cmp.Or(config.MaxBody, 4<<20)
 	if config.DecodeLimit == nil {
 		config.DecodeLimit = func(context.Context, int) (func(), error) { return func() {}, nil }
@@ -122,7 +128,7 @@ func (s *Server) Drain(ctx context.Context) {
 	s.draining = true
 	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() {
-		s.cancel(failure.New(failure.Draining, "the server is stopping: try again"))
+		s.cancel(failure.New(failure.Draining, "the server has stopped before the completion was finished: try again"))
 	})
 	defer stop()
 	s.ended.Wait()
@@ -212,7 +218,7 @@ func (s *Server) admit(r *run) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining {
-		return failure.New(failure.Draining, "the server is stopping: try again")
+		return failure.New(failure.Draining, "the server is stopping and begins no new completions: try again")
 	}
 	if err := s.running.add(&s.config.Limits, r.Principal); err != nil {
 		return err

@@ -39,7 +39,7 @@ func Invalid(httpStatus int, code codes.Code, field, format string, args ...any)
 
 // Draining returns what callers are told by a bridge that stops, in the server's words.
 func Draining() error {
-	return withDetails(status.New(codes.Unavailable, "the server is stopping: try again"),
+	return withDetails(status.New(codes.Unavailable, "the server is stopping and begins no new completions: try again"),
 		infoOf(completionv1.ErrorReason_DRAINING),
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)}).Err()
 }

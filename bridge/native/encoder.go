@@ -58,11 +58,7 @@ func (e *Encoder) AppendMessage(dst, wire []byte) (out []byte, terminal bool, er
 	if e.id == "" {
 		return dst, false, errNoID
 	}
-	retry := e.retry()
-	if !e.drained && e.Draining.Load() {
-		retry, e.drained = drainRetry(), true
-	}
-	out, event, err := AppendEvent(dst, e.id, wire, retry)
+	out, event, err := AppendEvent(dst, e.id, wire, e.retry())
 	if err != nil {
 		return dst, false, err
 	}
@@ -72,7 +68,11 @@ func (e *Encoder) AppendMessage(dst, wire []byte) (out []byte, terminal bool, er
 
 // retry is what the next block suggests; 0: nothing.
 func (e *Encoder) retry() time.Duration {
-	if e.begun {
+	switch {
+	case !e.drained && e.Draining.Load():
+		e.drained = true
+		return drainRetry()
+	case e.begun:
 		return 0
 	}
 	return firstRetry

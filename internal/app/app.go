@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -116,6 +117,11 @@ func (c *bridgeCommand) run(ctx context.Context, p *program) error {
 		return err
 	}
 	fmt.Fprint(p.stdout, banner(b.addr(), "", c.serverLine(), exampleEcho))
+	watching, stopWatching := context.WithCancel(context.Background())
+	var watcher sync.WaitGroup
+	watcher.Go(func() { b.bridge.WatchServer(watching) })
+	defer watcher.Wait()
+	defer stopWatching()
 	return c.serve(ctx, p.log, b)
 }
 

@@ -77,6 +77,7 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		IdleTimeout:        time.Duration(f.IdleTimeout),
 		TotalTimeout:       time.Duration(f.TotalTimeout),
 		Principal:          principal,
+		MaxConnectionAge:   time.Duration(f.MaxConnectionAge),
 		Limits:             f.limits(),
 		MaxBody:            int64(common.MaxBody),
 		DecodeLimit:        limit,
@@ -93,10 +94,9 @@ func (g *grpcFace) addr() string { return g.listener.Addr().String() }
 
 func (g *grpcFace) serve() error { return g.grpc.Serve(listenGRPC(g.listener)) }
 
-func (g *grpcFace) drain(ctx context.Context) {
-	g.health.Shutdown()
-	g.server.Drain(ctx)
-}
+func (g *grpcFace) announce() { g.health.Shutdown() }
+
+func (g *grpcFace) drain(ctx context.Context) { g.server.Drain(ctx) }
 
 func (g *grpcFace) shutdown(context.Context) {
 	late := time.AfterFunc(lastRead, g.grpc.Stop)

@@ -88,7 +88,9 @@ func (h *httpFace) serve() error {
 	return nil
 }
 
-func (h *httpFace) drain(context.Context) { h.bridge.Drain() }
+func (h *httpFace) announce() { h.bridge.Drain() } // which refuses at the same moment
+
+func (h *httpFace) drain(context.Context) {}
 
 func (h *httpFace) shutdown(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastRead, h.closeAll) })

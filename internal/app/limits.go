@@ -13,14 +13,15 @@ import (
 
 // limitFlags bound what callers of the gRPC face get: by themselves, and all together.
 type limitFlags struct {
-	MaxRunning             count        `default:"20000" help:"How many completions may run at the same time."`
-	MaxRunningPerPrincipal count        `placeholder:"N" help:"How many of one caller. Without it: as many as may run at all."`
-	MaxReaders             count        `default:"1000" help:"How many may read one completion at the same time."`
-	Rate                   positiveRate `placeholder:"N" help:"How many requests a second one caller may make in the long run, such as 0.5 or 20. Without it: any number."`
-	RateBurst              count        `placeholder:"N" help:"How many at once. Without it: as many as in a second, and one at least."`
-	MaxTokens              count        `placeholder:"N" help:"The largest max_tokens, and what a request gets that names none. Without it: what the upstream gives."`
-	MaxMessages            count        `placeholder:"N" help:"The most messages of a request. Without it: as many as --max-body holds."`
-	MaxMessageBytes        byteSize     `placeholder:"SIZE" help:"The largest message, or prompt. Without it: what --max-body holds."`
+	MaxRunning             count            `default:"20000" help:"How many completions may run at the same time."`
+	MaxRunningPerPrincipal count            `placeholder:"N" help:"How many of one caller. Without it: as many as may run at all."`
+	MaxReaders             count            `default:"1000" help:"How many may read one completion at the same time."`
+	Rate                   positiveRate     `placeholder:"N" help:"How many requests a second one caller may make in the long run, such as 0.5 or 20. Without it: any number."`
+	RateBurst              count            `placeholder:"N" help:"How many at once. Without it: as many as in a second, and one at least."`
+	MaxConnectionAge       positiveDuration `default:"30m" help:"How long a gRPC connection gets new calls: then its client is asked to make another one, and the calls that it has go on."`
+	MaxTokens              count            `placeholder:"N" help:"The largest max_tokens, and what a request gets that names none. Without it: what the upstream gives."`
+	MaxMessages            count            `placeholder:"N" help:"The most messages of a request. Without it: as many as --max-body holds."`
+	MaxMessageBytes        byteSize         `placeholder:"SIZE" help:"The largest message, or prompt. Without it: what --max-body holds."`
 }
 
 // check refuses what would have no effect.

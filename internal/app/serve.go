@@ -13,8 +13,11 @@ type face interface {
 	// serve accepts connections. It returns nil after shutdown.
 	serve() error
 
-	// drain begins to stop: the face is not ready, and refuses new completions. It may
-	// return when those that run have ended, or have been ended because ctx was done.
+	// announce tells that the face is about to stop: it is not ready.
+	announce()
+
+	// drain refuses new completions. It may return when those that run have ended, or
+	// have been ended because ctx was done.
 	drain(ctx context.Context)
 
 	// shutdown closes the listener, and returns when all requests have ended. Not long
@@ -46,6 +49,9 @@ func (f *commonFlags) serve(ctx context.Context, log *slog.Logger, faces ...face
 	defer cancel()
 	delayed := make(chan struct{})
 	time.AfterFunc(delay, func() { close(delayed) })
+	for _, f := range faces { // all, before any of them refuses anything
+		f.announce()
+	}
 	for _, f := range faces {
 		stopping.Go(func() {
 			f.drain(ctx)

@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// TestConnectionAge has connections grow old all the time: no stream is cut, no call
+// fails, and clients make new ones.
+func TestConnectionAge(t *testing.T) {
+	end := make(chan struct{})
+	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if modelOf(r) == "short" {
+			chunk(w, `{"content":"some text"}`, "stop")
+			return
+		}
+		say(w, "some ")
+		select {
+		case <-end:
+			chunk(w, `{"content":"text"}`, "stop")
+		case <-r.Context().Done():
+		}
+	})
+	p := start(t, "two processes", u.env(), "--max-connection-age=200ms")
+	var dialled atomic.Int64
+	counting := newCuttingProxy(t, p.grpc, func(int) *cut { dialled.Add(1); return nil })
+	conn, err := grpc.NewClient(counting.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := completionv1.NewCompletionServiceClient(conn)
+	long, err := client.StreamCompletion(t.Context(), &completionv1.CompletionRequest{Model: "long", Messages: []*completionv1.Message{{Role: "user", Content: new("Hi")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overHTTP := p.post(t, question)
+	short := strings.Replace(question, `"m"`, `"short"`, 1)
+	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); {
+		if a, err := faces[0].ask(t.Context(), p, short); err != nil || a.status != nil || a.text != "some text" {
+			t.Fatalf("over HTTP: %v, %v", a, err)
+		}
+		if _, err := client.CreateCompletion(t.Context(), &completionv1.CompletionRequest{Model: "short", Messages: []*completionv1.Message{{Role: "user", Content: new("Hi")}}}); err != nil {
+			t.Fatalf("over gRPC: %v", err)
+		}
+	}
+	close(end)
+	if got, err := messages(overHTTP.Body); err != nil || got[len(got)-1].Event != "finished" {
+		t.Errorf("the stream over HTTP: %v, %v", got, err)
+	}
+	for {
+		event, err := long.Recv()
+		if err != nil {
+			t.Fatalf("the stream over gRPC: %v", err)
+		}
+		if event.GetFinished() != nil {
+			break
+		}
+	}
+	if n := dialled.Load(); n < 3 {
+		t.Errorf("the client has made %d connections", n)
+	}
+}

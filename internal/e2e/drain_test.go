@@ -1,0 +1,247 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/sluice-sse/sluice/internal/skip"
+)
+
+// speaker is an upstream whose completions say the numbers from 0 on, ten a second. Those
+// of the model "short" end soon after the drain has begun, the others never.
+func speaker(t *testing.T, drained <-chan struct{}) *upstream {
+	return newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		var end <-chan time.Time
+		begun, short := drained, modelOf(r) == "short"
+		for i := 0; ; i++ {
+			say(w, fmt.Sprint(i, " "))
+			select {
+			case <-end:
+				chunk(w, `{}`, "stop")
+				return
+			case <-begun:
+				if begun = nil; short {
+					end = time.After(500 * time.Millisecond)
+				}
+			case <-time.After(100 * time.Millisecond):
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+}
+
+// numbers checks that a text is the numbers from 0 on, and returns how many.
+func numbers(text string) (int, error) {
+	words := strings.Fields(text)
+	for i, word := range words {
+		if word != strconv.Itoa(i) {
+			return i, fmt.Errorf("%q follows %d", word, i-1)
+		}
+	}
+	return len(words), nil
+}
+
+const (
+	drainStreams = 200
+	drainDelay   = 2 * time.Second
+	drainTimeout = 3 * time.Second
+)
+
+// TestDrain stops the program while many streams run. A client sees that it is not ready
+// before anything is refused, and that its listeners are open; each stream has all of its
+// events, and ends in finished or in DRAINING; clients are told to come back at different
+// times; and the program has ended in time.
+func TestDrain(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			drained := make(chan struct{})
+			u := speaker(t, drained)
+			p := start(t, layout, u.env(), "--shutdown-delay="+drainDelay.String(), "--drain-timeout="+drainTimeout.String())
+			var all sync.WaitGroup
+			answers := make([]*answer, drainStreams)
+			for i := range answers {
+				all.Go(func() {
+					model := []string{"short", "long"}[i/2%2]
+					a, err := faces[2*(i%2)].ask(t.Context(), p, strings.Replace(question, `"m"`, `"`+model+`"`, 1)) // SSE and gRPC
+					if err != nil {
+						t.Errorf("stream %d: %v", i, err)
+						a = &answer{}
+					}
+					answers[i] = a
+				})
+			}
+			eventually(t, "all streams run", func() bool { return u.open.Load() == drainStreams })
+			running, refused := newApplication(t, p), newApplication(t, p)
+			if running.post(); running != nil {
+				eventually(t, "client.js reads", func() bool { return u.open.Load() == drainStreams+1 })
+			}
+
+			began := time.Now()
+			stopped := p.stop()
+			watchDrain(t, p)
+			refused.post()
+			close(drained)
+			all.Wait()
+			<-stopped
+			took := time.Since(began)
+			if took > drainTimeout+5*time.Second {
+				t.Errorf("it has stopped after %v", took)
+			}
+			ends := map[string]int{}
+			retries := map[string]bool{}
+			for i, a := range answers {
+				end, retry := checkDrained(t, i, a)
+				ends[end]++
+				retries[retry] = true
+			}
+			if ends["finished"] != drainStreams/2 || ends["DRAINING"] != drainStreams/2 || len(retries) < 20 {
+				t.Errorf("got %v, %d different times to come back", ends, len(retries))
+			}
+			running.check(t, "the server has stopped before the completion was finished: try again", false)
+			refused.check(t, "the server is stopping and begins no new completions: try again", true)
+			fmt.Fprintf(os.Stdout, "drain of %d streams, %s: %v in %v, none lost an event\n", drainStreams, layout, ends, took.Round(10*time.Millisecond))
+		})
+	}
+}
+
+// watchDrain waits until a new completion is refused: before that, the program has said
+// that it is not ready, on both faces; both listen still.
+func watchDrain(t *testing.T, p *program) {
+	t.Helper()
+	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	eventually(t, "a new completion is refused", func() bool {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		return p.send(ctx, t, "POST", "/v1/completions", `{"model":"echo","prompt":"Hi"}`).StatusCode == 503
+	})
+	if status := statusOf(t, p.http+"/readyz"); status != 503 {
+		t.Errorf("/readyz says %d", status)
+	}
+	if status := statusOf(t, p.http+"/healthz"); status != 200 {
+		t.Errorf("/healthz says %d", status)
+	}
+	resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+	if err != nil || resp.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("the health service says %v, %v", resp, err)
+	}
+	for _, addr := range []string{strings.TrimPrefix(p.http, "http://"), p.grpc} {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		c.Close()
+	}
+}
+
+var retryLine = regexp.MustCompile(`(?m)^retry: (\d+)$`)
+
+// checkDrained checks one stream, and returns how it ended and when, over HTTP, its client
+// was told to come back.
+func checkDrained(t *testing.T, i int, a *answer) (end, retry string) {
+	t.Helper()
+	if n, err := numbers(a.text); err != nil || n == 0 {
+		t.Errorf("stream %d: %d words, %v", i, n, err)
+	}
+	end = "finished"
+	if a.status != nil {
+		end = reason(a.status)
+	}
+	if a.header == nil {
+		return end, ""
+	}
+	lines := retryLine.FindAllStringSubmatch(a.raw, -1)
+	if len(lines) != 2 {
+		t.Errorf("stream %d: %v", i, lines)
+		return end, ""
+	}
+	if ms, err := strconv.Atoi(lines[1][1]); err != nil || ms < 1000 || ms > 3000 {
+		t.Errorf("stream %d: %v", i, lines)
+	}
+	return end, lines[1][1]
+}
+
+// application is a program that reads with client.js, in Node. Without that there is none:
+// nil.
+type application struct {
+	begin  io.Closer // it posts when this is closed
+	stdout *bufio.Reader
+	cmd    *exec.Cmd
+}
+
+// newApplication starts one, and waits until it can post.
+func newApplication(t *testing.T, p *program) *application {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		return nil
+	}
+	cmd := exec.CommandContext(t.Context(), node, "testdata/clients/drained.js", p.http+"/v1/completions", `{"model":"long","prompt":"Hi"}`)
+	cmd.Stderr = t.Output()
+	stdin, errIn := cmd.StdinPipe()
+	stdout, errOut := cmd.StdoutPipe()
+	a := &application{stdin, bufio.NewReader(stdout), cmd}
+	err = errors.Join(errIn, errOut, cmd.Start())
+	if err == nil {
+		_, err = a.stdout.ReadString('\n')
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (a *application) post() {
+	if a != nil {
+		a.begin.Close()
+	}
+}
+
+// check checks that client.js says clearly what happened: to a completion that ran, or to
+// one that was refused, which it gives up as lost when it has tried for long enough.
+func (a *application) check(t *testing.T, message string, refused bool) {
+	t.Helper()
+	if a == nil {
+		skip.For(t, "there is no node on the PATH, so nobody reads with client.js: install Node 20")
+	}
+	var got struct {
+		Text  string
+		Error struct {
+			Reason, Message string
+			Retryable, Lost bool
+		}
+	}
+	err := json.NewDecoder(a.stdout).Decode(&got)
+	if err := errors.Join(err, a.cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if got.Error.Reason != "DRAINING" || got.Error.Message != message || !got.Error.Retryable || got.Error.Lost != refused {
+		t.Errorf("client.js says %+v", got.Error)
+	}
+	if n, err := numbers(got.Text); err != nil || (n == 0) != refused {
+		t.Errorf("client.js gave %q, %v", got.Text, err)
+	}
+}
