@@ -98,7 +98,7 @@ func newResponse(t *timing, ctx *http1.Context, w http.ResponseWriter, http2 boo
 	return s
 }
 
-// close stops the timer: from then on the response is the caller's again. It reports
+// close stops the timer: from then on the response is the caller's alone. It reports
 // whether the response has begun.
 func (s *response) close() (committed bool) {
 	s.mu.Lock()
@@ -239,13 +239,6 @@ func (s *response) extendDeadline() {
 	}
 }
 
-// failed tells whether a write has failed: nobody takes any more.
-func (s *response) failed() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err != nil
-}
-
 // Why a response is not a whole stream.
 var (
 	errRefused = errors.New("nothing is written: answer in place of the stream")
@@ -263,7 +256,7 @@ func (s *response) end(rest *[]byte, err error) error {
 	}
 	defer http1.PutBuffer(rest)
 	committed := s.close()
-	if s.ctx.Err() != nil || s.failed() { // the client has left, or the drain is over
+	if s.ctx.Err() != nil || s.err != nil { // the client has left, or the drain is over
 		return errCut
 	}
 	if !s.terminal {
@@ -282,8 +275,6 @@ func (s *response) end(rest *[]byte, err error) error {
 	if s.write(*rest) != nil {
 		return errCut
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !s.committed { // a stream of nothing
 		s.commit()
 	}
