@@ -83,16 +83,23 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		config.DecodeLimit = func(context.Context, int) (func(), error) { return func() {}, nil }
 	}
 	b.health = healthpb.NewHealthClient(conn)
-	mux, client := newMux(b.log), completionv1.NewCompletionServiceClient(conn)
+	mux := newMux(b.log)
 	streams := &streams{conn: conn, conns: b.conns, mux: mux, log: b.log, timing: timing{
 		commitWindow: cmp.Or(config.CommitWindow, 5*time.Second),
 		heartbeat:    cmp.Or(config.Heartbeat, 15*time.Second),
 		writeTimeout: b.writeTimeout,
 		start:        time.Now(),
 	}}
-	completions := &completions{client: client, mux: mux, streams: streams, decoder: jsonbody.Decoder{Acquire: config.DecodeLimit, MaxBody: b.maxBody}, draining: &b.draining, closing: &b.closing, log: b.log}
-	router := &router{mux: mux, health: b.health, draining: &b.draining, log: b.log,
-		completions: completions, openai: newOpenAI(completions)}
+	completions := &completions{
+		client:   completionv1.NewCompletionServiceClient(conn),
+		mux:      mux,
+		streams:  streams,
+		decoder:  jsonbody.Decoder{Acquire: config.DecodeLimit, MaxBody: b.maxBody},
+		draining: &b.draining,
+		closing:  &b.closing,
+		log:      b.log,
+	}
+	router := &router{completions: completions, openai: newOpenAI(completions), health: b.health}
 	router.register()
 	var err error
 	if b.hosts, err = newHosts(config.Hosts); err != nil {

@@ -8,7 +8,6 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -57,21 +56,18 @@ func incomingHeader(key string) (string, bool) {
 
 // router has a handler for each request. It is an http.Handler.
 type router struct {
-	mux         *runtime.ServeMux
-	completions *completions
-	openai      *openAI
-	health      healthpb.HealthClient
-	draining    *atomic.Bool
-	log         *slog.Logger
+	*completions
+	openai *openAI
+	health healthpb.HealthClient
 }
 
 // register puts the routes on the mux: the generated ones, and ours, in place of some of
 // them. The mux asks the handler first that was registered last.
 func (rt *router) register() {
-	mustRegister(completionv1.RegisterCompletionServiceHandlerClient(context.Background(), rt.mux, rt.completions.client))
-	rt.handle("GET "+native.Path+"/{id}/events", rt.orError(rt.completions.events))
-	rt.handle("HEAD "+native.Path+"/{id}/events", rt.orError(rt.completions.eventsHead))
-	rt.handle("POST "+native.Path+":cancel", rt.orError(rt.completions.cancel))
+	mustRegister(completionv1.RegisterCompletionServiceHandlerClient(context.Background(), rt.mux, rt.client))
+	rt.handle("GET "+native.Path+"/{id}/events", rt.orError(rt.events))
+	rt.handle("HEAD "+native.Path+"/{id}/events", rt.orError(rt.eventsHead))
+	rt.handle("POST "+native.Path+":cancel", rt.orError(rt.cancel))
 	rt.openai.register(func(pattern string, h handler) { rt.handle(pattern, rt.orError(h)) })
 	rt.handle("GET /healthz", healthz)
 	rt.handle("GET /readyz", rt.readyz)
@@ -116,7 +112,7 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
 		create := rt.openai.create[r.URL.Path]
 		if r.URL.Path == native.Path {
-			create = rt.completions.create
+			create = rt.create
 		}
 		if create != nil {
 			rt.orError(create)(w, r, nil)
