@@ -557,6 +557,32 @@ func TestAtTheEnd(t *testing.T) {
 	}
 }
 
+// A reading that fails late, and before the server has named the completion, says nothing
+// about that, and must not look like its end: it may go on, or have ended well.
+func TestLateRefusalOfReading(t *testing.T) {
+	for name, refusal := range map[string]error{
+		"lost":           status.Error(codes.Unavailable, "connection lost"),
+		"of the readers": failed(codes.ResourceExhausted, "RATE_LIMITED"),
+		"gone":           failed(codes.NotFound, "COMPLETION_NOT_FOUND"),
+	} {
+		for _, cursor := range []string{"", "cmpl_x_2"} {
+			onBoth(t, name+" "+cursor, func(t *testing.T, kind string) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBridgeOn(t, kind, func(s eventStream) error {
+						return errors.Join(wait(s.Context(), 6*time.Second), refusal)
+					}, bridge.Config{})
+					r := newRecorder()
+					req := httptest.NewRequestWithContext(t.Context(), "GET", "/v1/completions/cmpl_x/events?last_event_id="+cursor, nil)
+					exchange(t, b, r, req)
+					if r.code != 200 || body(r) != ": hb\n" || !r.aborted {
+						t.Errorf("status %d, aborted %v, got %q; want a heartbeat, and a cut", r.code, r.aborted, body(r))
+					}
+				})
+			})
+		}
+	}
+}
+
 // spin keeps the processor busy for up to a while.
 func spin(most time.Duration) {
 	if most == 0 {
