@@ -30,6 +30,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -121,6 +122,10 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(requestIDHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
+	for i, credentials := range r.Header["Authorization"] {
+		// The gateway would drop what metadata cannot hold: then they were none, not wrong.
+		r.Header["Authorization"][i] = strings.Map(printable, credentials)
+	}
 	finishBody := boundBody(w, r, b.maxBody)
 	bounded := &boundedWriter{ResponseWriter: w, timeout: b.writeTimeout}
 	if r.ProtoMajor == 1 { // over HTTP/2, it would reset a response that is still waited for
@@ -134,6 +139,14 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if finishBody() {
 		bounded.setDeadline()
 	}
+}
+
+// printable replaces a character that metadata cannot hold by one that no token has.
+func printable(c rune) rune {
+	if c < ' ' || c > '~' {
+		return '?'
+	}
+	return c
 }
 
 // safeRequestID is what a caller may name its request: it goes into headers,

@@ -318,3 +318,23 @@ func TestUnreadIsBounded(t *testing.T) {
 		t.Errorf("%d bytes were made for a client that took none", got)
 	}
 }
+
+// A header that no metadata can hold is still one: a caller whose key has a character
+// that is not ASCII has wrong credentials, not none.
+func TestUnprintableCredentials(t *testing.T) {
+	onBoth(t, "unprintable", func(t *testing.T, kind string) {
+		got := make(chan []string, 1)
+		b := newBridgeOn(t, kind, func(s eventStream) error {
+			got <- metadata.ValueFromIncomingContext(s.Context(), "authorization")
+			return nil
+		}, bridge.Config{})
+		for _, key := range []string{"Bearer a…b", "Bearer a\tb", "Bearer \xff"} {
+			r := post(t.Context())
+			r.Header.Set("Authorization", key)
+			b.ServeHTTP(httptest.NewRecorder(), r)
+			if md := <-got; len(md) != 1 || !strings.HasPrefix(md[0], "Bearer ") {
+				t.Errorf("%q became %q", key, md)
+			}
+		}
+	})
+}
