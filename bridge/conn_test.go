@@ -1,7 +1,6 @@
 package bridge_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/sluice-sse/sluice/bridge"
+	"github.com/sluice-sse/sluice/bridge/http1/http1test"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/internal/inproc"
 )
@@ -38,12 +38,12 @@ type socket struct {
 	hijacked int        // how many were taken from it
 }
 
-func listen(t *testing.T, play func(eventStream) error, back bool, change ...func(*http.Server)) *socket {
+func listen(t *testing.T, play func(eventStream) error) *socket {
 	t.Helper()
-	return serveBridge(t, newBridge(t, play, bridge.Config{}), back, change...)
+	return serveBridge(t, newBridge(t, play, bridge.Config{}))
 }
 
-func serveBridge(t *testing.T, b *bridge.Bridge, back bool, change ...func(*http.Server)) *socket {
+func serveBridge(t *testing.T, b *bridge.Bridge, change ...func(*http.Server)) *socket {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,9 +63,7 @@ func serveBridge(t *testing.T, b *bridge.Bridge, back bool, change ...func(*http
 	for _, c := range change {
 		c(s.server)
 	}
-	if back {
-		l = s.bridge.Listener(l)
-	}
+	l = s.bridge.Listener(l)
 	done := make(chan error, 1)
 	go func() { done <- s.server.Serve(l) }()
 	t.Cleanup(func() {
@@ -79,22 +77,9 @@ func serveBridge(t *testing.T, b *bridge.Bridge, back bool, change ...func(*http
 	return s
 }
 
-// client is a client on one connection.
-type client struct {
-	t *testing.T
-	net.Conn
-	r *bufio.Reader
-}
-
-func (s *socket) dial(t *testing.T) *client {
+func (s *socket) dial(t *testing.T) *http1test.Client {
 	t.Helper()
-	c, err := net.Dial("tcp", s.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second)) // a test that hangs fails
-	return &client{t, c, bufio.NewReader(c)}
+	return http1test.Dial(t, s.addr)
 }
 
 const (
@@ -104,52 +89,23 @@ const (
 	getAlive   = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 )
 
-// send sends raw bytes.
-func (c *client) send(s string) {
-	c.t.Helper()
-	if _, err := io.WriteString(c, s); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// response reads the head of a response.
-func (c *client) response() *http.Response {
-	c.t.Helper()
-	resp, err := http.ReadResponse(c.r, nil)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return resp
-}
-
-// whole reads a response, which must have the status and the body.
-func (c *client) whole(status int, body string) *http.Response {
-	c.t.Helper()
-	resp := c.response()
-	got, err := io.ReadAll(resp.Body)
-	if resp.StatusCode != status || !strings.Contains(string(got), body) || err != nil {
-		c.t.Errorf("got %s, %q, %v; want %d, %q", resp.Status, got, err, status, body)
-	}
-	return resp
-}
-
 func playShort(s eventStream) error {
 	return errors.Join(named(s, "cmpl_x"), created(s), delta(s, 2, "a"), finished(s, 3))
 }
 
 // One connection serves streams and other requests, as often as one likes.
 func TestConnectionStays(t *testing.T) {
-	s := listen(t, playShort, true)
+	s := listen(t, playShort)
 	c := s.dial(t)
 	for range 3 {
-		c.send(postStream)
-		resp := c.whole(200, block1+block2+block3)
+		c.Send(postStream)
+		resp := c.Whole(200, block1+block2+block3)
 		if resp.Close || resp.Header.Get("Date") == "" || resp.Header.Get("X-Content-Type-Options") != "nosniff" ||
 			resp.Header.Get("Location") != "/v1/completions/cmpl_x" || resp.Header.Get("Content-Type") != "text/event-stream" {
 			t.Errorf("got %v", resp.Header)
 		}
-		c.send(getAlive)
-		c.whole(200, "ok\n")
+		c.Send(getAlive)
+		c.Whole(200, "ok\n")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,17 +116,17 @@ func TestConnectionStays(t *testing.T) {
 
 // Responses that are no stream.
 func TestConnectionOtherResponses(t *testing.T) {
-	s := listen(t, func(s eventStream) error { return failed(codes.NotFound, "COMPLETION_NOT_FOUND") }, true)
+	s := listen(t, func(s eventStream) error { return failed(codes.NotFound, "COMPLETION_NOT_FOUND") })
 	c := s.dial(t)
-	c.send(getStream)
-	if resp := c.whole(404, `"reason":"COMPLETION_NOT_FOUND"`); resp.ContentLength <= 0 || len(resp.TransferEncoding) > 0 {
+	c.Send(getStream)
+	if resp := c.Whole(404, `"reason":"COMPLETION_NOT_FOUND"`); resp.ContentLength <= 0 || len(resp.TransferEncoding) > 0 {
 		t.Errorf("got the length %d", resp.ContentLength)
 	}
-	s = listen(t, func(s eventStream) error { return named(s, "cmpl_x") }, true)
+	s = listen(t, func(s eventStream) error { return named(s, "cmpl_x") })
 	c = s.dial(t)
 	for range 2 {
-		c.send(getStream)
-		if resp := c.whole(204, ""); resp.Header["Content-Length"] != nil || len(resp.TransferEncoding) > 0 {
+		c.Send(getStream)
+		if resp := c.Whole(204, ""); resp.Header["Content-Length"] != nil || len(resp.TransferEncoding) > 0 {
 			t.Errorf("204 has a body: %v", resp.Header)
 		}
 	}
@@ -228,9 +184,9 @@ func TestRequestIsNotHeld(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := serveBridge(t, b, true)
+			s := serveBridge(t, b)
 			c := s.dial(t)
-			c.send(postStream)
+			c.Send(postStream)
 			request := <-requests
 			for deadline := time.Now().Add(10 * time.Second); request.Value() != nil; runtime.GC() {
 				if time.Now().After(deadline) {
@@ -285,10 +241,10 @@ func TestBothCallsAreTheCallers(t *testing.T) {
 			return err
 		}
 		return finished(s, 3)
-	}, true)
+	})
 	c := s.dial(t)
-	c.send(strings.Replace(postStream, "\r\n", "\r\nAuthorization: Bearer me\r\nLast-Event-ID: cmpl_x_3\r\n", 1))
-	c.whole(200, "id: cmpl_x_3\n\n")
+	c.Send(strings.Replace(postStream, "\r\n", "\r\nAuthorization: Bearer me\r\nLast-Event-ID: cmpl_x_3\r\n", 1))
+	c.Whole(200, "id: cmpl_x_3\n\n")
 	for range 2 {
 		if got := <-calls; len(got) != 1 || got[0] != "Bearer me" {
 			t.Errorf("a call by %q", got)
@@ -309,9 +265,9 @@ func TestUnreadIsBounded(t *testing.T) {
 		}
 		return err
 	}, bridge.Config{WriteTimeout: 200 * time.Millisecond})
-	s := serveBridge(t, b, true)
+	s := serveBridge(t, b)
 	c := s.dial(t)
-	c.send(postStream)
+	c.Send(postStream)
 	<-begun
 	b.Wait() // until it is let go
 	if got, _ := io.Copy(io.Discard, c); got == 0 || got > most {

@@ -10,21 +10,22 @@ import (
 	"time"
 
 	"github.com/sluice-sse/sluice/bridge"
+	"github.com/sluice-sse/sluice/bridge/http1/http1test"
 )
 
 // A client that leaves is noticed whatever it has sent behind its request.
 func TestLeftWithBytesAhead(t *testing.T) {
 	long := strings.Repeat(getAlive, 50)
 	for name, ahead := range map[string]string{"line end": "\r\n", "a byte": "x", "a request": getAlive, "requests": long} {
-		for when, send := range map[string]func(c *client){
-			"with the request":  func(c *client) { c.send(postStream + ahead); c.response() },
-			"of a whole one":    func(c *client) { c.send(postWhole); c.send(ahead) },
-			"during the stream": func(c *client) { c.send(postStream); c.response(); c.send(ahead) },
-			"byte by byte": func(c *client) {
-				c.send(postStream)
-				c.response()
+		for when, send := range map[string]func(c *http1test.Client){
+			"with the request":  func(c *http1test.Client) { c.Send(postStream + ahead); c.Response() },
+			"of a whole one":    func(c *http1test.Client) { c.Send(postWhole); c.Send(ahead) },
+			"during the stream": func(c *http1test.Client) { c.Send(postStream); c.Response(); c.Send(ahead) },
+			"byte by byte": func(c *http1test.Client) {
+				c.Send(postStream)
+				c.Response()
 				for i := range ahead {
-					c.send(ahead[i : i+1])
+					c.Send(ahead[i : i+1])
 				}
 			},
 		} {
@@ -35,7 +36,7 @@ func TestLeftWithBytesAhead(t *testing.T) {
 					err := errors.Join(named(s, "cmpl_x"), created(s))
 					<-s.Context().Done()
 					return errors.Join(err, context.Cause(s.Context()))
-				}, true)
+				})
 				c := s.dial(t)
 				send(c)
 				c.Close()
@@ -65,14 +66,14 @@ func TestSocketGoesWithClient(t *testing.T) {
 				<-goOn // whatever the context says, as what has a grace
 				return nil
 			}, bridge.Config{})
-			s := serveBridge(t, b, true, b.Configure)
+			s := serveBridge(t, b, b.Configure)
 			c := s.dial(t)
-			c.send(request)
+			c.Send(request)
 			<-began
 			if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := io.ReadAll(c.r); len(got) > 0 || errors.Is(err, context.DeadlineExceeded) {
+			if got, err := io.ReadAll(c.R); len(got) > 0 || errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %q, %v; want the connection's end", got, err)
 			} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
 				t.Error("the socket stays")

@@ -85,7 +85,7 @@ func TestHostsMustBeHosts(t *testing.T) {
 // The name that counts is the one that the request has in the end, in each version of
 // HTTP, and the address that a request came to is one.
 func TestHostOnSocket(t *testing.T) {
-	s := serveBridge(t, newBridge(t, playShort, bridge.Config{Hosts: []string{"sluice.test"}}), true)
+	s := serveBridge(t, newBridge(t, playShort, bridge.Config{Hosts: []string{"sluice.test"}}))
 	for request, code := range map[string]int{
 		"GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n":                     403,
 		"GET /healthz HTTP/1.1\r\nHost: " + s.addr + "\r\n\r\n":                   200,
@@ -99,8 +99,8 @@ func TestHostOnSocket(t *testing.T) {
 		"GET http://u@evil.example/healthz HTTP/1.1\r\nHost: sluice.test\r\n\r\n": 403,
 	} {
 		c := s.dial(t)
-		c.send(request)
-		resp := c.response()
+		c.Send(request)
+		resp := c.Response()
 		if got, _ := io.ReadAll(resp.Body); resp.StatusCode != code {
 			t.Errorf("%q: got %s, %s; want %d", request, resp.Status, got, code)
 		}
@@ -110,7 +110,7 @@ func TestHostOnSocket(t *testing.T) {
 func TestHostOverHTTP2(t *testing.T) {
 	protocols := &http.Protocols{}
 	protocols.SetUnencryptedHTTP2(true)
-	s := serveBridge(t, newBridge(t, playShort, bridge.Config{Hosts: []string{"sluice.test"}}), true, func(s *http.Server) { s.Protocols = protocols })
+	s := serveBridge(t, newBridge(t, playShort, bridge.Config{Hosts: []string{"sluice.test"}}), func(s *http.Server) { s.Protocols = protocols })
 	transport := &http.Transport{Protocols: protocols, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", s.addr)
 	}}

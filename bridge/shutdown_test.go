@@ -37,7 +37,7 @@ func TestWaitKnowsOfEachStream(t *testing.T) {
 				return errors.Join(named(s, "cmpl_x"), created(s), finished(s, 2))
 			}, bridge.Config{})
 			waited := make(chan bool, 1)
-			s := serveBridge(t, b, true, func(s *http.Server) {
+			s := serveBridge(t, b, func(s *http.Server) {
 				s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					b.ServeHTTP(hijacked{w, func() {
 						go func() { b.Wait(); waited <- ended.Load() }()
@@ -50,9 +50,9 @@ func TestWaitKnowsOfEachStream(t *testing.T) {
 				})
 			})
 			c := s.dial(t)
-			c.send(request)
+			c.Send(request)
 			close(gate)
-			c.response()
+			c.Response()
 			select {
 			case all := <-waited:
 				if !all {
@@ -74,13 +74,13 @@ func TestCloseWhileWriting(t *testing.T) {
 			b := newBridge(t, func(s eventStream) error {
 				return errors.Join(named(s, "cmpl_x"), created(s), delta(s, 2, text), delta(s, 3, text), delta(s, 4, text), finished(s, 5))
 			}, bridge.Config{})
-			s := serveBridge(t, b, true)
+			s := serveBridge(t, b)
 			c := s.dial(t)
 			if err := c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 				t.Fatal(err)
 			}
-			c.send(request)
-			if _, err := c.r.Peek(1); err != nil {
+			c.Send(request)
+			if _, err := c.R.Peek(1); err != nil {
 				t.Fatal(err)
 			}
 			start := time.Now()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-sse/sluice/bridge/http1"
+	"github.com/sluice-sse/sluice/bridge/http1/http1test"
 )
 
 // One connection serves long responses and others, as often as one likes.
@@ -19,13 +20,13 @@ func TestConnectionStays(t *testing.T) {
 	s := listen(t, playThree, true)
 	c := s.dial(t)
 	for range 3 {
-		c.send(postLong)
-		resp := c.whole(200, three)
+		c.Send(postLong)
+		resp := c.Whole(200, three)
 		if resp.Close || resp.Header.Get("Date") == "" || resp.Header.Get("X-Name") != "value" {
 			t.Errorf("got %v", resp.Header)
 		}
-		c.send(getPlain)
-		c.whole(200, "ok\n")
+		c.Send(getPlain)
+		c.Whole(200, "ok\n")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,15 +42,15 @@ func TestConnectionStays(t *testing.T) {
 
 // What a client sends during a response is its next request.
 func TestPipelined(t *testing.T) {
-	for name, when := range map[string]func(c *client, more func()){
-		"with the request": func(c *client, more func()) { c.send(postLong + getPlain + postLong + getPlain); more() },
-		"during the response": func(c *client, more func()) {
-			c.send(postLong)
-			head, err := c.r.Peek(1)
+	for name, when := range map[string]func(c *http1test.Client, more func()){
+		"with the request": func(c *http1test.Client, more func()) { c.Send(postLong + getPlain + postLong + getPlain); more() },
+		"during the response": func(c *http1test.Client, more func()) {
+			c.Send(postLong)
+			head, err := c.R.Peek(1)
 			if err != nil || head[0] != 'H' {
-				c.t.Errorf("got %q, %v", head, err)
+				c.T.Errorf("got %q, %v", head, err)
 			}
-			c.send(getPlain + postLong + getPlain)
+			c.Send(getPlain + postLong + getPlain)
 			more()
 		},
 	} {
@@ -65,8 +66,8 @@ func TestPipelined(t *testing.T) {
 			c := s.dial(t)
 			when(c, func() { close(gate) })
 			for range 2 {
-				c.whole(200, three)
-				c.whole(200, "ok\n")
+				c.Whole(200, three)
+				c.Whole(200, "ok\n")
 			}
 		})
 	}
@@ -79,7 +80,7 @@ func TestPipelinedFarAhead(t *testing.T) {
 	c := s.dial(t)
 	go func() { _, _ = io.WriteString(c, strings.Repeat(getLong, requests)) }()
 	for range requests {
-		c.whole(204, "")
+		c.Whole(204, "")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,11 +108,11 @@ func TestConnectionCloses(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := listen(t, playThree, tc.back)
 			c := s.dial(t)
-			c.send(tc.request)
-			if resp := c.whole(200, three); resp.Close != tc.says {
+			c.Send(tc.request)
+			if resp := c.Whole(200, three); resp.Close != tc.says {
 				t.Errorf("it says that it closes: %v", resp.Close)
 			}
-			c.over()
+			c.Over()
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.hijacked != tc.hijacked {
@@ -136,8 +137,8 @@ func TestConnectionLeft(t *testing.T) {
 				return false
 			}, true)
 			c := s.dial(t)
-			c.send(postLong)
-			c.response()
+			c.Send(postLong)
+			c.Response()
 			if err := leave(c.Conn.(*net.TCPConn)); err != nil {
 				t.Fatal(err)
 			}
@@ -164,8 +165,8 @@ func TestConnectionCut(t *testing.T) {
 			return false
 		}, true)
 		c := s.dial(t)
-		c.send(postLong)
-		resp := c.response()
+		c.Send(postLong)
+		resp := c.Response()
 		s.http1.Close()
 		if got, err := io.ReadAll(resp.Body); string(got) != "one\n" || err != io.ErrUnexpectedEOF {
 			t.Errorf("got %q, %v", got, err)
@@ -179,8 +180,8 @@ func TestConnectionCut(t *testing.T) {
 		}, true)
 		for range 2 {
 			c := s.dial(t)
-			c.send(postLong)
-			if got, err := io.ReadAll(c.response().Body); string(got) != "one\n" || err != io.ErrUnexpectedEOF {
+			c.Send(postLong)
+			if got, err := io.ReadAll(c.Response().Body); string(got) != "one\n" || err != io.ErrUnexpectedEOF {
 				t.Errorf("got %q, %v", got, err)
 			}
 		}
@@ -193,13 +194,13 @@ func TestIdleConnection(t *testing.T) {
 	t.Run("shutdown", func(t *testing.T) {
 		s := listen(t, playThree, true)
 		c := s.dial(t)
-		c.send(postLong)
-		c.whole(200, "three")
+		c.Send(postLong)
+		c.Whole(200, "three")
 		start := time.Now()
 		if err := s.server.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
-		c.over()
+		c.Over()
 		if took := time.Since(start); took > 3*time.Second { // it takes 5 for a connection that has just come
 			t.Errorf("it took %v", took)
 		}
@@ -207,24 +208,24 @@ func TestIdleConnection(t *testing.T) {
 	t.Run("timeout", func(t *testing.T) {
 		s := listen(t, playThree, true, func(s *socket) { s.server.IdleTimeout = 50 * time.Millisecond })
 		c := s.dial(t)
-		c.send(postLong)
-		c.whole(200, "three")
-		c.over()
+		c.Send(postLong)
+		c.Whole(200, "three")
+		c.Over()
 	})
 	t.Run("the header's timeout is not for the wait", func(t *testing.T) {
 		const timeout = 50 * time.Millisecond
 		s := listen(t, playThree, true, func(s *socket) { s.server.ReadHeaderTimeout = timeout })
 		c := s.dial(t)
-		c.send(postLong)
-		c.whole(200, "three")
+		c.Send(postLong)
+		c.Whole(200, "three")
 		_ = c.SetReadDeadline(time.Now().Add(3 * timeout))
-		if _, err := c.r.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, err := c.R.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("got %v; want that it stays open", err)
 		}
 		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-		c.send(postLong)
-		c.whole(200, "three")
-		c.send(getPlain[:8]) // and no more
+		c.Send(postLong)
+		c.Whole(200, "three")
+		c.Send(getPlain[:8]) // and no more
 		start := time.Now()
 		if _, err := io.ReadAll(c); err != nil || time.Since(start) > 5*time.Second { // of what net/http says
 			t.Errorf("got %v after %v; want the connection's end", err, time.Since(start))
@@ -233,12 +234,12 @@ func TestIdleConnection(t *testing.T) {
 	t.Run("closed by the client", func(t *testing.T) {
 		s := listen(t, playThree, true)
 		c := s.dial(t)
-		c.send(postLong)
-		c.whole(200, "three")
+		c.Send(postLong)
+		c.Whole(200, "three")
 		c.Close()
 		c = s.dial(t)
-		c.send(postLong)
-		c.whole(200, "three")
+		c.Send(postLong)
+		c.Whole(200, "three")
 	})
 }
 
@@ -253,8 +254,8 @@ func TestMuchAhead(t *testing.T) {
 		return begun && write(w, "two\n") && write(w, "three\n")
 	}, true)
 	c := s.dial(t)
-	c.send(postLong)
-	if _, err := c.r.Peek(1); err != nil {
+	c.Send(postLong)
+	if _, err := c.R.Peek(1); err != nil {
 		t.Fatal(err)
 	}
 	sent := make(chan error, 1)
@@ -263,11 +264,11 @@ func TestMuchAhead(t *testing.T) {
 		sent <- err
 	}()
 	close(gate)
-	c.whole(200, three)
+	c.Whole(200, three)
 	for range requests {
-		c.whole(200, "ok\n")
+		c.Whole(200, "ok\n")
 	}
-	c.whole(200, three)
+	c.Whole(200, three)
 	if err := <-sent; err != nil {
 		t.Error(err)
 	}
@@ -278,11 +279,11 @@ func TestLineEndsBetweenRequests(t *testing.T) {
 	s := listen(t, playThree, true)
 	c := s.dial(t)
 	for range 2 {
-		c.send(postLong + "\r\n")
-		c.whole(200, three)
-		c.send("\r\n")
-		c.send(getPlain)
-		c.whole(200, "ok\n")
+		c.Send(postLong + "\r\n")
+		c.Whole(200, three)
+		c.Send("\r\n")
+		c.Send(getPlain)
+		c.Whole(200, "ok\n")
 	}
 }
 
@@ -295,16 +296,16 @@ func TestOtherResponses(t *testing.T) {
 	}, true)
 	c := s.dial(t)
 	for range 2 {
-		c.send(getLong)
-		if resp := c.whole(404, "none"); resp.ContentLength != 4 || len(resp.TransferEncoding) > 0 {
+		c.Send(getLong)
+		if resp := c.Whole(404, "none"); resp.ContentLength != 4 || len(resp.TransferEncoding) > 0 {
 			t.Errorf("got the length %d, %q", resp.ContentLength, resp.TransferEncoding)
 		}
 	}
 	s = listen(t, func(_ *http1.Context, w http.ResponseWriter) bool { return true }, true)
 	c = s.dial(t)
 	for range 2 {
-		c.send(getLong)
-		if resp := c.whole(200, ""); resp.TransferEncoding == nil {
+		c.Send(getLong)
+		if resp := c.Whole(200, ""); resp.TransferEncoding == nil {
 			t.Errorf("nothing is not in chunks: %v", resp.Header)
 		}
 	}
@@ -321,15 +322,15 @@ func TestChunkLengths(t *testing.T) {
 		return whole
 	}, true)
 	c := s.dial(t)
-	c.send(getLong)
-	c.response()
+	c.Send(getLong)
+	c.Response()
 	for _, n := range append([]int{1}, lengths...) {
-		line, err := c.r.ReadString('\n')
+		line, err := c.R.ReadString('\n')
 		if want := fmt.Sprintf("%x\r\n", n); line != want || err != nil {
 			t.Fatalf("got the length %q, %v; want %q", line, err, want)
 		}
 		chunk := make([]byte, n+2)
-		if _, err := io.ReadFull(c.r, chunk); err != nil || string(chunk) != strings.Repeat("x", n)+"\r\n" {
+		if _, err := io.ReadFull(c.R, chunk); err != nil || string(chunk) != strings.Repeat("x", n)+"\r\n" {
 			t.Fatalf("got a chunk of %d, %v", n, err)
 		}
 	}
@@ -347,8 +348,8 @@ func TestValues(t *testing.T) {
 				return true
 			}, true)
 			c := s.dial(t)
-			c.send(request)
-			c.whole(200, "")
+			c.Send(request)
+			c.Whole(200, "")
 			if before := <-got; before != "GET" {
 				t.Errorf("before: %v", before)
 			}

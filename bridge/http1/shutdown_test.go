@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-sse/sluice/bridge/http1"
+	"github.com/sluice-sse/sluice/bridge/http1/http1test"
 )
 
 // A shutdown waits for no request that has not come.
@@ -17,14 +18,14 @@ func TestShutdownIsPrompt(t *testing.T) {
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	for name, play := range map[string]func(c *client){
-		"nothing sent":                        func(*client) {},
-		"a part of a header":                  func(c *client) { c.send(getPlain[:8]) },
-		"between requests":                    func(c *client) { c.send(getPlain); c.whole(200, "ok") },
-		"after a response":                    func(c *client) { c.send(postLong); c.whole(200, "three") },
-		"after a response a part of a header": func(c *client) { c.send(postLong + getPlain[:8]); c.whole(200, "three") },
-		"after a response a line end":         func(c *client) { c.send(postLong + "\r\n"); c.whole(200, "three") },
-		"a part of HTTP/2's preface":          func(c *client) { c.send("PRI * HTTP/2.0\r\n\r\n") },
+	for name, play := range map[string]func(c *http1test.Client){
+		"nothing sent":                        func(*http1test.Client) {},
+		"a part of a header":                  func(c *http1test.Client) { c.Send(getPlain[:8]) },
+		"between requests":                    func(c *http1test.Client) { c.Send(getPlain); c.Whole(200, "ok") },
+		"after a response":                    func(c *http1test.Client) { c.Send(postLong); c.Whole(200, "three") },
+		"after a response a part of a header": func(c *http1test.Client) { c.Send(postLong + getPlain[:8]); c.Whole(200, "three") },
+		"after a response a line end":         func(c *http1test.Client) { c.Send(postLong + "\r\n"); c.Whole(200, "three") },
+		"a part of HTTP/2's preface":          func(c *http1test.Client) { c.Send("PRI * HTTP/2.0\r\n\r\n") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			states := make(chan http.ConnState, 100)
@@ -84,8 +85,8 @@ func TestCloseAndWait(t *testing.T) {
 		return false
 	}, true)
 	c := s.dial(t)
-	c.send(postLong)
-	if _, err := c.r.Peek(1); err != nil {
+	c.Send(postLong)
+	if _, err := c.R.Peek(1); err != nil {
 		t.Fatal(err)
 	}
 	s.http1.Close()

@@ -1,18 +1,17 @@
 package http1_test
 
 import (
-	"bufio"
 	"context"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/sluice-sse/sluice/bridge/http1"
+	"github.com/sluice-sse/sluice/bridge/http1/http1test"
 )
 
 // respond is what responses on connections of their own are made by.
@@ -105,57 +104,7 @@ func write(w http.ResponseWriter, data string) bool {
 	return conn.WriteChunk(*b) == nil
 }
 
-// client is a client on one connection.
-type client struct {
-	t *testing.T
-	net.Conn
-	r *bufio.Reader
-}
-
-func (s *socket) dial(t *testing.T) *client {
+func (s *socket) dial(t *testing.T) *http1test.Client {
 	t.Helper()
-	c, err := net.Dial("tcp", s.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second)) // a test that hangs fails
-	return &client{t, c, bufio.NewReader(c)}
-}
-
-// send sends raw bytes.
-func (c *client) send(s string) {
-	c.t.Helper()
-	if _, err := io.WriteString(c, s); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// response reads the head of a response.
-func (c *client) response() *http.Response {
-	c.t.Helper()
-	resp, err := http.ReadResponse(c.r, nil)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return resp
-}
-
-// whole reads a response, which must have the status and the body.
-func (c *client) whole(status int, body string) *http.Response {
-	c.t.Helper()
-	resp := c.response()
-	got, err := io.ReadAll(resp.Body)
-	if resp.StatusCode != status || !strings.Contains(string(got), body) || err != nil {
-		c.t.Errorf("got %s, %q, %v; want %d, %q", resp.Status, got, err, status, body)
-	}
-	return resp
-}
-
-// over fails the test unless the server closes the connection.
-func (c *client) over() {
-	c.t.Helper()
-	if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
-		c.t.Errorf("got %q, %v; want the connection's end", rest, err)
-	}
+	return http1test.Dial(t, s.addr)
 }
