@@ -95,7 +95,8 @@ func (c *completions) resumption(from cursor, resumed bool) *streamCall {
 	return &streamCall{
 		method:  completionv1.CompletionService_ResumeCompletion_FullMethodName,
 		request: &completionv1.ResumeCompletionRequest{Id: from.id, AfterSequence: from.sequence},
-		encoder: &native.Encoder{Draining: c.closing, Log: c.log, Last: from.sequence, Resumed: resumed, Reads: true},
+		encoder: &native.Encoder{Draining: c.closing, Log: c.log, Last: from.sequence, Resumed: resumed},
+		resumes: true,
 	}
 }
 

@@ -80,7 +80,8 @@ type response struct {
 	// there is one.
 	encoder  Encoder
 	terminal bool   // the last message was the last of all
-	id       string // what the client can come back to
+	id       string // what the client can come back to, once the server has named it
+	resumes  bool   // that was there before the request
 	trailer  metadata.MD
 
 	http2 bool
@@ -89,8 +90,8 @@ type response struct {
 }
 
 // newResponse returns a response whose commit window begins. It is to be closed.
-func newResponse(t *timing, ctx *http1.Context, w http.ResponseWriter, http2 bool, encoder Encoder, log *slog.Logger) *response {
-	s := &response{timing: t, ctx: ctx, w: w, http2: http2, encoder: encoder, log: log}
+func newResponse(t *timing, ctx *http1.Context, w http.ResponseWriter, http2 bool, c *streamCall, log *slog.Logger) *response {
+	s := &response{timing: t, ctx: ctx, w: w, http2: http2, encoder: c.encoder, resumes: c.resumes, log: log}
 	s.conn, _ = w.(*http1.Conn)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,8 +249,9 @@ var (
 // end writes the end of a stream: the terminal message, if it is in a buffer, or what the
 // encoder makes of a stream that ended without one. It returns errRefused, errCut, or nil.
 //
-// The failure of a completion is its end. Any other is one of this reading alone: if the
-// client can come back, the stream is cut, and whoever resumes it misses nothing.
+// The failure of a completion is its end. Any other is one of this reading alone, and so
+// is what refuses to read a completion that was there before: if the client can come back,
+// the stream is cut, and whoever resumes it misses nothing.
 func (s *response) end(rest *[]byte, err error) error {
 	if rest == nil {
 		rest = http1.GetBuffer()
@@ -260,7 +262,10 @@ func (s *response) end(rest *[]byte, err error) error {
 		return errCut
 	}
 	if !s.terminal {
-		told := s.id == "" || failure.OfCompletion(err)
+		told := !s.resumes
+		if s.id != "" {
+			told = failure.OfCompletion(err)
+		}
 		if told {
 			*rest, told = s.encoder.AppendEnd(*rest, err, s.trailer, committed)
 		}

@@ -26,6 +26,7 @@ type streamCall struct {
 	method  string
 	request proto.Message // until it is sent
 	encoder Encoder
+	resumes bool // the completion was there before the request
 }
 
 // serve answers a request with the stream of a call. If that has nothing in it, it does so
@@ -42,7 +43,7 @@ func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*stream
 	http2 := r.ProtoMajor == 2
 	s.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) (whole bool) {
 		for i, c := range calls {
-			response := newResponse(&s.timing, ctx, w, http2, c.encoder, s.log)
+			response := newResponse(&s.timing, ctx, w, http2, c, s.log)
 			rest, ended := receive(response, s.conn, c.method, c.takeRequest())
 			err := response.end(rest, ended)
 			if err != errRefused {

@@ -28,7 +28,6 @@ type Encoder struct {
 	Log      *slog.Logger // for what clients are not told
 	Last     int32        // the sequence of the last event that the client has
 	Resumed  bool         // the client has had events: it goes on with a stream
-	Reads    bool         // the completion was there before the request
 
 	id      string // the completion's, once the server has named it
 	begun   bool   // there was an event
@@ -80,12 +79,8 @@ func (e *Encoder) retry() time.Duration {
 }
 
 // AppendEnd implements bridge.Encoder. The failure of a completion is its terminal event.
-// What refuses to read one that was there before is not: whoever comes back may read it.
 func (e *Encoder) AppendEnd(dst []byte, err error, _ metadata.MD, begun bool) (out []byte, ok bool) {
-	switch {
-	case !begun && !(e.Resumed && e.id != ""): // a true status
-		return dst, false
-	case e.Reads && e.id == "":
+	if !begun && !(e.Resumed && e.id != "") { // a true status
 		return dst, false
 	}
 	body := failure.JSON(failure.Explain(e.Log, err))
