@@ -50,9 +50,7 @@ func (c *completions) create(w http.ResponseWriter, r *http.Request, _ map[strin
 	}
 	if mediaType == jsonType {
 		return c.whole(w, r, req, func(ctx context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error) {
-			if id := native.CompletionID(header); id != "" {
-				w.Header().Set("Location", native.Location(id))
-			}
+			native.SetLocation(w.Header(), native.CompletionID(header))
 			if err != nil {
 				failure.Write(w, c.log, err)
 				return

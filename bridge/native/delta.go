@@ -3,7 +3,6 @@ package native
 import (
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
 	"github.com/sluice-sse/sluice/bridge/wire"
@@ -44,11 +43,11 @@ func appendDelta(dst, message []byte) (out []byte, ok bool) {
 	for s.Next() {
 		switch s.Tag {
 		case wire.DeltaText:
-			dst, ok = appendText(dst, `"text":`, s.Bytes)
+			dst, ok = sse.AppendMember(dst, `"text":`, s.Bytes)
 		case wire.DeltaReasoning:
-			dst, ok = appendText(dst, `"reasoning":`, s.Bytes)
+			dst, ok = sse.AppendMember(dst, `"reasoning":`, s.Bytes)
 		case wire.DeltaRefusal:
-			dst, ok = appendText(dst, `"refusal":`, s.Bytes)
+			dst, ok = sse.AppendMember(dst, `"refusal":`, s.Bytes)
 		case wire.DeltaToolCalls:
 			dst = append(dst, `"toolCalls":[`...)
 			dst, ok = appendToolCall(dst, s.Bytes)
@@ -78,11 +77,11 @@ func appendToolCall(dst, message []byte) (out []byte, ok bool) {
 			dst = strconv.AppendInt(dst, int64(int32(s.Number)), 10)
 			dst, ok = append(dst, ','), true
 		case wire.ToolCallID:
-			dst, ok = appendText(dst, `"id":`, s.Bytes)
+			dst, ok = sse.AppendMember(dst, `"id":`, s.Bytes)
 		case wire.ToolCallName:
-			dst, ok = appendText(dst, `"name":`, s.Bytes)
+			dst, ok = sse.AppendMember(dst, `"name":`, s.Bytes)
 		case wire.ToolCallArguments:
-			dst, ok = appendText(dst, `"arguments":`, s.Bytes)
+			dst, ok = sse.AppendMember(dst, `"arguments":`, s.Bytes)
 		default:
 			return dst, false
 		}
@@ -101,17 +100,4 @@ func closeObject(dst []byte) []byte {
 		return dst
 	}
 	return append(dst, '}')
-}
-
-// appendText appends a member that is a string, or nothing for an empty one.
-func appendText(dst []byte, name string, text []byte) (out []byte, ok bool) {
-	if len(text) == 0 {
-		return dst, true
-	}
-	if !utf8.Valid(text) {
-		return dst, false
-	}
-	dst = append(dst, name...)
-	dst = sse.AppendQuoted(dst, text)
-	return append(dst, ','), true
 }

@@ -37,9 +37,7 @@ type Encoder struct {
 // SetHeader implements bridge.Encoder.
 func (e *Encoder) SetHeader(h http.Header, md metadata.MD) {
 	h.Set("Content-Type", sse.MediaType)
-	if id := CompletionID(md); id != "" {
-		h.Set("Location", Location(id))
-	}
+	SetLocation(h, CompletionID(md))
 }
 
 // Heartbeat implements bridge.Encoder.
@@ -94,8 +92,8 @@ func (e *Encoder) Refuse(w http.ResponseWriter, err error) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	if e.id != "" && failure.OfCompletion(err) {
-		w.Header().Set("Location", Location(e.id)) // the completion's own end can be read there
+	if failure.OfCompletion(err) {
+		SetLocation(w.Header(), e.id) // the completion's own end can be read there
 	}
 	failure.Write(w, e.Log, err)
 }
@@ -121,5 +119,10 @@ func CompletionID(md metadata.MD) string {
 // Path is where completions are.
 const Path = "/v1/completions"
 
-// Location returns the path of a completion.
-func Location(id string) string { return Path + "/" + id }
+// SetLocation sets the header that says where a completion is, if one is known: to come
+// back to it, or to cancel it.
+func SetLocation(h http.Header, id string) {
+	if id != "" {
+		h.Set("Location", Path+"/"+id)
+	}
+}

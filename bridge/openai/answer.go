@@ -22,7 +22,7 @@ type Answer struct {
 // Write answers with what came of a call of CreateCompletion.
 func (a *Answer) Write(w http.ResponseWriter, c *completionv1.Completion, md metadata.MD, err error) {
 	id := native.CompletionID(md)
-	setLocation(w.Header(), id)
+	native.SetLocation(w.Header(), id)
 	var body []byte
 	if err == nil {
 		body, err = a.appendCompletion(nil, c)

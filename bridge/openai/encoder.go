@@ -46,15 +46,7 @@ type form struct {
 // SetHeader implements bridge.Encoder.
 func (e *Encoder) SetHeader(h http.Header, md metadata.MD) {
 	h.Set("Content-Type", sse.MediaType)
-	setLocation(h, native.CompletionID(md))
-}
-
-// setLocation says where the completion itself is to be found: to come back to it, or to
-// cancel it.
-func setLocation(h http.Header, id string) {
-	if id != "" {
-		h.Set("Location", native.Location(id))
-	}
+	native.SetLocation(h, native.CompletionID(md))
 }
 
 // Heartbeat implements bridge.Encoder.
@@ -120,11 +112,11 @@ func appendUsualDelta(dst, delta []byte) (out []byte, ok bool) {
 	for s.Next() {
 		switch s.Tag {
 		case wire.DeltaText:
-			dst, ok = appendText(dst, `"content":`, s.Bytes)
+			dst, ok = sse.AppendMember(dst, `"content":`, s.Bytes)
 		case wire.DeltaReasoning:
-			dst, ok = appendText(dst, `"reasoning_content":`, s.Bytes)
+			dst, ok = sse.AppendMember(dst, `"reasoning_content":`, s.Bytes)
 		case wire.DeltaRefusal:
-			dst, ok = appendText(dst, `"refusal":`, s.Bytes)
+			dst, ok = sse.AppendMember(dst, `"refusal":`, s.Bytes)
 		case wire.DeltaToolCalls:
 			dst = append(dst, `"tool_calls":[`...)
 			dst, ok = appendUsualCall(dst, s.Bytes)
@@ -141,19 +133,6 @@ func appendUsualDelta(dst, delta []byte) (out []byte, ok bool) {
 		}
 	}
 	return dst, !s.Unusual
-}
-
-// appendText appends a member that is a string, or nothing for an empty one.
-func appendText(dst []byte, name string, text []byte) (out []byte, ok bool) {
-	if len(text) == 0 {
-		return dst, true
-	}
-	if !utf8.Valid(text) {
-		return dst, false
-	}
-	dst = append(dst, name...)
-	dst = sse.AppendQuoted(dst, text)
-	return append(dst, ','), true
 }
 
 // appendUsualCall appends a piece of a tool call.
@@ -224,7 +203,7 @@ func (e *Encoder) Refuse(w http.ResponseWriter, err error) {
 	if err == io.EOF {
 		err = errNothing
 	}
-	setLocation(w.Header(), e.id)
+	native.SetLocation(w.Header(), e.id)
 	r := newRefusal(e.Log, err, e.id != "", e.Keyed)
 	if e.Refused != nil {
 		e.Refused(r)

@@ -1,6 +1,9 @@
 package sse
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
 
 // AppendQuoted appends valid UTF-8 as a JSON string. Beside what JSON needs it
 // escapes U+0085, U+2028 and U+2029: clients that split the stream with Python's
@@ -58,6 +61,21 @@ func AppendQuoted(dst, text []byte) []byte {
 	}
 	dst = append(dst, text[start:]...)
 	return append(dst, '"')
+}
+
+// AppendMember appends a member of a JSON object that is a string, and a comma, or nothing
+// for an empty one. The name is as it stands in the object, with its colon. It returns
+// false if the text is not UTF-8.
+func AppendMember(dst []byte, name string, text []byte) (out []byte, ok bool) {
+	if len(text) == 0 {
+		return dst, true
+	}
+	if !utf8.Valid(text) {
+		return dst, false
+	}
+	dst = append(dst, name...)
+	dst = AppendQuoted(dst, text)
+	return append(dst, ','), true
 }
 
 // plainPrefix returns how much of text, in eights of bytes, is ASCII that stands for
