@@ -105,6 +105,9 @@ var failures = []upstreamFailure{
 	{name: "TLS handshake without an answer", args: []string{"--connect-timeout=100ms"},
 		url:    func(t testing.TB) string { return "https://" + deafPort(t) },
 		reason: "CONNECT_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
+	{name: "connection taken, and nothing else", args: []string{"--first-token-timeout=100ms"},
+		url:    func(t testing.TB) string { return "http://" + deafPort(t) },
+		reason: "FIRST_TOKEN_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
 	{name: "no first token", args: []string{"--first-token-timeout=100ms"}, script: silence,
 		reason: "FIRST_TOKEN_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
 	{name: "only comments", args: []string{"--first-token-timeout=100ms"}, script: comments,
@@ -113,6 +116,8 @@ var failures = []upstreamFailure{
 		reason: "IDLE_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
 	{name: "only comments after text", args: []string{"--idle-timeout=100ms"}, script: text(comments), events: 2,
 		reason: "IDLE_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
+	{name: "comments after text, until the end", args: []string{"--total-timeout=300ms"}, script: text(comments), events: 2,
+		reason: "TOTAL_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
 	{name: "no end", args: []string{"--total-timeout=300ms"}, events: -1,
 		script: func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {

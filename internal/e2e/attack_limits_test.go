@@ -1,0 +1,253 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/testbed"
+)
+
+// siege is an attack of many on a program in a process of its own, while good clients read
+// 50 tokens a second.
+type siege struct {
+	*testbed.Process
+	name   string
+	good   *goodClients
+	end    context.CancelFunc // of what the good clients read
+	before int64              // bytes of memory, with them
+}
+
+// besiege starts the program and the good clients.
+func besiege(t *testing.T, name string, u *upstream, args string) *siege {
+	t.Helper()
+	testbed.NeedProc(t)
+	s := &siege{name: name, good: &goodClients{}}
+	s.Process = testbed.Start(t, "sluice --http=127.0.0.1:0 --grpc=127.0.0.1:0 --openai-base-url="+u.URL+"/v1 "+args)
+	t.Cleanup(s.Stop)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.end = cancel
+	if err := s.good.start(ctx, s.Addrs[0], 4, 1_000_000); err != nil {
+		t.Fatal(err)
+	}
+	s.Tell("collect")
+	s.before = s.Proc("status", "\nVmRSS:") << 10
+	return s
+}
+
+// lift ends the siege, once what it has left behind is gone, and prints what it cost: the
+// memory at its peak and afterwards, and what good clients have felt.
+func (s *siege) lift(t *testing.T, peak int64, most int64) {
+	t.Helper()
+	var left int64
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		s.Tell("collect")
+		left = s.Proc("status", "\nVmRSS:")<<10 - s.before
+		if left <= most || time.Now().After(deadline) {
+			break
+		}
+	}
+	s.end()
+	s.good.wait()
+	slices.Sort(s.good.gaps)
+	slices.Sort(s.good.late)
+	if len(s.good.gaps) < 100 {
+		t.Fatalf("the good clients got %d tokens", len(s.good.gaps))
+	}
+	p99 := s.good.gaps[len(s.good.gaps)*99/100]
+	fmt.Fprintf(os.Stdout, "%s: %d MiB more at the peak, %d MiB more afterwards; good gap p50 %v, p99 %v, late p99 %v\n", s.name, peak>>20, left>>20,
+		s.good.gaps[len(s.good.gaps)/2].Round(time.Millisecond), p99.Round(time.Millisecond), s.good.late[len(s.good.late)*99/100].Round(time.Millisecond))
+	if left > most {
+		t.Errorf("%d MiB are left, want at most %d", left>>20, most>>20)
+	}
+	if p99 > time.Second { // which is the machine's, too
+		t.Errorf("the good clients have waited %v", p99)
+	}
+}
+
+// pacedOr answers requests for the models of good clients, and has others answered
+// by a script.
+func pacedOr(script http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		pace, err := testbed.ParsePace(modelOf(r))
+		if err != nil {
+			script(w, r)
+			return
+		}
+		_ = pace.Play(r.Context(), &testbed.Gate{}, func(number int) error {
+			say(w, string(testbed.AppendToken(nil, number)))
+			return r.Context().Err()
+		})
+	}
+}
+
+// TestAttackAbandons has many clients leave a silent upstream to the server, for the
+// longest grace: as many completions as may run are kept for them, and no more.
+func TestAttackAbandons(t *testing.T) {
+	const requests, most, atOnce = 10_000, 2000, 100
+	if underRace {
+		return // which takes memory of its own: it is measured without
+	}
+	release := make(chan struct{})
+	var longest atomic.Int64
+	var u *upstream
+	u = newUpstream(t, pacedOr(func(w http.ResponseWriter, r *http.Request) {
+		for open := u.open.Load(); ; {
+			if before := longest.Load(); before >= open || longest.CompareAndSwap(before, open) {
+				break
+			}
+		}
+		select {
+		case <-release:
+			refuse(500, "late")(w, r)
+		case <-r.Context().Done():
+		}
+	}))
+	s := besiege(t, fmt.Sprintf("%d requests with a grace of 10 min, --max-running %d", requests, most), u, fmt.Sprintf("--max-running=%d", most))
+	request := postCompletionOf(`{"model":"silent","messages":[{"role":"user","content":"Hi"}],"disconnectGrace":"600s"}`)
+	var refused atomic.Int64
+	memory, _ := s.Cost(func() {
+		var all sync.WaitGroup
+		places := make(chan struct{}, atOnce)
+		for range requests {
+			places <- struct{}{}
+			all.Go(func() {
+				defer func() { <-places }()
+				if abandon(s.Addrs[0], request) {
+					refused.Add(1)
+				}
+			})
+		}
+		all.Wait()
+	})
+	eventually(t, "as many run as may", func() bool { return u.open.Load() == most })
+	if n := longest.Load(); n > most || refused.Load() == 0 {
+		t.Errorf("%d ran at the same time, %d were refused", n, refused.Load())
+	}
+	p := &program{http: "http://" + s.Addrs[0], grpc: s.Addrs[1]}
+	for _, face := range faces {
+		a, err := face.ask(shortContext(t), p, question)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkLimited(t, face, a, "OVERLOADED")
+	}
+	close(release)
+	eventually(t, "they have ended", func() bool { return u.open.Load() == 4 })
+	s.lift(t, memory, 96<<20)
+}
+
+// abandon sends a request, and goes away if it is not refused at once.
+func abandon(addr, request string) (refused bool) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte(request)); err != nil {
+		return false
+	}
+	_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	answer := make([]byte, 12)
+	n, err := c.Read(answer)
+	return !errors.Is(err, os.ErrDeadlineExceeded) && strings.HasSuffix(string(answer[:n]), "429")
+}
+
+// TestAttackKeys has a client use another idempotency key for each request: -soak has it
+// use a million.
+func TestAttackKeys(t *testing.T) {
+	if underRace {
+		return // as above
+	}
+	keys := 40_000
+	if *long {
+		keys = 1_000_000
+	}
+	u := newUpstream(t, pacedOr(refuse(500, "odd")))
+	s := besiege(t, fmt.Sprintf("%d idempotency keys, --journal-memory 64MiB", keys), u, "--journal-memory=64MiB --retention=1s --echo-interval=0s")
+	conn, err := grpc.NewClient(s.Addrs[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := completionv1.NewCompletionServiceClient(conn)
+	memory, _ := s.Cost(func() {
+		var all sync.WaitGroup
+		const callers = 16
+		for caller := range callers {
+			all.Go(func() {
+				for i := caller; i < keys; i += callers {
+					if _, err := client.CreateCompletion(t.Context(), &completionv1.CompletionRequest{Model: "echo", Prompt: new("Hi"), IdempotencyKey: fmt.Sprintf("%0200d", i)}); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+	})
+	s.lift(t, memory, 96<<20)
+}
+
+// TestAttackUnread has as many read a completion as may, none of whom takes anything: they
+// are let go.
+func TestAttackUnread(t *testing.T) {
+	if underRace {
+		return // as above
+	}
+	const readers, size = 1000, 4 << 20
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	u := newUpstream(t, pacedOr(func(w http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-proceed
+		for range size >> 10 {
+			say(w, strings.Repeat("x", 1<<10))
+		}
+		chunk(w, `{}`, "stop")
+	}))
+	s := besiege(t, fmt.Sprintf("%d readers that take nothing of %d MiB", readers, size>>20), u, "--write-timeout=2s --retention=1s")
+	request := postCompletionOf(`{"model":"long","messages":[{"role":"user","content":"Hi"}],"idempotencyKey":"k"}`)
+	conns := make([]net.Conn, readers)
+	memory, _ := s.Cost(func() {
+		for i := range conns {
+			c, err := net.Dial("tcp", s.Addrs[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+			if _, err := c.Write([]byte(request)); err != nil {
+				t.Fatal(err)
+			}
+			conns[i] = c
+			if i == 0 {
+				<-begun
+			}
+		}
+		close(proceed)
+		eventually(t, "the completion ends", func() bool { return u.open.Load() == 4 })
+		time.Sleep(3 * time.Second) // for longer than the write timeout
+	})
+	for _, c := range conns {
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if n, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) || n > size {
+			t.Errorf("a reader that took nothing is still read to, or had it all: %d bytes, %v", n, err)
+			break
+		}
+	}
+	s.lift(t, memory, 96<<20)
+}
