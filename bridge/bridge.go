@@ -50,6 +50,7 @@ type Config struct {
 	MaxBody      int64         // the largest request body in bytes; default 4 MiB
 	CORSOrigins  []string      // the other origins whose pages may call, as "https://example.com"; "*": all; default: none
 	Hosts        []string      // the names that a request may have as Host, besides localhost, loopback addresses and the one that it came to; none or "*": any
+	DedupeWindow time.Duration // for how long a request is known again that a client of OpenAI's repeats by itself; zero: not at all
 	Log          *slog.Logger  // what goes wrong between the bridge and its server; default: none
 
 	// DecodeLimit waits until a body of so many bytes may be decoded, or the context is
@@ -100,7 +101,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		closing:  &b.closing,
 		log:      b.log,
 	}
-	router := &router{completions: completions, openai: newOpenAI(completions), health: b.health}
+	router := &router{completions: completions, openai: newOpenAI(completions, config.DedupeWindow), health: b.health}
 	router.register()
 	var err error
 	if b.hosts, err = newHosts(config.Hosts); err != nil {

@@ -49,7 +49,7 @@ func (c *completions) create(w http.ResponseWriter, r *http.Request, _ map[strin
 		return failure.Draining()
 	}
 	if mediaType == jsonType {
-		return c.whole(w, r, req, func(ctx context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error) {
+		return c.whole(w, r, req, func() {}, func(ctx context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error) {
 			native.SetLocation(w.Header(), native.CompletionID(header))
 			if err != nil {
 				failure.Write(w, c.log, err)
@@ -127,14 +127,16 @@ func (c *completions) eventsHead(w http.ResponseWriter, r *http.Request, params 
 }
 
 // whole answers with the completion in one piece, or with why there is none, unless nobody
-// waits for it any more.
-func (c *completions) whole(w http.ResponseWriter, r *http.Request, req *completionv1.CompletionRequest,
+// waits for it any more. Then it calls done.
+func (c *completions) whole(w http.ResponseWriter, r *http.Request, req *completionv1.CompletionRequest, done func(),
 	answer func(ctx context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error)) error {
 	ctx, err := runtime.AnnotateContext(r.Context(), c.mux, r, completionv1.CompletionService_CreateCompletion_FullMethodName)
 	if err != nil {
+		done()
 		return err
 	}
 	c.streams.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
+		defer done()
 		var header metadata.MD
 		completion, err := c.client.CreateCompletion(ctx, req, grpc.Header(&header))
 		if ctx.Err() != nil { // the client has left, or the drain is over

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/metadata"
@@ -18,14 +19,15 @@ import (
 // openAI serves the requests of OpenAI's API, as completions does those of ours.
 type openAI struct {
 	*completions
+	dedupe dedupe
 	create map[string]handler // what begins something, by its path
 }
 
 // handler answers, or else returns the error to answer with.
 type handler = func(w http.ResponseWriter, r *http.Request, params map[string]string) error
 
-func newOpenAI(c *completions) *openAI {
-	o := &openAI{completions: c}
+func newOpenAI(c *completions, dedupeWindow time.Duration) *openAI {
+	o := &openAI{completions: c, dedupe: dedupe{window: dedupeWindow, most: maxSeen}}
 	chat := func(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
 		return o.complete(w, r, openai.DecodeChat, false)
 	}
@@ -90,19 +92,31 @@ func (o *openAI) complete(w http.ResponseWriter, r *http.Request, decode func(co
 		return err
 	}
 	keyed := req.Completion.GetIdempotencyKey() != ""
-	if o.draining.Load() && !keyed {
+	var again dedupeTicket // a completion that is found again may be tried again, too
+	if !keyed {
+		again = o.dedupe.begin(r, body)
+		again.applyTo(req.Completion)
+	}
+	if o.draining.Load() && !keyed && !again.found {
+		again.end()
 		return failure.Draining()
+	}
+	refused := func(refusal openai.Refusal) {
+		if refusal.Retry {
+			again.forget()
+		}
 	}
 	if req.Stream {
 		o.streams.serve(w, r, &streamCall{
 			method:  completionv1.CompletionService_StreamCompletion_FullMethodName,
 			request: req.Completion,
-			encoder: &openai.Encoder{Legacy: legacy, IncludeUsage: req.IncludeUsage, Log: o.log, Keyed: keyed},
+			encoder: &openai.Encoder{Legacy: legacy, IncludeUsage: req.IncludeUsage, Log: o.log, Keyed: keyed, Refused: refused},
+			done:    again.end,
 		})
 		return nil
 	}
-	answer := &openai.Answer{Legacy: legacy, Keyed: keyed, Log: o.log}
-	return o.whole(w, r, req.Completion, func(_ context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error) {
+	answer := &openai.Answer{Legacy: legacy, Keyed: keyed, Log: o.log, Refused: refused}
+	return o.whole(w, r, req.Completion, again.end, func(_ context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error) {
 		answer.Write(w, completion, header, err)
 	})
 }

@@ -26,7 +26,8 @@ type streamCall struct {
 	method  string
 	request proto.Message // until it is sent
 	encoder Encoder
-	resumes bool // the completion was there before the request
+	resumes bool   // the completion was there before the request
+	done    func() // called when the response has ended; nil: nothing is
 }
 
 // serve answers a request with the stream of a call. If that has nothing in it, it does so
@@ -38,10 +39,12 @@ func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*stream
 	ctx, err := runtime.AnnotateContext(r.Context(), s.mux, r, calls[0].method)
 	if err != nil {
 		calls[0].encoder.Refuse(w, err)
+		calls[0].end()
 		return
 	}
 	http2 := r.ProtoMajor == 2
 	s.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) (whole bool) {
+		defer calls[0].end()
 		for i, c := range calls {
 			response := newResponse(&s.timing, ctx, w, http2, c, s.log)
 			rest, ended := receive(response, s.conn, c.method, c.takeRequest())
@@ -64,4 +67,10 @@ func (c *streamCall) takeRequest() proto.Message {
 	request := c.request
 	c.request = nil
 	return request
+}
+
+func (c *streamCall) end() {
+	if c.done != nil {
+		c.done()
+	}
 }

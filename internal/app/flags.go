@@ -39,6 +39,7 @@ type serverFlags struct {
 }
 
 type bridgeFlags struct {
+	openAIFlags
 	HTTP         string           `name:"http" default:"127.0.0.1:8080" help:"Where to serve HTTP. Port 0 takes a free one."`
 	CommitWindow positiveDuration `default:"5s" help:"How long to hold the status line back for the first event, so that a refusal is a true status."`
 	Heartbeat    positiveDuration `default:"15s" help:"How much silence a comment breaks."`

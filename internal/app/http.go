@@ -36,6 +36,7 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 		DecodeLimit:  limit,
 		CORSOrigins:  f.CORSOrigin,
 		Hosts:        f.hosts(h.listener.Addr()),
+		DedupeWindow: time.Duration(f.DedupeWindow),
 		Log:          p.log,
 	})
 	if err != nil {

@@ -88,7 +88,7 @@ func start(t testing.TB, layout string, env map[string]string, args ...string) *
 	var forServer, forBridge []string
 	for _, arg := range args {
 		switch name, _, _ := strings.Cut(arg, "="); name {
-		case "--commit-window", "--heartbeat", "--cors-origin", "--allow-host":
+		case "--commit-window", "--heartbeat", "--cors-origin", "--allow-host", "--dedupe-window":
 			forBridge = append(forBridge, arg)
 		case "--max-body", "--write-timeout", "--drain-timeout", "--shutdown-delay":
 			forServer, forBridge = append(forServer, arg), append(forBridge, arg)
