@@ -93,10 +93,20 @@ func TestDocuments(t *testing.T) {
 	kinds := map[string]int{}
 	for _, name := range documents(t) {
 		t.Run(name, func(t *testing.T) {
-			for kind, n := range runBlocks(t, name, map[string]func(*testing.T, *shell, string){
-				"go":   func(t *testing.T, _ *shell, text string) { checkQuoted(t, text) },
-				"text": func(*testing.T, *shell, string) {}, // a drawing
-			}) {
+			run := map[string]func(*testing.T, *shell, string){
+				"go": func(t *testing.T, s *shell, text string) {
+					if !strings.HasPrefix(text, "package main\n") {
+						checkQuoted(t, text)
+					} else if out, err := runGo(t, s.replace(text)); err != nil || strings.TrimSpace(out) != "Hello from the other side" {
+						t.Errorf("it printed %q, %v", out, err)
+					}
+				},
+				"js":     runDocumented,
+				"python": func(*testing.T, *shell, string) {}, // there may be none here, nor its packages
+				"yaml":   func(*testing.T, *shell, string) {}, // of other programs
+				"text":   func(*testing.T, *shell, string) {}, // a drawing
+			}
+			for kind, n := range runBlocks(t, name, run) {
 				kinds[kind] += n
 			}
 		})

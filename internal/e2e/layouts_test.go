@@ -16,7 +16,8 @@ var volatile = []struct {
 	what *regexp.Regexp
 	with string
 }{
-	{regexp.MustCompile(`cmpl_[0-9A-Z]{26}`), "ID"},
+	{regexp.MustCompile(`cmpl[_-][0-9A-Z]{26}`), "ID"},
+	{regexp.MustCompile(`"created":[1-9]\d+`), `"created":TIME`},
 	{regexp.MustCompile(`"createTime":\s*"[-0-9T:.]+Z"`), `"createTime":"TIME"`},
 	{regexp.MustCompile(`X-Request-Id: [A-Z2-7]{26}\n`), "X-Request-Id: RANDOM\n"},
 	{regexp.MustCompile(`Date: .*\n`), "Date: NOW\n"},
@@ -73,6 +74,18 @@ func TestLayoutsAgree(t *testing.T) {
 		{name: "no UTF-8: cancel", method: "POST", path: "/v1/completions/%ff:cancel"},
 		{name: "no UTF-8: header", method: "POST", path: "/v1/completions", body: `{"prompt":"Hi"}`, header: []string{"Idempotency-Key", "caf\xe9"}},
 		{name: "models", method: "GET", path: "/v1/models"},
+		{name: "OpenAI: tools", method: "POST", path: "/openai/v1/chat/completions", body: ask("tools")},
+		{name: "OpenAI: tools, streamed", method: "POST", path: "/v1/chat/completions", body: `{"model":"tools","stream":true,"messages":[{"role":"user","content":"Hi"}]}`},
+		{name: "OpenAI: error after text", method: "POST", path: "/openai/v1/chat/completions", body: `{"model":"breaks","stream":true,"messages":[{"role":"user","content":"Hi"}]}`},
+		{name: "OpenAI: error", method: "POST", path: "/openai/v1/chat/completions", body: ask("limits")},
+		{name: "OpenAI: invalid", method: "POST", path: "/openai/v1/chat/completions", body: `{"messages":[{"role":"x"}]}`},
+		{name: "OpenAI: too large", method: "POST", path: "/openai/v1/chat/completions", body: padded(1025)},
+		{name: "OpenAI: legacy", method: "POST", path: "/openai/v1/completions", body: `{"model":"echo","prompt":"One two","stream":true}`},
+		{name: "OpenAI: no UTF-8 in a header", method: "POST", path: "/openai/v1/completions", body: `{"prompt":"Hi"}`, header: []string{"Idempotency-Key", "caf\xe9"}},
+		{name: "OpenAI: no UTF-8 in a path", method: "GET", path: "/openai/v1/models/%ff"},
+		{name: "OpenAI: models", method: "GET", path: "/openai/v1/models"},
+		{name: "OpenAI: no such model", method: "GET", path: "/openai/v1/models/a/b"},
+		{name: "OpenAI: no such path", method: "GET", path: "/openai/v1/chat"},
 		{name: "no such path", method: "GET", path: "/v1/completion"},
 		{name: "no such method", method: "PATCH", path: "/v1/completions"},
 		{name: "alive", method: "GET", path: "/healthz"},

@@ -209,7 +209,7 @@ func TestWrongPath(t *testing.T) {
 		{"PUT", "/healthz", 405, "GET, HEAD"},
 		{"POST", "/readyz", 405, "GET, HEAD"},
 		{"POST", "/openapi.json", 405, "GET, HEAD"},
-		{"GET", "/v1/chat/completions", 404, ""},
+		{"GET", "/v1/nothing", 404, ""},
 		{"POST", "/v2/completions", 404, ""},
 		{"GET", "/v1/completions/cmpl_x", 404, ""},
 		{"GET", "/v1/completions/cmpl_x/events", 404, ""},

@@ -1,0 +1,182 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-sse/sluice/internal/skip"
+)
+
+// openAIClients are clients of OpenAI's API, by their names in the table of
+// docs/openai.md: the program that each is tested with, or a function.
+var openAIClients = []struct {
+	name   string
+	script []string
+	run    func(t *testing.T, url string) map[string]string // what is wrong, by feature
+}{
+	{name: "openai-node 6", script: []string{"openai-node.js", "openai"}},
+	{name: "openai-node 7", script: []string{"openai-node.js", "openai-7"}},
+	{name: "openai-go 3", run: runOpenAIGo},
+	{name: "AI SDK, openai-compatible", script: []string{"ai-sdk-compatible.js"}},
+	{name: "LangChain", script: []string{"langchain.js"}},
+}
+
+// clientFeatures are the rows of the table.
+var clientFeatures = []string{"chat, whole", "chat, streamed", "stream helper", "usage", "tool loop", "structured output", "reasoning", "refusal", "logprobs",
+	"images in", "legacy completions", "models", "errors", "abort"}
+
+var updateTables = flag.Bool("tables", false, "write the tables of docs/openai.md")
+
+// TestOpenAIClients has unmodified clients do what they can, by base URL alone, under
+// both of them, and makes the table of it.
+func TestOpenAIClients(t *testing.T) {
+	node := nodeWith(t, "testdata/openai")
+	u := newUpstream(t, playScene)
+	p := start(t, "two processes", u.env())
+	done := map[string]map[string]bool{}
+	for _, c := range openAIClients {
+		done[c.name] = map[string]bool{}
+		for _, base := range []string{"/openai/v1", "/v1"} {
+			t.Run(c.name+base, func(t *testing.T) {
+				run := c.run
+				if run == nil {
+					run = func(t *testing.T, url string) map[string]string {
+						return runFeatures(t, node, append([]string{c.script[0], url}, c.script[1:]...)...)
+					}
+				}
+				for feature, mistake := range run(t, p.http+base) {
+					if !slices.Contains(clientFeatures, feature) {
+						t.Errorf("the table has no row for %q", feature)
+					}
+					if mistake != "" {
+						t.Errorf("%s: %s", feature, mistake)
+					}
+					done[c.name][feature] = true
+				}
+			})
+		}
+	}
+	if t.Failed() {
+		return
+	}
+	table := "| |"
+	for _, c := range openAIClients {
+		table += " " + c.name + " |"
+	}
+	table += "\n|---|" + strings.Repeat("---|", len(openAIClients)) + "\n"
+	for _, feature := range clientFeatures {
+		table += "| " + feature + " |"
+		for _, c := range openAIClients {
+			if done[c.name][feature] {
+				table += " ✓ |"
+			} else {
+				table += " |"
+			}
+		}
+		table += "\n"
+	}
+	checkTable(t, "clients", table)
+}
+
+// checkTable checks a table of docs/openai.md, or writes it.
+func checkTable(t *testing.T, name, want string) {
+	t.Helper()
+	const file = root + "/docs/openai.md"
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := fmt.Sprintf("<!-- table %s -->\n", name), "<!-- end -->"
+	_, rest, found := strings.Cut(string(doc), begin)
+	have, _, closed := strings.Cut(rest, end)
+	switch {
+	case !found || !closed:
+		t.Errorf("%s has no table %s", file, name)
+	case have == want:
+	case *updateTables:
+		changed := strings.Replace(string(doc), begin+have+end, begin+want+end, 1)
+		if err := os.WriteFile(file, []byte(changed), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("the table %s of %s is not what it must be: go test ./internal/e2e -run '^%s$' -args -tables writes it; got\n%s, want\n%s", name, file, t.Name(), have, want)
+	}
+}
+
+// nodeWith returns Node, for programs in a folder whose packages are installed.
+func nodeWith(t *testing.T, folder string) string {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		skip.For(t, "there is no node on the PATH: install Node 20 and run npm ci in internal/e2e/%s", folder)
+	}
+	if _, err := os.Stat(folder + "/node_modules"); err != nil {
+		skip.For(t, "the clients are not installed: run npm ci in internal/e2e/%s", folder)
+	}
+	return node
+}
+
+// runFeatures runs a program of testdata/openai.
+func runFeatures(t *testing.T, node string, args ...string) map[string]string {
+	t.Helper()
+	var mistakes map[string]*string
+	runOpenAINode(t, node, &mistakes, args...)
+	result := map[string]string{}
+	for feature, mistake := range mistakes {
+		result[feature] = ""
+		if mistake != nil {
+			result[feature] = *mistake
+		}
+	}
+	if len(result) < 5 {
+		t.Errorf("%d features", len(result))
+	}
+	return result
+}
+
+// runOpenAINode runs a program of testdata/openai, whose output is JSON.
+func runOpenAINode(t *testing.T, node string, into any, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, node, args...)
+	cmd.Dir = "testdata/openai"
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(out, into)
+	}
+	if err != nil {
+		t.Fatalf("node %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.String())
+	}
+}
+
+// runDocumented runs a module that docs/openai.md shows, with the packages of
+// testdata/openai.
+func runDocumented(t *testing.T, s *shell, module string) {
+	node := nodeWith(t, "testdata/openai")
+	packages, err := filepath.Abs("testdata/openai/node_modules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	name := filepath.Join(dir, "shown.mjs")
+	if err := errors.Join(os.Symlink(packages, filepath.Join(dir, "node_modules")), os.WriteFile(name, []byte(s.replace(module)), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := output(t, exec.Command(node, name)); err != nil || strings.TrimSpace(out) != "Hello from the other side" {
+		t.Errorf("it printed %q, %v", out, err)
+	}
+}
