@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
@@ -27,7 +28,9 @@ func (r *run) outcomeOf(err error) error {
 		return nil
 	case errors.Is(cause, errCancelled), errors.Is(cause, errAbandoned):
 		return cause
-	case errors.As(cause, &failed): // a timeout, or the end of a drain
+	case errors.As(cause, &failed) && failed.Reason == failure.Draining: // which ends many at once
+		return failed.WithRetryAfter(time.Second + rand.N(2*time.Second))
+	case errors.As(cause, &failed): // a timeout
 		return failed
 	case err == io.EOF:
 		return failure.New(failure.UpstreamTruncated, "the upstream ended in the middle of its answer")

@@ -244,6 +244,35 @@ func TestLimitsOfRequests(t *testing.T) {
 	}
 }
 
+// TestLimitOfEvents has a completion say more than is kept of one: it fails, on each face,
+// and another one, which says as much as may be, does not.
+func TestLimitOfEvents(t *testing.T) {
+	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		says := 6
+		if modelOf(r) == "long" {
+			says = 100
+		}
+		for range says {
+			say(w, strings.Repeat("x", 1<<10))
+		}
+		chunk(w, `{}`, "stop")
+	})
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			p := start(t, layout, u.env(), "--max-completion-bytes=16KiB")
+			for _, face := range faces {
+				a, err := face.ask(t.Context(), p, strings.Replace(question, `"m"`, `"long"`, 1))
+				if err != nil || a.status == nil || reason(a.status) != "OVERLOADED" || a.id == "" {
+					t.Errorf("%s: got %v, %v", face.name, a, err)
+				}
+				if a, err := face.ask(t.Context(), p, question); err != nil || a.status != nil || len(a.text) != 6<<10 {
+					t.Errorf("%s: as much as may be: %v, %v", face.name, a, err)
+				}
+			}
+		})
+	}
+}
+
 // TestMaxTokensGoesUpstream checks that a request which sets no limit of tokens has the
 // server's.
 func TestMaxTokensGoesUpstream(t *testing.T) {
