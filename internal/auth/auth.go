@@ -1,0 +1,214 @@
+// Package auth finds out who calls: it makes a principal, in the context of a call, of the
+// credentials that came with it. Completions, cursors and idempotency keys belong to one.
+//
+// Credentials are a bearer in the call's metadata, which is an API key (keyfile.go) or a
+// signed token (token.go, keyset.go), or the certificate of the caller's connection. A
+// bearer is looked at first, and decides: who sends a wrong one is refused, whatever
+// certificate there is, and even if callers without credentials are let in. A bridge hands
+// on what its callers send, and its own certificate is none of theirs (ViaBridge).
+//
+// Health checks need no credentials.
+//
+// Callers learn no more than that their credentials are wrong, or that a token which is
+// otherwise right has expired. Why goes to the log: in our own words, as those of the
+// libraries may quote a token.
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"github.com/sluice-sse/sluice/server"
+	"github.com/sluice-sse/sluice/server/failure"
+)
+
+// Anonymous is the principal of callers without credentials.
+const Anonymous = "anonymous"
+
+// ViaBridge is the key of metadata that says, whatever its value: the caller is not who
+// made the connection. So the connection's certificate is not looked at. It only ever
+// takes away: anybody may send it.
+const ViaBridge = "sluice-via-bridge"
+
+// maxBearer is the largest key or token, in bytes: several times what issuers make that
+// list all groups of a user.
+const maxBearer = 16 << 10
+
+// Config says what credentials there are. Without any of the first three, all callers are
+// Anonymous, and what they send is not looked at.
+type Config struct {
+	APIKeys      string // the name of a file (see parseKeys)
+	Tokens       Tokens // the zero value: there are none
+	Certificates bool   // a client's certificate, which the listener has verified, is one
+
+	AllowAnonymous bool         // who has no credentials may call, too
+	Log            *slog.Logger // what happens to the keys; required
+}
+
+// configured says whether there are credentials.
+func (c *Config) configured() bool {
+	return c.APIKeys != "" || c.Tokens != Tokens{} || c.Certificates
+}
+
+// Authenticator has the interceptors, which are for many goroutines at once. Close it
+// after use.
+type Authenticator struct {
+	keys           *keyFile  // nil: there are none
+	tokens         *verifier // nil: there are none
+	certificates   bool
+	allowAnonymous bool
+
+	stop    context.CancelFunc
+	reading sync.WaitGroup // of keys that may change
+}
+
+// New returns an authenticator. It fails if a file cannot be read; the keys behind a URL
+// may come later.
+func New(c Config) (*Authenticator, error) {
+	ctx, stop := context.WithCancel(context.Background())
+	a := &Authenticator{certificates: c.Certificates, allowAnonymous: c.AllowAnonymous || !c.configured(), stop: stop}
+	if c.APIKeys != "" {
+		keys, err := newKeyFile(c.APIKeys, c.Log)
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		a.keys = keys
+		a.reading.Go(func() { keys.watch(ctx) })
+	}
+	if c.Tokens != (Tokens{}) {
+		tokens, err := newVerifier(ctx, c.Tokens, c.Log)
+		if err != nil {
+			stop()
+			a.reading.Wait()
+			return nil, err
+		}
+		a.tokens = tokens
+		a.reading.Go(func() { tokens.keys.watch(ctx) })
+	}
+	return a, nil
+}
+
+// Close stops reading keys.
+func (a *Authenticator) Close() {
+	a.stop()
+	a.reading.Wait()
+}
+
+type principalKey struct{}
+
+// Principal returns whose call a context is of.
+func Principal(ctx context.Context) string {
+	if p, ok := ctx.Value(principalKey{}).(string); ok {
+		return p
+	}
+	return Anonymous
+}
+
+// Unary is a grpc.UnaryServerInterceptor.
+func (a *Authenticator) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, err := a.authenticate(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	return handler(ctx, req)
+}
+
+// Stream is a grpc.StreamServerInterceptor.
+func (a *Authenticator) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx, err := a.authenticate(stream.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return handler(srv, server.WithContext(ctx, stream))
+}
+
+// authenticate returns the context of a call with its principal.
+func (a *Authenticator) authenticate(ctx context.Context, method string) (context.Context, error) {
+	if strings.HasPrefix(method, "/grpc.health.v1.Health/") {
+		return ctx, nil
+	}
+	principal, err := a.principal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return context.WithValue(ctx, principalKey{}, principal), nil
+}
+
+func (a *Authenticator) principal(ctx context.Context) (string, error) {
+	if a.keys != nil || a.tokens != nil {
+		if values := metadata.ValueFromIncomingContext(ctx, "authorization"); len(values) > 0 {
+			return a.ofBearer(ctx, values)
+		}
+	}
+	if a.certificates && len(metadata.ValueFromIncomingContext(ctx, ViaBridge)) == 0 {
+		if name := certificateName(ctx); name != "" {
+			return name, nil
+		}
+	}
+	if a.allowAnonymous {
+		return Anonymous, nil
+	}
+	return "", failure.New(failure.Unauthenticated, "send your key or token as the header Authorization: Bearer …").
+		WithCause(errors.New("no credentials"))
+}
+
+// ofBearer returns the principal of a call that has credentials in its metadata.
+func (a *Authenticator) ofBearer(ctx context.Context, values []string) (string, error) {
+	if len(values) > 1 {
+		return "", wrong("more than one authorization")
+	}
+	scheme, bearer, _ := strings.Cut(values[0], " ")
+	bearer = strings.Trim(bearer, " ")
+	switch {
+	case !strings.EqualFold(scheme, "Bearer"):
+		return "", wrong("no bearer")
+	case bearer == "":
+		return "", wrong("an empty bearer")
+	case len(bearer) > maxBearer:
+		return "", wrong("a bearer that is too long")
+	}
+	if a.keys != nil {
+		if principal, ok := a.keys.principal(bearer); ok {
+			return principal, nil
+		}
+	}
+	if a.tokens != nil && strings.Count(bearer, ".") == 2 {
+		return a.tokens.principal(ctx, bearer)
+	}
+	return "", wrong("unknown key")
+}
+
+// wrong refuses credentials. The cause, which is for the log, has nothing of them.
+func wrong(cause string) error {
+	return failure.New(failure.Unauthenticated, "the key or token is not valid here").WithCause(errors.New(cause))
+}
+
+// certificateName returns the name in the certificate of the caller's connection: its
+// first URI, or else its first DNS name. It is "" if there is none, or it is not verified.
+func certificateName(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	tls, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(tls.State.VerifiedChains) == 0 {
+		return ""
+	}
+	leaf := tls.State.VerifiedChains[0][0]
+	switch {
+	case len(leaf.URIs) > 0:
+		return leaf.URIs[0].String()
+	case len(leaf.DNSNames) > 0 && leaf.DNSNames[0] != Anonymous:
+		return leaf.DNSNames[0]
+	}
+	return ""
+}
