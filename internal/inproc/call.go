@@ -39,7 +39,7 @@ func (c *call) begin(client context.Context, method string, r Receiver) error {
 	}
 	c.method, c.receiver = method, r
 	c.ctx.Context, c.cancel = context.WithCancel(client)
-	values := metadata.NewIncomingContext(withPeer, md)
+	values := metadata.NewIncomingContext(peerOf(client), md)
 	c.ctx.values = grpc.NewContextWithServerTransportStream(values, c)
 	return nil
 }
@@ -194,7 +194,24 @@ type addr struct{}
 func (addr) Network() string { return "inproc" }
 func (addr) String() string  { return "in-process" }
 
-// withPeer is what is the same in all contexts.
+// callerKey is the key of a peer in a client's context.
+type callerKey struct{}
+
+// WithCaller returns a context for a client whose calls are somebody else's, who came by
+// a connection of their own: that is the peer which handlers and interceptors see.
+func WithCaller(ctx context.Context, caller *peer.Peer) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller)
+}
+
+// peerOf returns a context with the peer of a client.
+func peerOf(client context.Context) context.Context {
+	if caller, ok := client.Value(callerKey{}).(*peer.Peer); ok {
+		return peer.NewContext(context.Background(), caller)
+	}
+	return withPeer
+}
+
+// withPeer is what is the same in the contexts of all others.
 var withPeer = peer.NewContext(context.Background(), &peer.Peer{Addr: addr{}, LocalAddr: addr{}})
 
 // handlerContext is the context that a handler gets. It ends with the client's, or when
