@@ -122,6 +122,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(requestIDHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	keepAuthorization(r.Header)
 	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
 	for i, credentials := range r.Header["Authorization"] {
 		// The gateway would drop what metadata cannot hold: then they were none, not wrong.
@@ -148,6 +149,20 @@ func printable(c rune) rune {
 		return '?'
 	}
 	return c
+}
+
+// keepAuthorization makes of credentials that no metadata can have some that are wrong for
+// certain. The gateway would leave them out, and the server take the caller for one who
+// has sent none.
+func keepAuthorization(h http.Header) {
+	for i, value := range h["Authorization"] {
+		h["Authorization"][i] = strings.Map(func(r rune) rune {
+			if r < ' ' || r > '~' {
+				return '?'
+			}
+			return r
+		}, value)
+	}
 }
 
 // safeRequestID is what a caller may name its request: it goes into headers,

@@ -25,8 +25,17 @@ func Write(w http.ResponseWriter, log *slog.Logger, err error) {
 	h.Set("Cache-Control", "no-store")
 	body := append(JSON(code, s), '\n')
 	h.Set("Content-Length", strconv.Itoa(len(body)))
+	Challenge(h, code)
 	w.WriteHeader(code)
 	_, _ = w.Write(body)
+}
+
+// Challenge says in the headers of a refusal, if it is one for want of credentials, what
+// those are, as it must (RFC 9110 section 11.6.1).
+func Challenge(h http.Header, httpStatus int) {
+	if httpStatus == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
 }
 
 // JSON returns the JSON of an error, on one line: the body of an answer, and the

@@ -130,6 +130,7 @@ func (r Refusal) Write(w http.ResponseWriter) {
 		h.Set("Retry-After", strconv.FormatInt(int64((r.RetryAfter+time.Second-1)/time.Second), 10))
 		h.Set("Retry-After-Ms", strconv.FormatInt(max(r.RetryAfter.Milliseconds(), 1), 10))
 	}
+	failure.Challenge(h, r.Status)
 	writeJSON(w, r.Status, r.JSON())
 }
 
