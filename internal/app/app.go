@@ -84,14 +84,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
-	p := &program{getenv: getenv, stdout: stdout, log: slog.New(slog.NewTextHandler(stderr, nil)), interceptors: i}
+	p := &program{getenv: getenv, stdin: os.Stdin, stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(stderr, nil)), interceptors: i}
 	return command.run(ctx, p)
 }
 
 // program is what commands run with.
 type program struct {
 	getenv       func(string) string
+	stdin        io.Reader
 	stdout       io.Writer
+	stderr       io.Writer // what is not for the log
 	log          *slog.Logger
 	interceptors interceptors
 }
@@ -102,7 +104,7 @@ func (c *serverCommand) run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer s.close()
-	fmt.Fprint(p.stdout, banner("", s.addr(), c.upstreamLines(s.hasKey), c.exampleRequest()))
+	fmt.Fprint(p.stdout, banner("", s.addr(), c.upstreamLines(s.hasKey)+c.callersLine(), c.example()))
 	return c.serve(ctx, p.log, s)
 }
 
@@ -116,7 +118,10 @@ func (c *bridgeCommand) run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(p.stdout, banner(b.addr(), "", c.serverLine(), exampleEcho))
+	if !isLoopback(b.listener.Addr()) {
+		p.log.Info("others can reach this bridge: who of them may call is the server's to decide", "server", c.Server)
+	}
+	fmt.Fprint(p.stdout, banner(b.addr(), "", c.serverLine(), example{request: exampleEcho}))
 	watching, stopWatching := context.WithCancel(context.Background())
 	var watcher sync.WaitGroup
 	watcher.Go(func() { b.bridge.WatchServer(watching) })
@@ -139,6 +144,10 @@ func (c *bothCommand) run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(p.stdout, banner(b.addr(), s.addr(), c.upstreamLines(s.hasKey), c.exampleRequest()))
+	if err := c.checkOpen("--http", c.HTTP, b.listener.Addr()); err != nil {
+		b.listener.Close()
+		return err
+	}
+	fmt.Fprint(p.stdout, banner(b.addr(), s.addr(), c.upstreamLines(s.hasKey)+c.callersLine(), c.example()))
 	return c.serve(ctx, p.log, s, b)
 }

@@ -12,17 +12,17 @@ import (
 
 // banner returns it for the addresses of the two faces, "" where there is none, the lines
 // about what is behind them, and a request that works there.
-func banner(http, grpc, behind, request string) string {
+func banner(http, grpc, behind string, e example) string {
 	var serves, try []string
 	if http != "" {
 		serves = append(serves, "HTTP on http://"+http)
 		try = append(try,
-			fmt.Sprintf("curl -N %s -H 'Content-Type: application/json' -d '%s'", shellURL(http, "/v1/completions"), request),
-			"curl "+shellURL(http, "/v1/models"))
+			fmt.Sprintf("curl -N %s -H 'Content-Type: application/json'%s -d '%s'", shellURL(http, "/v1/completions"), e.header(), e.request),
+			"curl "+shellURL(http, "/v1/models")+e.header())
 	}
 	if grpc != "" {
 		serves = append(serves, "gRPC on "+grpc)
-		try = append(try, fmt.Sprintf("grpcurl -plaintext -d '%s' %s completion.v1.CompletionService/StreamCompletion", request, shellQuote(reachable(grpc))))
+		try = append(try, fmt.Sprintf("grpcurl -plaintext%s -d '%s' %s completion.v1.CompletionService/StreamCompletion", e.header(), e.request, shellQuote(reachable(grpc))))
 	}
 	return fmt.Sprintf("sluice serves %s\n%s\n  %s\n", strings.Join(serves, " and "), behind, strings.Join(try, "\n  "))
 }
@@ -33,13 +33,28 @@ const (
 	exampleEcho    = `{"model":"echo","messages":[{"role":"user","content":"Hello from the other side"}]}`
 )
 
-// exampleRequest is a request that works whatever is upstream: where that has no default
-// model, it names the embedded one.
-func (f *serverFlags) exampleRequest() string {
-	if f.OpenAIBaseURL == "" || f.Model == "" {
-		return exampleEcho
+// example is a request that works.
+type example struct {
+	request string
+	key     bool // with a key, which is the caller's to put in
+}
+
+// header is the words of a command that send the key.
+func (e example) header() string {
+	if !e.key {
+		return ""
 	}
-	return exampleDefault
+	return ` -H "Authorization: Bearer $KEY"`
+}
+
+// example is one that works whatever is upstream: where that has no default model, it
+// names the embedded one.
+func (f *serverFlags) example() example {
+	e := example{exampleDefault, f.configured() && !f.AllowAnonymous}
+	if f.OpenAIBaseURL == "" || f.Model == "" {
+		e.request = exampleEcho
+	}
+	return e
 }
 
 // upstreamLines tell what is behind a server; of the key, only that there is one.

@@ -30,12 +30,14 @@ func newCommand(name string) command {
 		return &serverCommand{}
 	case "bridge":
 		return &bridgeCommand{}
+	case "hash-key":
+		return &hashKeyCommand{}
 	}
 	return nil
 }
 
 // commandNames are those of the commands that have one.
-func commandNames() []string { return []string{"server", "bridge"} }
+func commandNames() []string { return []string{"server", "bridge", "hash-key"} }
 
 // parse reads the command line and the environment. It returns one of the three
 // commands, or errHelp.
@@ -81,7 +83,7 @@ func fullName(command string) string { return strings.TrimSpace("sluice " + comm
 // version.
 func splitCommand(args []string) (command string, rest []string, err error) {
 	asked := ""
-	for len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+	for len(args) > 0 && !strings.HasPrefix(args[0], "-") && command != "hash-key" { // which has an argument
 		switch word := args[0]; {
 		case word == "help" || word == "version":
 			asked = "--" + word

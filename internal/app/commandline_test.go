@@ -28,7 +28,7 @@ func TestCommandLine(t *testing.T) {
 		{"serve", "", `there is no command "serve": did you mean server?`},
 		{"brigde", "", `there is no command "brigde": did you mean bridge?`},
 		{"Server", "", `there is no command "Server": did you mean server?`},
-		{"proxy", "", `there is no command "proxy": there are server, bridge, help, version`},
+		{"proxy", "", `there is no command "proxy": there are server, bridge, hash-key, help, version`},
 		{"help proxy", "", `there is no command "proxy"`},
 		{"server bridge", "", `there is no command "bridge"`},
 		{"server 9090", "", `there is no command "9090"`},

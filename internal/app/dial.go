@@ -2,6 +2,7 @@ package app
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,7 +16,10 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/sluice-sse/sluice/internal/auth"
 )
 
 // What may be on its way from the server of one stream, and of all, in bytes. Fixed
@@ -44,6 +48,8 @@ func dial(target string, log *slog.Logger) (*grpc.ClientConn, error) {
 	backoffs.MaxDelay = maxBackoff
 	conn, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithChainUnaryInterceptor(viaBridge.unary),
+		grpc.WithChainStreamInterceptor(viaBridge.stream),
 		grpc.WithDisableServiceConfig(), // a TXT record could say round_robin
 		grpc.WithResolvers(sortedResolver{resolver.Get("dns"), log}),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoffs, MinConnectTimeout: 20 * time.Second}),
@@ -57,6 +63,20 @@ func dial(target string, log *slog.Logger) (*grpc.ClientConn, error) {
 	}
 	conn.Connect() // now, so that the log says at the start if there is no such server
 	return conn, nil
+}
+
+// marker adds to the metadata of all calls that they are not the bridge's own. Else a
+// bridge with a certificate would lend its name to those who have no credentials.
+type marker string
+
+const viaBridge marker = auth.ViaBridge
+
+func (m marker) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(metadata.AppendToOutgoingContext(ctx, string(m), "1"), method, req, reply, conn, opts...)
+}
+
+func (m marker) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return open(metadata.AppendToOutgoingContext(ctx, string(m), "1"), desc, conn, method, opts...)
 }
 
 // maxReceived is the largest message in bytes that a bridge takes from its server:

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,42 +17,44 @@ import (
 // wins.
 
 type serverFlags struct {
-	GRPC             string        `name:"grpc" default:"127.0.0.1:9090" help:"Where to serve gRPC. Port 0 takes a free one."`
-	OpenAIBaseURL    string        `name:"openai-base-url" also:"OPENAI_BASE_URL" placeholder:"URL" help:"An OpenAI-compatible server, such as https://api.openai.com/v1. Without one there is only the embedded model \"echo\"."`
-	OpenAIAPIKeyFile string        `name:"openai-api-key-file" type:"existingfile" placeholder:"FILE" help:"A file with the key for it. Without one: the key in $$OPENAI_API_KEY."`
-	OpenAIAPIType    string        `name:"openai-api-type" also:"OPENAI_API_TYPE" enum:"openai,azure" default:"openai" help:"Its paths and headers."`
-	OpenAIAPIVersion string        `name:"openai-api-version" also:"OPENAI_API_VERSION" placeholder:"DATE" help:"The api-version of an azure server."`
-	Model            string        `placeholder:"NAME" help:"The model for requests that name none. Without an OpenAI-compatible server: echo."`
-	EchoInterval     time.Duration `default:"30ms" help:"The pause between two words of echo."`
+	GRPC             string        `group:"gRPC" name:"grpc" default:"127.0.0.1:9090" help:"Where to serve gRPC. Port 0 takes a free one."`
+	OpenAIBaseURL    string        `group:"Upstream" name:"openai-base-url" also:"OPENAI_BASE_URL" placeholder:"URL" help:"An OpenAI-compatible server, such as https://api.openai.com/v1. Without one there is only the embedded model \"echo\"."`
+	OpenAIAPIKeyFile string        `group:"Upstream" name:"openai-api-key-file" type:"existingfile" placeholder:"FILE" help:"A file with the key for it. Without one: the key in $$OPENAI_API_KEY."`
+	OpenAIAPIType    string        `group:"Upstream" name:"openai-api-type" also:"OPENAI_API_TYPE" enum:"openai,azure" default:"openai" help:"Its paths and headers."`
+	OpenAIAPIVersion string        `group:"Upstream" name:"openai-api-version" also:"OPENAI_API_VERSION" placeholder:"DATE" help:"The api-version of an azure server."`
+	Model            string        `group:"Upstream" placeholder:"NAME" help:"The model for requests that name none. Without an OpenAI-compatible server: echo."`
+	EchoInterval     time.Duration `group:"Upstream" default:"30ms" help:"The pause between two words of echo."`
 
-	ConnectTimeout    positiveDuration `default:"10s" help:"For connecting to the OpenAI-compatible server."`
-	FirstTokenTimeout positiveDuration `default:"5m" help:"For its first chunk."`
-	IdleTimeout       positiveDuration `default:"2m" help:"For each chunk after that."`
-	TotalTimeout      positiveDuration `default:"1h" help:"For a whole completion."`
-	UpstreamRetries   uint8            `default:"1" help:"How often a request is sent again that has cost nothing: the connection was refused, or the server said when to come back, within 4s."`
+	ConnectTimeout    positiveDuration `group:"Timeouts" default:"10s" help:"For connecting to the OpenAI-compatible server."`
+	FirstTokenTimeout positiveDuration `group:"Timeouts" default:"5m" help:"For its first chunk."`
+	IdleTimeout       positiveDuration `group:"Timeouts" default:"2m" help:"For each chunk after that."`
+	TotalTimeout      positiveDuration `group:"Timeouts" default:"1h" help:"For a whole completion."`
+	UpstreamRetries   uint8            `group:"Upstream" default:"1" help:"How often a request is sent again that has cost nothing: the connection was refused, or the server said when to come back, within 4s."`
 
-	MaxDisconnectGrace time.Duration    `default:"10m" help:"The longest disconnect_grace that a request gets."`
-	Retention          positiveDuration `default:"10m" help:"How long an ended completion can be read again."`
-	JournalMemory      byteSize         `default:"256MiB" help:"The most memory for completions; the first to have ended go first."`
-	MaxCompletionBytes byteSize         `default:"16MiB" help:"The most memory for one completion."`
+	MaxDisconnectGrace time.Duration    `group:"Completions" default:"10m" help:"The longest disconnect_grace that a request gets."`
+	Retention          positiveDuration `group:"Completions" default:"10m" help:"How long an ended completion can be read again."`
+	JournalMemory      byteSize         `group:"Completions" default:"256MiB" help:"The most memory for completions; the first to have ended go first."`
+	MaxCompletionBytes byteSize         `group:"Completions" default:"16MiB" help:"The most memory for one completion."`
 
-	limitFlags `group:"Limits"`
+	credentialFlags `group:"Credentials"`
+	limitFlags      `group:"Limits"`
 }
 
 type bridgeFlags struct {
-	openAIFlags
-	HTTP         string           `name:"http" default:"127.0.0.1:8080" help:"Where to serve HTTP. Port 0 takes a free one."`
-	CommitWindow positiveDuration `default:"5s" help:"How long to hold the status line back for the first event, so that a refusal is a true status."`
-	Heartbeat    positiveDuration `default:"15s" help:"How much silence a comment breaks."`
-	CORSOrigin   []string         `name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://example.com; may be repeated."`
-	AllowHost    []string         `name:"allow-host" placeholder:"NAME" help:"A name or address under which clients may call, beside localhost, loopback addresses and that of --http; may be repeated. On a loopback address no others may, so that no web page gets in by a name that resolves to it. Elsewhere, and with \"*\", any may, unless some are named."`
+	HTTP         string           `group:"HTTP" name:"http" default:"127.0.0.1:8080" help:"Where to serve HTTP. Port 0 takes a free one."`
+	CommitWindow positiveDuration `group:"HTTP" default:"5s" help:"How long to hold the status line back for the first event, so that a refusal is a true status."`
+	Heartbeat    positiveDuration `group:"HTTP" default:"15s" help:"How much silence a comment breaks."`
+	CORSOrigin   []string         `group:"HTTP" name:"cors-origin" placeholder:"ORIGIN" help:"An origin whose pages may call, such as https://example.com; may be repeated."`
+	AllowHost    []string         `group:"HTTP" name:"allow-host" placeholder:"NAME" help:"A name or address under which clients may call, beside localhost, loopback addresses and that of --http; may be repeated. On a loopback address no others may, so that no web page gets in by a name that resolves to it. Elsewhere, and with \"*\", any may, unless some are named."`
+
+	openAIFlags `group:"OpenAI clients"`
 }
 
 type commonFlags struct {
-	MaxBody       byteSize            `default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
-	WriteTimeout  positiveDuration    `default:"30s" help:"How long a reader may take nothing before it is let go."`
-	ShutdownDelay nonNegativeDuration `default:"${shutdown_delay}" help:"How long /readyz and the health service say, after SIGINT or SIGTERM, that no requests are taken, before the listeners close. By default 0s where the log goes to a terminal, else 5s."`
-	DrainTimeout  positiveDuration    `default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
+	MaxBody       byteSize            `group:"Limits" default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
+	WriteTimeout  positiveDuration    `group:"Timeouts" default:"30s" help:"How long a reader may take nothing before it is let go."`
+	ShutdownDelay nonNegativeDuration `group:"Stopping" default:"${shutdown_delay}" help:"How long /readyz and the health service say, after SIGINT or SIGTERM, that no requests are taken, before the listeners close. By default 0s where the log goes to a terminal, else 5s."`
+	DrainTimeout  positiveDuration    `group:"Stopping" default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
 	Version       kong.VersionFlag    `help:"Print the version."`
 }
 
@@ -70,8 +73,13 @@ type serverCommand struct {
 
 type bridgeCommand struct {
 	bridgeFlags
-	Server string `default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090. Of several addresses, one at a time is used: servers do not share their completions yet, so that no bridge can resume on one what began on another."`
+	Server string `group:"Server" default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090. Of several addresses, one at a time is used: servers do not share their completions yet, so that no bridge can resume on one what began on another."`
 	commonFlags
+}
+
+type hashKeyCommand struct {
+	Principal string           `arg:"" help:"Whose key it is: a name without spaces."`
+	Version   kong.VersionFlag `help:"Print the version."`
 }
 
 const description = `Completions of language models over gRPC, and over POST and server-sent events.
@@ -79,8 +87,12 @@ const description = `Completions of language models over gRPC, and over POST and
   sluice         both faces in one process
   sluice server  the gRPC face alone
   sluice bridge  the HTTP face alone, in front of a server
+  sluice hash-key PRINCIPAL
+                 a line of the file of API keys, for the key on standard input
   sluice help    this, and with a command behind it what that can be told
   sluice version
+
+Each flag is also an environment variable: --max-body is SLUICE_MAX_BODY.
 `
 
 // variables returns the environment variables that stand for a flag: SLUICE_ and
@@ -108,12 +120,13 @@ func environment(getenv func(string) string) kong.ResolverFunc {
 	}
 }
 
-// withEnvironment is a flag's help and its environment variables.
+// withEnvironment is a flag's help and its other environment variables: what all flags
+// have, the description says.
 func withEnvironment(v *kong.Value) string {
-	if v.Name == "help" || v.Name == "version" {
-		return v.Help
+	if also := v.Tag.Get("also"); also != "" {
+		return fmt.Sprintf("%s ($%s)", v.Help, also)
 	}
-	return fmt.Sprintf("%s ($%s)", v.Help, strings.Join(variables(v), ", $"))
+	return v.Help
 }
 
 // positiveDuration is a duration that is not zero, which would mean never to some readers
@@ -190,7 +203,7 @@ func (f *serverFlags) Validate() error {
 			return fmt.Errorf("--%s=%d: that is less than 4KiB", name, size)
 		}
 	}
-	return f.limitFlags.check()
+	return errors.Join(f.credentialFlags.check(), f.limitFlags.check())
 }
 
 // apiKey returns the key for the OpenAI-compatible server. It never is an

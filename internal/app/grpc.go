@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 
+	"github.com/sluice-sse/sluice/internal/auth"
 	"github.com/sluice-sse/sluice/server"
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/engine/echo"
@@ -19,6 +20,7 @@ import (
 type grpcFace struct {
 	server       *server.Server
 	interceptors interceptors // of all calls, in whatever way they come
+	auth         *auth.Authenticator
 	grpc         *grpc.Server
 	health       *health.Server
 	listener     net.Listener
@@ -27,9 +29,6 @@ type grpcFace struct {
 	upstream     *openai.Engine // nil: there is none
 	hasKey       bool           // for the upstream
 }
-
-// principal is who calls: nobody has a name yet.
-func principal(context.Context) string { return "anonymous" }
 
 // newGRPCFace returns one that listens. It is to be closed.
 func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLimit) (*grpcFace, error) {
@@ -55,7 +54,11 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		upstream = g.upstream
 	}
 	var err error
-	if g.listener, err = listen("--grpc", f.GRPC); err != nil {
+	if g.auth, err = f.authenticator(p.log); err != nil {
+		return nil, err
+	}
+	if g.listener, err = f.listen(); err != nil {
+		g.auth.Close()
 		return nil, err
 	}
 	g.journal = memory.New(memory.Config{
@@ -76,18 +79,35 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		FirstTokenTimeout:  time.Duration(f.FirstTokenTimeout),
 		IdleTimeout:        time.Duration(f.IdleTimeout),
 		TotalTimeout:       time.Duration(f.TotalTimeout),
-		Principal:          principal,
+		Principal:          auth.Principal,
 		MaxConnectionAge:   time.Duration(f.MaxConnectionAge),
 		Limits:             f.limits(),
 		MaxBody:            int64(common.MaxBody),
 		DecodeLimit:        limit,
 	})
 	// The outermost first.
-	f.addRate(&g.interceptors, principal)
+	g.interceptors.add(interceptors{
+		unary:  []grpc.UnaryServerInterceptor{g.auth.Unary},
+		stream: []grpc.StreamServerInterceptor{g.auth.Stream},
+	})
+	f.addRate(&g.interceptors, auth.Principal)
 	g.interceptors.add(p.interceptors)
 	g.grpc, g.health = server.NewGRPCServer(g.server, time.Duration(common.WriteTimeout),
 		grpc.ChainUnaryInterceptor(g.interceptors.unary...), grpc.ChainStreamInterceptor(g.interceptors.stream...))
 	return g, nil
+}
+
+// listen listens, unless that were for strangers.
+func (f *serverFlags) listen() (net.Listener, error) {
+	l, err := listen("--grpc", f.GRPC)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.checkOpen("--grpc", f.GRPC, l.Addr()); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
 func (g *grpcFace) addr() string { return g.listener.Addr().String() }
@@ -108,6 +128,7 @@ func (g *grpcFace) shutdown(context.Context) {
 func (g *grpcFace) close() {
 	g.grpc.Stop()
 	g.listener.Close() // which g.grpc does only if it has served
+	g.auth.Close()
 	g.server.Close()
 	g.journal.Close()
 	if g.pacer != nil {

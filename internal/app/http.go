@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 
 	"github.com/sluice-sse/sluice/bridge"
+	"github.com/sluice-sse/sluice/internal/inproc"
 )
 
 // httpFace is the HTTP face.
@@ -46,7 +49,7 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 	ctx, cancel := context.WithCancel(context.Background())
 	h.cancelRequests = cancel
 	h.http = &http.Server{
-		Handler:           h.bridge,
+		Handler:           withCaller(h.bridge),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -62,6 +65,23 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 	h.http.Protocols.SetHTTP1(true)
 	h.http.Protocols.SetUnencryptedHTTP2(true) // browsers want TLS for it, proxies do not
 	return h, nil
+}
+
+// withCaller tells the interceptors, in one process, what certificate a client has shown
+// and the listener has verified. To a server elsewhere, nobody but the client could.
+func withCaller(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+			caller := &peer.Peer{AuthInfo: credentials.TLSInfo{
+				State:          *r.TLS,
+				CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+			}}
+			caller.Addr, _ = net.ResolveTCPAddr("tcp", r.RemoteAddr)
+			caller.LocalAddr, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+			r = r.WithContext(inproc.WithCaller(r.Context(), caller))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // hosts returns what a request may have as Host. On loopback, nobody but this machine

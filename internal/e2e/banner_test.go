@@ -51,6 +51,9 @@ func TestBannerCanBeTried(t *testing.T) {
 				if env == nil {
 					args = args[:2]
 				}
+				if host != "127.0.0.1" && host != "[::1]" && host != "localhost" {
+					args = append(args, "--allow-anonymous")
+				}
 				t.Run(fmt.Sprint(args, len(env)), func(t *testing.T) {
 					tryAll(t, started(t, env, args...))
 				})
