@@ -53,8 +53,9 @@ func (w *watchdog) stop() { w.timer.Stop() }
 // check is called when the timer fires.
 func (w *watchdog) check() {
 	config := &w.server.config
+	paused := w.paused.Load() // read before last, which resume sets first
 	now, last := time.Since(w.server.start), time.Duration(w.last.Load()-1)
-	if w.paused.Load() {
+	if paused {
 		last = now
 	}
 	limit, late := last+config.IdleTimeout, failure.New(failure.IdleTimeout, "the upstream fell silent for %v", config.IdleTimeout)
