@@ -90,7 +90,7 @@ func TestTombstonesCountWhatTheyTake(t *testing.T) {
 			add(t, create(t, m, c), journal.Entry{Sequence: 1, Kind: journal.Finished})
 		}
 		m.mu.Lock()
-		for m.ended.len() > 0 {
+		for len(m.ended) > 0 {
 			m.dropFirst()
 		}
 		m.mu.Unlock()

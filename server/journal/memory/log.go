@@ -213,17 +213,3 @@ func (l *log) drop() {
 func (l *log) names() int64 {
 	return int64(len(l.ID) + len(l.Principal) + len(l.Key) + len(l.Model))
 }
-
-// info returns what is known of the completion, and whether the pages are gone.
-func (l *log) info() (journal.Info, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return journal.Info{Completion: l.Completion, Last: l.last, Ended: l.ended}, l.gone
-}
-
-// getOwner returns the owner, or nil if there is none any more.
-func (l *log) getOwner() journal.Owner {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.owner
-}

@@ -102,8 +102,10 @@ func known(l *log) (journal.Info, error) {
 	if l == nil {
 		return journal.Info{}, journal.ErrNotFound
 	}
-	info, gone := l.info()
-	if gone {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	info := journal.Info{Completion: l.Completion, Last: l.last, Ended: l.ended}
+	if l.gone {
 		return info, journal.ErrExpired
 	}
 	return info, nil
@@ -124,11 +126,7 @@ func (j *Journal) read(id string, after int32, follow bool) (journal.Reader, err
 	if l == nil {
 		return nil, journal.ErrNotFound
 	}
-	r, err := l.read(after, follow)
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
+	return l.read(after, follow)
 }
 
 // Cancel implements journal.Journal.
@@ -137,8 +135,11 @@ func (j *Journal) Cancel(_ context.Context, id string) error {
 	if l == nil {
 		return journal.ErrNotFound
 	}
-	if o := l.getOwner(); o != nil {
-		o.Cancel()
+	l.mu.Lock()
+	owner := l.owner
+	l.mu.Unlock()
+	if owner != nil {
+		owner.Cancel()
 	}
 	return nil
 }
@@ -157,14 +158,6 @@ func (j *Journal) Bytes() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.bytes
-}
-
-// Len returns how many completions the journal knows, those included whose
-// entries are gone.
-func (j *Journal) Len() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return len(j.logs)
 }
 
 func (j *Journal) find(id string) *log {

@@ -169,3 +169,11 @@ func TestAppendIsFenced(t *testing.T) {
 		})
 	}
 }
+
+// Len returns how many completions the journal knows, those included whose entries are
+// gone.
+func (j *Journal) Len() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.logs)
+}

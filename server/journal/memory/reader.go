@@ -28,20 +28,24 @@ type reader struct {
 }
 
 // read returns a reader that stands behind the given sequence.
-func (l *log) read(after int32, follow bool) (*reader, error) {
+func (l *log) read(after int32, follow bool) (journal.Reader, error) {
 	l.mu.Lock()
 	r, err := l.seek(after)
+	if err != nil {
+		l.mu.Unlock()
+		return nil, err
+	}
 	owner := l.owner
-	if err == nil && follow {
+	if follow {
 		r.woken = make(chan struct{}, 1)
 		r.place = len(l.readers)
 		l.readers = append(l.readers, r)
 	}
 	l.mu.Unlock()
-	if err == nil && follow && owner != nil {
+	if follow && owner != nil {
 		owner.Readers(1)
 	}
-	return r, err
+	return r, nil
 }
 
 // seek returns a reader that stands behind the given sequence. The caller holds the

@@ -9,10 +9,10 @@ import (
 // makeRoom counts n more bytes, which the budget has granted, and lets go of as much
 // that has ended as is in their way.
 func (j *Journal) makeRoom(n int64) {
-	for j.bytes+n > j.config.Bytes && j.ended.len() > 0 {
+	for j.bytes+n > j.config.Bytes && len(j.ended) > 0 {
 		j.dropFirst()
 	}
-	for j.bytes+n > j.config.Bytes && j.gone.len() > 0 {
+	for j.bytes+n > j.config.Bytes && len(j.gone) > 0 {
 		j.forgetFirst()
 	}
 	j.bytes += n
@@ -53,7 +53,7 @@ func (j *Journal) retire(l *log) {
 	l.bytes -= unused
 	l.account = nil
 	l.expires = time.Now().Add(j.config.Retention)
-	j.ended.push(l)
+	j.ended = append(j.ended, l)
 	j.resume(resolved) // which may be in need of what has just ended
 	j.expireLocked()
 }
@@ -65,7 +65,7 @@ func (j *Journal) dropFirst() {
 	j.bytes -= l.bytes + logCost - goneCost
 	l.bytes = 0
 	l.expires = time.Now().Add(j.config.Retention)
-	j.gone.push(l)
+	j.gone = append(j.gone, l)
 }
 
 // forgetFirst forgets the log whose pages went first.
@@ -89,16 +89,16 @@ func (j *Journal) expire() {
 // time does not depend on it, since every look-up comes here first.
 func (j *Journal) expireLocked() {
 	now := time.Now()
-	for j.ended.len() > 0 && !j.ended.first().expires.After(now) {
+	for len(j.ended) > 0 && !j.ended[0].expires.After(now) {
 		j.dropFirst()
 	}
-	for j.gone.len() > 0 && !j.gone.first().expires.After(now) {
+	for len(j.gone) > 0 && !j.gone[0].expires.After(now) {
 		j.forgetFirst()
 	}
 	var next time.Time
-	for _, q := range []*queue{&j.ended, &j.gone} {
-		if q.len() > 0 && (next.IsZero() || q.first().expires.Before(next)) {
-			next = q.first().expires
+	for _, q := range []queue{j.ended, j.gone} {
+		if len(q) > 0 && (next.IsZero() || q[0].expires.Before(next)) {
+			next = q[0].expires
 		}
 	}
 	if !next.IsZero() && !next.Equal(j.due) {
@@ -108,17 +108,11 @@ func (j *Journal) expireLocked() {
 }
 
 // queue is a first-in, first-out queue of logs.
-type queue struct {
-	logs []*log
-}
-
-func (q *queue) len() int    { return len(q.logs) }
-func (q *queue) first() *log { return q.logs[0] }
-func (q *queue) push(l *log) { q.logs = append(q.logs, l) }
+type queue []*log
 
 func (q *queue) pop() *log {
-	l := q.logs[0]
-	q.logs[0] = nil
-	q.logs = q.logs[1:]
+	l := (*q)[0]
+	(*q)[0] = nil
+	*q = (*q)[1:]
 	return l
 }
