@@ -3,6 +3,7 @@
 import { Answer, again, instead, turn, withdraw } from "./answer.js";
 import { resumeCompletion, streamCompletion } from "./client.js";
 import { $, draw, dry, follow, make, number, write } from "./ink.js";
+import * as key from "./key.js";
 import { Meter } from "./meter.js";
 import * as session from "./session.js";
 import { countDown, enabled, show } from "./status.js";
@@ -87,6 +88,7 @@ async function read(turn, resumed, begin) {
   let ended = "", lost = 0;
   const run = (current = begin({
     fetch: cuttable,
+    headers: key.headers(),
     outlivesPage: true,
     onState(state, { delay } = {}) {
       if (run !== current) return; // it may tell more than the user waits for
@@ -132,6 +134,7 @@ async function read(turn, resumed, begin) {
       const facts = [status && `HTTP ${status}`, measured.requestID && `request ${measured.requestID}`, run.id];
       turn.failure = { reason, message, facts: facts.filter(Boolean) };
       const backTo = () => (answer.remove(), goOn(turn));
+      if (status === 401) key.ask();
       answer.fail({ ...turn.failure, retryable, retryAfter }, lost ? [again(backTo)] : offers(error, request));
       // What was only lost has not ended: another page may come back to it, too.
       if (lost) session.save(conversation);
@@ -278,8 +281,9 @@ function restore() {
 async function listModels() {
   const select = $("model");
   try {
-    const response = await fetch("/v1/models");
+    const response = await fetch("/v1/models", { headers: key.headers() });
     const body = await response.json();
+    if (response.status === 401) key.ask();
     if (!response.ok) throw new Error(body.error.message);
     const options = (body.models ?? []).map(({ id, engine }) => new Option(engine === "echo" ? `${id} (embedded)` : id, id));
     if (options.length) select.replaceChildren(...options);
@@ -295,4 +299,8 @@ try {
   startAnew(); // it was kept by another version of the page
 }
 listModels();
+key.onKey(() => {
+  if (!current) show("", "Ready"); // what was refused before is past
+  listModels();
+});
 if (document.activeElement === document.body) input.focus();

@@ -25,6 +25,7 @@ func TestRoutes(t *testing.T) {
 		"/vendor/markdown-it.mjs": "text/javascript; charset=utf-8",
 		"/vendor/LICENSE.txt":     "text/plain; charset=utf-8",
 		"/ink.js":                 "text/javascript; charset=utf-8",
+		"/key.js":                 "text/javascript; charset=utf-8",
 		"/session.js":             "text/javascript; charset=utf-8",
 		"/status.js":              "text/javascript; charset=utf-8",
 		"/meter.js":               "text/javascript; charset=utf-8",

@@ -38,6 +38,7 @@ func TestBrowser(t *testing.T) {
 		{"controls have names and keys", testPageControls},
 		{"what comes is in sight", testPageSight},
 		{"a new start forgets all", testPageStartsAnew},
+		{"the page has a key", testPageKey},
 		{"trying again waits as long as asked", testPageTriesAgain},
 		{"coming back is counted down", testPageCountsDown},
 		{"a prompt that is not taken", testPagePrompt},
