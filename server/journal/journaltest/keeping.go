@@ -95,7 +95,7 @@ func expect(t *testing.T, j journal.Journal, id string, want error) {
 // reads meanwhile learns it; what runs stays.
 func testExpiry(t *testing.T, s Subject) {
 	s.InTime(t, func(t *testing.T) {
-		j := s.Open(t, Limits{Retention: time.Minute})
+		j := s.Open(t, Limits{Retention: s.Minute})
 		running := create(t, j, journal.Completion{ID: "running"})
 		add(t, running, journal.Entry{Sequence: 1})
 		all := entries(500)
@@ -103,9 +103,9 @@ func testExpiry(t *testing.T, s Subject) {
 		begun, done := open(t, j, "a", 0), open(t, j, "a", 0)
 		got, err := begun.Next(t.Context())
 		readsAll(t, t.Context(), done, all)
-		time.Sleep(59 * time.Second)
+		time.Sleep(s.Minute * 3 / 4)
 		expect(t, j, "a", nil)
-		time.Sleep(2 * time.Second)
+		time.Sleep(s.Minute / 2)
 		expect(t, j, "a", journal.ErrExpired)
 		if got, err := done.Next(t.Context()); err != io.EOF {
 			t.Errorf("a reader that has had the end: %v, %v", got, err)
@@ -119,10 +119,10 @@ func testExpiry(t *testing.T, s Subject) {
 		if _, holder, err := j.Create(t.Context(), journal.Completion{ID: "b", Key: "k"}, &owner{}); holder.ID != "a" || err != nil {
 			t.Errorf("its key: %+v, %v", holder, err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(s.Minute)
 		expect(t, j, "a", journal.ErrNotFound)
 		create(t, j, journal.Completion{ID: "c", Key: "k"})
-		time.Sleep(time.Hour)
+		time.Sleep(4 * s.Minute)
 		expect(t, j, "running", nil)
 		add(t, running, journal.Entry{Sequence: 2, Kind: journal.Finished})
 		readsAll(t, t.Context(), open(t, j, "running", 1), []journal.Entry{{Sequence: 2, Kind: journal.Finished}})

@@ -64,7 +64,7 @@ func testOneOfManyGetsTheKey(t *testing.T, s Subject) {
 // testFind looks a key up in all states that its completion can be in.
 func testFind(t *testing.T, s Subject) {
 	s.InTime(t, func(t *testing.T) {
-		j := s.Open(t, Limits{Retention: time.Minute})
+		j := s.Open(t, Limits{Retention: s.Minute})
 		c := journal.Completion{ID: "a", Principal: "p", Key: "k", Model: "m"}
 		create(t, j, journal.Completion{ID: "no key", Principal: "p"})
 		find := func(when string, want journal.Info, wantErr error) {
@@ -85,9 +85,9 @@ func testFind(t *testing.T, s Subject) {
 		find("running", journal.Info{Completion: c, Last: 1}, nil)
 		add(t, w, journal.Entry{Sequence: 2, Kind: journal.Finished})
 		find("ended", journal.Info{Completion: c, Last: 2, Ended: true}, nil)
-		time.Sleep(time.Minute)
+		time.Sleep(s.Minute * 5 / 4)
 		find("expired", journal.Info{Completion: c, Last: 2, Ended: true}, journal.ErrExpired)
-		time.Sleep(time.Minute)
+		time.Sleep(s.Minute * 5 / 4)
 		find("forgotten", journal.Info{}, journal.ErrNotFound)
 	})
 }

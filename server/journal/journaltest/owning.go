@@ -211,7 +211,7 @@ func testLostIsEndedOnce(t *testing.T, s Subject) {
 // testEndLostRefuses ends nothing that has an owner, has ended, or is gone.
 func testEndLostRefuses(t *testing.T, s Subject) {
 	s.InTime(t, func(t *testing.T) {
-		j := s.Open(t, Limits{Retention: time.Minute})
+		j := s.Open(t, Limits{Retention: s.Minute})
 		refuses := func(id string, want error) {
 			t.Helper()
 			if err := j.EndLost(t.Context(), id, []byte("lost")); err != want {
@@ -233,13 +233,13 @@ func testEndLostRefuses(t *testing.T, s Subject) {
 		add(t, lost, journal.Entry{Sequence: 1})
 		r := open(t, j, "lost", 1)
 		lost.Close()
-		time.Sleep(61 * time.Second)
+		time.Sleep(s.Minute * 5 / 4)
 		expect(t, j, "lost", journal.ErrExpired)
 		refuses("lost", journal.ErrExpired)
 		if got, err := r.Next(t.Context()); err != journal.ErrExpired {
 			t.Errorf("a reader that is late: %v, %v", got, err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(s.Minute)
 		expect(t, j, "lost", journal.ErrNotFound)
 		refuses("lost", journal.ErrNotFound)
 	})

@@ -21,13 +21,15 @@ type Subject struct {
 	// the test.
 	Open func(t testing.TB, limits Limits) journal.Journal
 
-	// InTime runs a test in which minutes may pass, in time.Sleep.
+	// InTime runs a test in which many times Minute may pass, in time.Sleep.
 	InTime func(t *testing.T, test func(t *testing.T))
 
-	// Unbounded says that the journal does not keep to Limits.Bytes, as a store may leave
-	// it to whoever runs it how much there is: it is not tested for what happens when it
-	// is full.
-	Unbounded bool
+	// Minute is what stands for a minute there: less, where time is real.
+	Minute time.Duration
+
+	// KeepsEnded says that what has ended stays for the retention, however much there is:
+	// Limits.Bytes are only of what runs, as where a store has the rest.
+	KeepsEnded bool
 }
 
 // Limits are those of a journal. Of those that are zero, a subject chooses ones that
@@ -78,14 +80,12 @@ func Run(t *testing.T, s Subject) {
 		{"Wait", testWait},
 		{"WaitIsGivenUp", testWaitIsGivenUp},
 	} {
-		if !s.Unbounded || !slices.Contains(whenFull, part.name) {
-			t.Run(part.name, func(t *testing.T) { part.test(t, s) })
+		if s.KeepsEnded && part.name == "Eviction" {
+			continue
 		}
+		t.Run(part.name, func(t *testing.T) { part.test(t, s) })
 	}
 }
-
-// whenFull are the parts about journals that are full.
-var whenFull = []string{"BatchWaits", "LostMakesRoom", "Eviction", "Wait", "WaitIsGivenUp"}
 
 // create opens a completion's journal, which must have room and the key be free.
 func create(t testing.TB, j journal.Journal, c journal.Completion) journal.Writer {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/sluice-sse/sluice/server/journal"
 	"github.com/sluice-sse/sluice/server/journal/journaltest"
@@ -32,6 +33,7 @@ func TestSuite(t *testing.T) {
 					return m
 				},
 				InTime: synctest.Test,
+				Minute: time.Minute,
 			})
 		})
 	}
