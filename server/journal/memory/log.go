@@ -27,6 +27,8 @@ const (
 type log struct {
 	mu      sync.Mutex // guards all up to owner
 	last    int32
+	shown   int32 // the last one that readers get: last, unless this is held
+	held    bool
 	ended   bool          // the last entry is the end
 	closed  bool          // there is no writer any more; if it has not ended, its owner is lost
 	gone    bool          // the pages have been dropped
@@ -153,7 +155,9 @@ func (l *log) write(entries []journal.Entry, newPage int) (n int) {
 	if l.ended {
 		l.close()
 	}
-	l.wake()
+	if !l.held {
+		l.show(l.last)
+	}
 	return n
 }
 
@@ -179,6 +183,12 @@ func (l *log) at(page int) *page {
 		return &l.full[page]
 	}
 	return &l.page
+}
+
+// show lets readers have the entries up to a sequence. The caller holds the lock.
+func (l *log) show(sequence int32) {
+	l.shown = sequence
+	l.wake()
 }
 
 // wake lets the readers that wait look again. The caller holds the lock.

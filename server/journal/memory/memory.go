@@ -104,7 +104,7 @@ func known(l *log) (journal.Info, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	info := journal.Info{Completion: l.Completion, Last: l.last, Ended: l.ended}
+	info := journal.Info{Completion: l.Completion, Last: l.shown, Ended: l.ended && l.shown == l.last}
 	if l.gone {
 		return info, journal.ErrExpired
 	}

@@ -54,9 +54,15 @@ func (l *log) seek(after int32) (*reader, error) {
 	if l.gone {
 		return nil, journal.ErrExpired
 	}
-	if after > l.last {
+	if after > l.shown {
 		return nil, journal.ErrAhead
 	}
+	return l.position(after), nil
+}
+
+// position returns a reader that stands behind a sequence there is. The caller holds the
+// lock.
+func (l *log) position(after int32) *reader {
 	r := &reader{log: l, place: -1}
 	// The last page that begins at or before the entry that is wanted.
 	r.page = max(0, sort.Search(len(l.full)+1, func(i int) bool { return l.at(i).first > after+1 })-1)
@@ -68,18 +74,18 @@ func (l *log) seek(after int32) (*reader, error) {
 			r.last++
 		}
 	}
-	return r, nil
+	return r
 }
 
 // Next implements journal.Reader.
 func (r *reader) Next(ctx context.Context) ([]journal.Entry, error) {
 	for {
-		frames, err := r.look()
+		frames, n, err := r.look()
 		if err != nil {
 			return nil, err
 		}
-		if len(frames) > 0 {
-			return r.decode(frames), nil
+		if n > 0 {
+			return r.decode(frames, n), nil
 		}
 		if cap(r.entries) > fewEntries { // many may wait for long
 			r.entries = nil
@@ -92,26 +98,26 @@ func (r *reader) Next(ctx context.Context) ([]journal.Entry, error) {
 	}
 }
 
-// look returns the frames of the current page that the reader has not had. With
-// none there, the reader waits from then on.
-func (r *reader) look() ([]byte, error) {
+// look returns the frames of the current page that the reader has not had, of which it is
+// to have n at most. With none there, the reader waits from then on.
+func (r *reader) look() (frames []byte, n int, err error) {
 	l := r.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.ended && r.last == l.last: // also when the pages went since
-		return nil, io.EOF
+		return nil, 0, io.EOF
 	case l.gone:
-		return nil, journal.ErrExpired
-	case r.last < l.last:
+		return nil, 0, journal.ErrExpired
+	case r.last < l.shown:
 		if r.offset == len(l.at(r.page).data) {
 			r.page, r.offset = r.page+1, 0
 		}
-		return l.at(r.page).data[r.offset:], nil
-	case l.closed:
-		return nil, journal.ErrOwnerLost
+		return l.at(r.page).data[r.offset:], int(l.shown - r.last), nil
+	case l.closed && !l.ended:
+		return nil, 0, journal.ErrOwnerLost
 	case r.woken == nil:
-		return nil, io.EOF
+		return nil, 0, io.EOF
 	}
 	// A wake that came while ctx was done, and was not taken, is not for later.
 	select {
@@ -119,19 +125,19 @@ func (r *reader) look() ([]byte, error) {
 	default:
 	}
 	r.waiting = true
-	return nil, nil
+	return nil, 0, nil
 }
 
-// decode moves the cursor over frames, or as many as a batch holds.
-func (r *reader) decode(frames []byte) []journal.Entry {
+// decode moves the cursor over frames, at most n, or as many as a batch holds.
+func (r *reader) decode(frames []byte, n int) []journal.Entry {
 	r.entries = r.entries[:0]
-	for len(frames) > 0 && len(r.entries) < batch {
-		e, n := decodeFrame(frames)
+	for n = min(n, batch); len(frames) > 0 && len(r.entries) < n; {
+		e, size := decodeFrame(frames)
 		r.last++
 		e.Sequence = r.last
 		r.entries = append(r.entries, e)
-		r.offset += n
-		frames = frames[n:]
+		r.offset += size
+		frames = frames[size:]
 	}
 	return r.entries
 }
