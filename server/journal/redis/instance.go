@@ -1,0 +1,171 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// cancel is what another instance is asked, until it has done it.
+type cancel struct {
+	owner string
+	since time.Time
+}
+
+// keepAlive gives signs of life, and does what is to be done from time to time, until the
+// journal is closed.
+func (j *Journal) keepAlive() {
+	interval := j.config.Lease / 4
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ticker.C:
+		case <-j.ctx.Done():
+			return
+		}
+		_ = j.renew()
+		j.repeat()
+		j.checkOwners(n%4 == 0)
+	}
+}
+
+// renew renews the lease. It tries when the store is gone, too: so it is noticed when that
+// comes back.
+func (j *Journal) renew() error {
+	began := time.Now()
+	ctx, stop := context.WithTimeout(j.ctx, j.config.Patience)
+	defer stop()
+	err := j.client.Do(ctx, j.client.B().Set().Key(j.leaseKey(j.instance)).Value("1").PxMilliseconds(j.config.Lease.Milliseconds()).Build()).Error()
+	j.observe(j.ctx, began, err)
+	return err
+}
+
+// repeat tells owners again what they may not have heard, and drops the readers of
+// instances that have gone silent.
+func (j *Journal) repeat() {
+	j.mu.Lock()
+	for id, c := range j.cancels {
+		if time.Since(c.since) > 4*j.config.Lease {
+			delete(j.cancels, id)
+		}
+	}
+	cancels := maps.Clone(j.cancels)
+	topics := slices.Collect(maps.Values(j.topics))
+	writers := slices.Collect(maps.Values(j.writers))
+	j.mu.Unlock()
+	for id, c := range cancels {
+		j.tell(j.ctx, c.owner, cancelMessage(id))
+	}
+	for _, t := range topics {
+		t.mu.Lock()
+		owner, n := t.owner, len(t.followers)
+		t.mu.Unlock()
+		j.tellReaders(t.id, owner, n)
+	}
+	for _, w := range writers {
+		w.dropReaders(j.config.Lease)
+	}
+}
+
+// checkOwners has the followers of a completion look into the store whose owner gives no
+// sign of life, and all of them if asked to: what was published may have been lost.
+func (j *Journal) checkOwners(all bool) {
+	if all || j.outage.isGone() {
+		j.rereadAll()
+		return
+	}
+	owners := map[string][]*topic{}
+	j.mu.Lock()
+	for _, t := range j.topics {
+		t.mu.Lock()
+		owners[t.owner] = append(owners[t.owner], t)
+		t.mu.Unlock()
+	}
+	j.mu.Unlock()
+	for owner, topics := range owners {
+		alive, err := j.isAlive(j.ctx, owner)
+		if err != nil || alive {
+			continue
+		}
+		for _, t := range topics {
+			t.mu.Lock()
+			t.wake(true)
+			t.mu.Unlock()
+		}
+	}
+}
+
+// isAlive tells whether an instance has a lease.
+func (j *Journal) isAlive(ctx context.Context, instance string) (bool, error) {
+	if instance == "" {
+		return false, nil
+	}
+	return j.do(ctx, j.client.B().Exists().Key(j.leaseKey(instance)).Build()).AsBool()
+}
+
+// isLost tells whether a completion that has not ended has no owner any more.
+func (j *Journal) isLost(ctx context.Context, at record) (bool, error) {
+	if at.owner == j.instance {
+		return j.writer(at.ID) == nil, nil
+	}
+	alive, err := j.isAlive(ctx, at.owner)
+	return !alive && err == nil, err
+}
+
+// What instances tell each other, on the channel of the one that is told.
+
+func cancelMessage(id string) string { return "cancel " + id }
+
+// tellReaders tells the owner of a completion how many follow it here.
+func (j *Journal) tellReaders(id, owner string, n int) {
+	j.tell(j.ctx, owner, fmt.Sprintf("readers %d %s %s", n, j.instance, id))
+}
+
+func (j *Journal) tell(ctx context.Context, instance, message string) {
+	switch instance {
+	case "":
+	case j.instance:
+		j.told(message)
+	default:
+		j.do(context.WithoutCancel(ctx), j.client.B().Publish().Channel(j.leaseKey(instance)).Message(message).Build())
+	}
+}
+
+// told does what another instance asks for.
+func (j *Journal) told(message string) {
+	what, rest, _ := strings.Cut(message, " ")
+	switch what {
+	case "cancel":
+		if w := j.writer(rest); w != nil {
+			w.owner.Cancel()
+		}
+	case "readers":
+		f := strings.SplitN(rest, " ", 3)
+		if len(f) != 3 {
+			return
+		}
+		n, err := strconv.Atoi(f[0])
+		if err != nil {
+			return
+		}
+		if w := j.writer(f[2]); w != nil {
+			w.setReaders(f[1], n)
+		} else if n > 0 {
+			j.later(func(ctx context.Context) { j.disown(ctx, f[2]) })
+		}
+	}
+}
+
+// disown gives up what others take for this instance's, and is not: the store has lost that
+// it has ended.
+func (j *Journal) disown(ctx context.Context, id string) {
+	at, err := j.record(ctx, id)
+	if err == nil && !at.Ended && at.owner == j.instance && j.writer(id) == nil {
+		_ = j.release(ctx, id, at.fence)
+	}
+}

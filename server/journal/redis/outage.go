@@ -1,0 +1,139 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// outage is what is known of a store that does not answer. After Journal.Config.Patience
+// it counts as gone: nobody waits for it any more, and owners show their readers what they
+// have in memory, and write it when the store is back.
+type outage struct {
+	mu    sync.Mutex
+	since time.Time // of the first failure in a row; zero: it answers
+	gone  bool
+}
+
+var errGone = errors.New("the journal's store is gone")
+
+func (o *outage) isGone() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gone
+}
+
+// observe notes how a command went that began at a time. It tells whether the store has
+// just gone, or has just come back.
+func (o *outage) observe(began time.Time, failed bool, patience time.Duration) (went, back bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !failed {
+		back = o.gone
+		o.since, o.gone = time.Time{}, false
+		return false, back
+	}
+	if o.since.IsZero() {
+		o.since = began
+	}
+	went = !o.gone && time.Since(o.since) >= patience
+	o.gone = o.gone || went
+	return went, false
+}
+
+// unavailable are the errors of a store that answers, and can do nothing for now.
+var unavailable = []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "TRYAGAIN", "UNAVAILABLE"}
+
+// isOutage tells whether a command failed because the store cannot be had.
+func isOutage(err error) bool {
+	if err == nil || rueidis.IsRedisNil(err) {
+		return false
+	}
+	if said, ok := rueidis.IsRedisErr(err); ok {
+		code, _, _ := strings.Cut(said.Error(), " ")
+		return slices.Contains(unavailable, code)
+	}
+	return true
+}
+
+// observe notes how commands went, unless their caller gave up.
+func (j *Journal) observe(ctx context.Context, began time.Time, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	went, back := j.outage.observe(began, isOutage(err), j.config.Patience)
+	switch {
+	case went:
+		j.config.Log.Error("the journal's store is gone: what runs goes on in memory", "cause", err)
+	case back:
+		j.config.Log.Info("the journal's store is back")
+		j.ended.Go(j.resync)
+	}
+}
+
+// do runs a command, for no longer than the store may not answer.
+func (j *Journal) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+	return j.doMulti(ctx, cmd)[0]
+}
+
+// doMulti runs commands, in one go.
+func (j *Journal) doMulti(ctx context.Context, cmds ...rueidis.Completed) (results []rueidis.RedisResult) {
+	j.try(ctx, func(ctx context.Context) error {
+		results = j.client.DoMulti(ctx, cmds...)
+		return results[len(results)-1].Error()
+	}, func(err error) {
+		results = slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, len(cmds))
+	})
+	return results
+}
+
+// exec runs a script.
+func (j *Journal) exec(ctx context.Context, script *rueidis.Lua, keys []string, args ...string) (result rueidis.RedisResult) {
+	j.try(ctx, func(ctx context.Context) error {
+		result = script.Exec(ctx, j.client, keys, args)
+		return result.Error()
+	}, func(err error) { result = rueidis.NewErrorResult(err) })
+	return result
+}
+
+// try runs commands unless the store is gone; then it refuses.
+func (j *Journal) try(ctx context.Context, run func(context.Context) error, refuse func(error)) {
+	if j.outage.isGone() {
+		refuse(errGone)
+		return
+	}
+	began := time.Now()
+	limited, cancel := context.WithTimeout(ctx, j.config.Patience)
+	defer cancel()
+	j.observe(ctx, began, run(limited))
+}
+
+// later runs what nobody waits for.
+func (j *Journal) later(f func(context.Context)) {
+	if j.ctx.Err() != nil {
+		return
+	}
+	j.ended.Go(func() { f(context.WithoutCancel(j.ctx)) })
+}
+
+// resync writes what the store has not, or has lost, of what this process writes, and lets
+// go of what has been taken from it.
+func (j *Journal) resync() {
+	j.mu.Lock()
+	writers := make([]*writer, 0, len(j.writers))
+	for _, w := range j.writers {
+		writers = append(writers, w)
+	}
+	j.mu.Unlock()
+	for _, w := range writers {
+		if j.ctx.Err() != nil || j.outage.isGone() {
+			return
+		}
+		w.resync(j.ctx)
+	}
+}

@@ -1,0 +1,346 @@
+package redis
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// The keys of a completion have its id in braces, and so are in one slot.
+func (j *Journal) hashKey(id string) string   { return j.config.Prefix + ":{" + id + "}" }
+func (j *Journal) streamKey(id string) string { return j.hashKey(id) + ":entries" }
+
+// leaseKey is there as long as an instance lives. It is also the channel on which the
+// instance is told things.
+func (j *Journal) leaseKey(instance string) string { return j.config.Prefix + ":instance:" + instance }
+
+// claimKey has the id of the completion for which a principal has used a key.
+func (j *Journal) claimKey(principal, key string) string {
+	b := binary.AppendUvarint(nil, uint64(len(principal)))
+	sum := sha256.Sum256(append(append(b, principal...), key...))
+	return j.config.Prefix + ":key:" + hex.EncodeToString(sum[:])
+}
+
+// What the scripts answer, each with the sequence of the last entry.
+const (
+	isUnknown = iota // there is no such completion
+	isFenced         // somebody else writes it, or it has ended
+	isThere          // the entries are there
+	hasGap           // entries are missing before these
+)
+
+// createScript makes a completion's hash. KEYS: it. ARGV: how long it lives, in
+// milliseconds, and its fields.
+var createScript = rueidis.NewLuaScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 then
+	redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+	redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+return 1`)
+
+// endFunction is what all scripts share that write the end.
+const endFunction = `
+local function ending(retention)
+	redis.call('HSET', KEYS[1], 'ended', 1)
+	redis.call('PEXPIRE', KEYS[2], retention)
+	redis.call('PEXPIRE', KEYS[1], 2 * retention)
+end
+`
+
+// appendScript appends a batch. KEYS: the hash, the stream. ARGV: the fence, the sequences
+// of the first entry and the last one, their frames, how long the stream lives, in
+// milliseconds, and whether the last entry is the end.
+//
+// A batch that the script has got before is there already: the answer had been lost.
+var appendScript = rueidis.NewLuaScript(endFunction + `
+local h = redis.call('HMGET', KEYS[1], 'fence', 'last', 'ended')
+if not h[1] then return {0, 0} end
+local last, first, to = tonumber(h[2]), tonumber(ARGV[2]), tonumber(ARGV[3])
+if h[1] ~= ARGV[1] then return {1, last} end
+if last >= to then return {2, last} end
+if h[3] then return {1, last} end
+if last + 1 ~= first then return {3, last} end
+redis.call('XADD', KEYS[2], to .. '-0', 'b', ARGV[4])
+redis.call('HSET', KEYS[1], 'last', to)
+if ARGV[6] == '1' then ending(tonumber(ARGV[5]))
+elseif first == 1 then redis.call('PEXPIRE', KEYS[2], ARGV[5]) end
+redis.call('PUBLISH', KEYS[1], first .. ' ' .. ARGV[4])
+return {2, to}`)
+
+// endLostScript raises the fence and writes the end. KEYS: the hash, the stream. ARGV: the
+// fence that its owner had, the frame of the end, the retention in milliseconds.
+var endLostScript = rueidis.NewLuaScript(endFunction + `
+local h = redis.call('HMGET', KEYS[1], 'fence', 'last', 'ended')
+if not h[1] then return {0, 0} end
+local last = tonumber(h[2])
+if h[3] or h[1] ~= ARGV[1] then return {1, last} end
+local to = last + 1
+redis.call('XADD', KEYS[2], to .. '-0', 'b', ARGV[2])
+redis.call('HSET', KEYS[1], 'last', to, 'fence', h[1] + 1, 'lost', 1)
+ending(tonumber(ARGV[3]))
+redis.call('PUBLISH', KEYS[1], to .. ' ' .. ARGV[2])
+return {2, to}`)
+
+// releaseScript notes that a completion that has not ended has no owner any more, and says
+// so to those that follow it. KEYS: the hash, the stream. ARGV: the owner's fence, its instance, the
+// retention.
+var releaseScript = rueidis.NewLuaScript(`
+local h = redis.call('HMGET', KEYS[1], 'fence', 'ended', 'owner')
+if h[1] ~= ARGV[1] or h[2] or h[3] ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'owner', '')
+redis.call('PEXPIRE', KEYS[1], 2 * ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('PUBLISH', KEYS[1], '')
+return 1`)
+
+// withdrawScript deletes a key that still stands for a completion. KEYS: it. ARGV: the id.
+var withdrawScript = rueidis.NewLuaScript(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0`)
+
+// replaceScript has a key stand for another completion. KEYS: it. ARGV: the old id, the new
+// one, how long it lives.
+var replaceScript = rueidis.NewLuaScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1`)
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
+
+// life is how long what a running completion has in the store lives, if nothing more is
+// heard of it.
+func (j *Journal) life() time.Duration { return j.config.Life + 2*j.config.Retention }
+
+// create makes a completion's hash.
+func (j *Journal) create(ctx context.Context, w *writer) error {
+	c := &w.Completion
+	return j.exec(ctx, createScript, []string{j.hashKey(c.ID)}, milliseconds(j.life()),
+		"fence", w.fence, "owner", j.instance, "last", "0",
+		"principal", c.Principal, "key", c.Key, "request", string(c.Request[:]), "model", c.Model,
+		"created", c.CreateTime.UTC().Format(time.RFC3339Nano)).Error()
+}
+
+// claim makes a completion's hash, and claims its key. It returns the completion that the
+// key stands for. The hash is first: who finds the key finds the completion.
+func (j *Journal) claim(ctx context.Context, w *writer) (journal.Completion, error) {
+	if err := j.create(ctx, w); err != nil || w.Key == "" {
+		return w.Completion, err
+	}
+	key := j.claimKey(w.Principal, w.Key)
+	for range 10 { // until nothing changes in between
+		err := j.do(ctx, j.client.B().Set().Key(key).Value(w.ID).Nx().PxMilliseconds(j.life().Milliseconds()).Build()).Error()
+		if err == nil {
+			return w.Completion, nil
+		}
+		if !rueidis.IsRedisNil(err) {
+			return journal.Completion{}, err
+		}
+		id, err := j.holder(ctx, w.Principal, w.Key)
+		if errors.Is(err, journal.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return journal.Completion{}, err
+		}
+		record, err := j.record(ctx, id)
+		if id == w.ID { // the answer to the first try was lost
+			return w.Completion, nil
+		}
+		if !errors.Is(err, journal.ErrNotFound) {
+			if err == nil || errors.Is(err, journal.ErrExpired) {
+				j.withdraw(w)
+				return record.Completion, nil
+			}
+			return journal.Completion{}, err
+		}
+		// The store has lost the completion, and not the key.
+		if err := j.exec(ctx, replaceScript, []string{key}, id, w.ID, milliseconds(j.life())).Error(); err != nil {
+			return journal.Completion{}, err
+		}
+	}
+	return journal.Completion{}, errors.New("an idempotency key is claimed and released all the time")
+}
+
+// withdraw takes back what claim has put into the store.
+func (j *Journal) withdraw(w *writer) {
+	j.later(func(ctx context.Context) {
+		j.do(ctx, j.client.B().Del().Key(j.hashKey(w.ID)).Build())
+		if w.Key != "" {
+			j.exec(ctx, withdrawScript, []string{j.claimKey(w.Principal, w.Key)}, w.ID)
+		}
+	})
+}
+
+// holder returns the id of the completion that a key stands for.
+func (j *Journal) holder(ctx context.Context, principal, key string) (string, error) {
+	id, err := j.do(ctx, j.client.B().Get().Key(j.claimKey(principal, key)).Build()).ToString()
+	if rueidis.IsRedisNil(err) {
+		return "", journal.ErrNotFound
+	}
+	return id, err
+}
+
+// expireClaim has a key go when all else of its completion goes.
+func (j *Journal) expireClaim(w *writer) {
+	if w.Key != "" {
+		j.later(func(ctx context.Context) {
+			j.do(ctx, j.client.B().Pexpire().Key(j.claimKey(w.Principal, w.Key)).Milliseconds(2*j.config.Retention.Milliseconds()).Build())
+		})
+	}
+}
+
+// record is what the store knows of a completion.
+type record struct {
+	journal.Info
+	owner string // its instance; empty: it has given the completion up
+	fence string
+	lost  bool // its end was written for its owner
+}
+
+var recordFields = []string{"fence", "owner", "last", "ended", "lost", "principal", "key", "request", "model", "created"}
+
+// record returns what the store knows of a completion: with ErrExpired still that, with
+// ErrNotFound nothing.
+func (j *Journal) record(ctx context.Context, id string) (record, error) {
+	r, _, err := j.read(ctx, id, 0, 0)
+	return r, err
+}
+
+// read does, and reads as many batches as n from the entry behind a sequence.
+func (j *Journal) read(ctx context.Context, id string, after int32, n int64) (record, []journal.Entry, error) {
+	b := j.client.B()
+	hash := b.Hmget().Key(j.hashKey(id)).Field(recordFields...).Build()
+	var results []rueidis.RedisResult
+	if n == 0 {
+		results = j.doMulti(ctx, hash, b.Exists().Key(j.streamKey(id)).Build())
+	} else {
+		start := strconv.Itoa(int(after) + 1)
+		results = j.doMulti(ctx, hash, b.Exists().Key(j.streamKey(id)).Build(),
+			b.Xrange().Key(j.streamKey(id)).Start(start).End("+").Count(n).Build())
+	}
+	r, err := parseRecord(id, results[0])
+	if err != nil {
+		return record{}, nil, err
+	}
+	exists, err := results[1].AsBool()
+	if err != nil {
+		return record{}, nil, err
+	}
+	if r.Last > 0 && !exists {
+		return r, nil, journal.ErrExpired
+	}
+	if n == 0 {
+		return r, nil, nil
+	}
+	batches, err := results[2].AsXRange()
+	if err != nil {
+		return r, nil, err
+	}
+	entries, err := parseBatches(batches, after)
+	return r, entries, err
+}
+
+func parseRecord(id string, result rueidis.RedisResult) (record, error) {
+	values, err := result.ToArray()
+	if err != nil {
+		return record{}, err
+	}
+	f := make([]string, len(values))
+	for i := range values {
+		if f[i], err = values[i].ToString(); err != nil && !rueidis.IsRedisNil(err) {
+			return record{}, err
+		}
+	}
+	if len(f) != len(recordFields) || f[0] == "" {
+		return record{}, journal.ErrNotFound
+	}
+	last, _ := strconv.ParseInt(f[2], 10, 32)
+	r := record{fence: f[0], owner: f[1], lost: f[4] != ""}
+	r.Info = journal.Info{
+		Completion: journal.Completion{ID: id, Principal: f[5], Key: f[6], Model: f[8]},
+		Last:       int32(last),
+		Ended:      f[3] != "",
+	}
+	r.CreateTime, _ = time.Parse(time.RFC3339Nano, f[9])
+	copy(r.Request[:], f[7])
+	return r, nil
+}
+
+// parseBatches returns the entries of batches that follow a sequence. The id of a batch is
+// the sequence of its last entry.
+func parseBatches(batches []rueidis.XRangeEntry, after int32) (all []journal.Entry, err error) {
+	for _, b := range batches {
+		to, _, _ := strings.Cut(b.ID, "-")
+		last, err := strconv.ParseInt(to, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("a batch with the id %q: %w", b.ID, err)
+		}
+		entries, err := decodeFrames([]byte(b.FieldValues["b"]))
+		if err != nil {
+			return nil, err
+		}
+		for i := range entries {
+			entries[i].Sequence = int32(last) - int32(len(entries)-1-i)
+			if entries[i].Sequence > after {
+				all = append(all, entries[i])
+			}
+		}
+	}
+	return all, nil
+}
+
+// appendBatch appends entries to what the store has. It returns one of the answers, and
+// the sequence of the last entry.
+func (j *Journal) appendBatch(ctx context.Context, w *writer, entries []journal.Entry) (answer int, last int32, err error) {
+	end := entries[len(entries)-1]
+	life, ended := j.life(), "0"
+	if end.Kind != journal.Event {
+		life, ended = j.config.Retention, "1"
+	}
+	return answered(j.exec(ctx, appendScript, []string{j.hashKey(w.ID), j.streamKey(w.ID)},
+		w.fence, strconv.Itoa(int(entries[0].Sequence)), strconv.Itoa(int(end.Sequence)),
+		rueidis.BinaryString(appendFrames(nil, entries)), milliseconds(life), ended))
+}
+
+// endLost raises a completion's fence and writes its end.
+func (j *Journal) endLost(ctx context.Context, r record, data []byte) error {
+	frame := appendFrames(nil, []journal.Entry{{Kind: journal.Failed, Data: data}})
+	answer, _, err := answered(j.exec(ctx, endLostScript, []string{j.hashKey(r.ID), j.streamKey(r.ID)},
+		r.fence, rueidis.BinaryString(frame), milliseconds(j.config.Retention)))
+	switch {
+	case err != nil:
+		return err
+	case answer == isUnknown:
+		return journal.ErrNotFound
+	case answer == isFenced:
+		return journal.ErrFenced
+	}
+	return nil
+}
+
+// release gives a completion up that has no end.
+func (j *Journal) release(ctx context.Context, id, fence string) error {
+	return j.exec(ctx, releaseScript, []string{j.hashKey(id), j.streamKey(id)}, fence, j.instance, milliseconds(j.config.Retention)).Error()
+}
+
+// answered is what a script answers.
+func answered(result rueidis.RedisResult) (answer int, last int32, err error) {
+	numbers, err := result.AsIntSlice()
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(numbers) != 2 {
+		return 0, 0, fmt.Errorf("a script answers with %d numbers", len(numbers))
+	}
+	return int(numbers[0]), int32(numbers[1]), nil
+}

@@ -1,0 +1,200 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sluice-sse/sluice/server/journal"
+	"github.com/sluice-sse/sluice/server/journal/memory"
+)
+
+// writer writes a completion that this process owns: into memory, where nobody is shown
+// it, then into the store, and then it is shown.
+type writer struct {
+	journal.Completion
+	journal *Journal
+	owner   journal.Owner
+	fence   string
+
+	mu     sync.Mutex // guards all up to lost: Append and resync are not at once
+	held   *memory.Held
+	stored int32 // the last entry that the store has, as far as is known
+	behind bool  // the store was gone when there was something for it
+	closed bool
+	lost   bool // somebody else has raised the fence
+
+	readers sync.Mutex // guards all below
+	others  map[string]presence
+}
+
+// presence is how many readers another instance has, and when it said so.
+type presence struct {
+	readers int
+	seen    time.Time
+}
+
+// Append implements journal.Writer. It does not return before the store has the entries,
+// unless that is gone.
+func (w *writer) Append(ctx context.Context, entries []journal.Entry) (n int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lost {
+		return 0, journal.ErrFenced
+	}
+	n, err = w.held.Append(ctx, entries)
+	if n > 0 && !w.behind {
+		if err := w.store(ctx, entries[:n]); err != nil {
+			return 0, err
+		}
+	}
+	w.held.Show(w.held.Last())
+	return n, err
+}
+
+// store has the store get entries that are in memory, and all before them. It returns nil
+// when it has them or is gone. The caller holds the lock.
+func (w *writer) store(ctx context.Context, entries []journal.Entry) (err error) {
+	for w.stored < w.held.Last() {
+		if len(entries) == 0 || entries[0].Sequence != w.stored+1 {
+			if entries, err = w.held.Entries(w.stored); err != nil {
+				return err // it has ended long ago, and had to go
+			}
+		}
+		answer, last, err := w.journal.appendBatch(ctx, w, entries)
+		switch {
+		case isOutage(err) && !w.journal.outage.isGone():
+			select {
+			case <-time.After(w.journal.config.Patience / 40):
+				continue
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		case isOutage(err):
+			w.behind = true
+			return nil
+		case err != nil:
+			return err
+		case answer == isFenced:
+			w.lose()
+			return journal.ErrFenced
+		case answer == isUnknown: // the store has come back empty
+			if _, err := w.journal.claim(ctx, w); err != nil && !isOutage(err) {
+				return err
+			}
+			last = 0
+		}
+		w.stored = min(last, w.held.Last())
+		entries = nil
+	}
+	w.behind = false
+	return nil
+}
+
+// lose gives up a completion that somebody else has ended. The caller holds the lock.
+func (w *writer) lose() {
+	w.lost = true
+	w.held.Lose()
+	w.journal.forget(w)
+}
+
+// resync compares what the store has with what is in memory, and writes what is missing.
+func (w *writer) resync(ctx context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lost || w.held == nil {
+		return
+	}
+	record, err := w.journal.record(ctx, w.ID)
+	switch {
+	case errors.Is(err, journal.ErrNotFound):
+		if _, err := w.journal.claim(ctx, w); err != nil {
+			return
+		}
+		w.stored = 0
+	case errors.Is(err, journal.ErrExpired): // the hash without the stream
+		return
+	case err != nil:
+		return
+	case record.fence != w.fence:
+		w.lose()
+		w.owner.Cancel() // the run learns from its next append that it has lost
+		return
+	default:
+		w.stored = min(record.Last, w.held.Last())
+	}
+	switch err := w.store(ctx, nil); {
+	case errors.Is(err, journal.ErrFenced):
+		w.owner.Cancel()
+	case err != nil:
+		w.journal.config.Log.Error("a completion cannot be written to the journal's store", "id", w.ID, "cause", err)
+		w.behind = false
+	}
+	w.held.Show(w.held.Last())
+	if w.closed {
+		w.finish()
+	}
+}
+
+// Wait implements journal.Writer.
+func (w *writer) Wait(ctx context.Context, e journal.Entry) error { return w.held.Wait(ctx, e) }
+
+// Close implements journal.Writer.
+func (w *writer) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return
+	}
+	w.closed = true
+	if !w.behind {
+		w.journal.forget(w) // before readers learn that there is no owner any more
+	}
+	w.held.Close()
+	w.finish()
+}
+
+// finish lets go of a completion that nobody writes any more, and of which the store has
+// all. The caller holds the lock.
+func (w *writer) finish() {
+	if w.behind || w.lost {
+		return
+	}
+	w.journal.forget(w)
+	if w.journal.local.Lost(w.ID) {
+		w.journal.later(func(ctx context.Context) { _ = w.journal.release(ctx, w.ID, w.fence) })
+		return
+	}
+	w.journal.expireClaim(w)
+}
+
+// setReaders notes how many readers another instance has, and tells the owner.
+func (w *writer) setReaders(instance string, n int) {
+	w.readers.Lock()
+	change := n - w.others[instance].readers
+	if n == 0 {
+		delete(w.others, instance)
+	} else {
+		w.others[instance] = presence{n, time.Now()}
+	}
+	w.readers.Unlock()
+	if change != 0 {
+		w.owner.Readers(change)
+	}
+}
+
+// dropReaders drops the readers of instances that have not been heard of for so long.
+func (w *writer) dropReaders(silence time.Duration) {
+	var silent []string
+	w.readers.Lock()
+	for instance, p := range w.others {
+		if time.Since(p.seen) > silence {
+			silent = append(silent, instance)
+		}
+	}
+	w.readers.Unlock()
+	for _, instance := range silent {
+		w.setReaders(instance, 0)
+	}
+}
