@@ -169,18 +169,35 @@ func (rt *router) readyz(w http.ResponseWriter, r *http.Request, _ map[string]st
 		_, _ = io.WriteString(w, "not ready\n")
 		return
 	}
-	_, _ = io.WriteString(w, "ok\n")
+	said := "ok\n"
+	if rt.serving(r.Context(), journalService) == healthpb.HealthCheckResponse_NOT_SERVING {
+		said = "ok, but the journal's store is gone\n" // new requests without a key are good
+	}
+	_, _ = io.WriteString(w, said)
 }
+
+// journalService is what a server's health service tells of the store that its journal is
+// in, if it has one.
+const journalService = "completion.v1.Journal"
 
 // ready says whether the bridge and its server take requests.
 func (rt *router) ready(ctx context.Context) bool {
 	if rt.draining.Load() {
 		return false
 	}
+	return rt.serving(ctx, "") == healthpb.HealthCheckResponse_SERVING
+}
+
+// serving returns what the server's health service tells of a service; of all, without a
+// name.
+func (rt *router) serving(ctx context.Context, service string) healthpb.HealthCheckResponse_ServingStatus {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	resp, err := rt.health.Check(ctx, &healthpb.HealthCheckRequest{})
-	return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
+	resp, err := rt.health.Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+	if err != nil {
+		return healthpb.HealthCheckResponse_UNKNOWN
+	}
+	return resp.GetStatus()
 }
 
 func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ map[string]string) {

@@ -109,7 +109,7 @@ func (c *serverCommand) run(ctx context.Context, p *program) error {
 }
 
 func (c *bridgeCommand) run(ctx context.Context, p *program) error {
-	conn, err := dial(c.Server, p.log)
+	conn, err := dial(c.Server, c.SharedJournal, p.log)
 	if err != nil {
 		return err
 	}

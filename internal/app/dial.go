@@ -37,21 +37,26 @@ const maxBackoff = 2 * time.Second
 // dial returns a connection to a server, which is made in the background and again
 // when it is lost. It returns an error for what is no target.
 //
-// Of several servers it is to one at a time (pick_first): they keep completions each for
-// itself, and in turn to all, a completion would be resumed where nobody knows it, and
-// a key would pay once on each.
-func dial(target string, log *slog.Logger) (*grpc.ClientConn, error) {
+// Of several servers it is to one at a time (pick_first), unless they share a journal: they
+// keep completions each for itself, and in turn to all, a completion would be resumed where
+// nobody knows it, and a key would pay once on each.
+func dial(target string, shared bool, log *slog.Logger) (*grpc.ClientConn, error) {
 	if err := checkTarget(target); err != nil {
 		return nil, fmt.Errorf("--server %s: %w", target, err)
 	}
 	backoffs := backoff.DefaultConfig
 	backoffs.MaxDelay = maxBackoff
+	policy := "pick_first"
+	if shared {
+		policy = "round_robin"
+	}
 	conn, err := grpc.NewClient(target,
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+policy+`":{}}]}`),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithChainUnaryInterceptor(viaBridge.unary),
 		grpc.WithChainStreamInterceptor(viaBridge.stream),
 		grpc.WithDisableServiceConfig(), // a TXT record could say round_robin
-		grpc.WithResolvers(sortedResolver{resolver.Get("dns"), log}),
+		grpc.WithResolvers(sortedResolver{resolver.Get("dns"), shared, log}),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoffs, MinConnectTimeout: 20 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceived)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
@@ -124,17 +129,19 @@ func hostPort(rest string) string {
 // return to it.
 type sortedResolver struct {
 	resolver.Builder
-	log *slog.Logger
+	shared bool // the servers share a journal: several are right
+	log    *slog.Logger
 }
 
 // Build implements resolver.Builder.
 func (b sortedResolver) Build(target resolver.Target, conn resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
-	return b.Builder.Build(target, &sortedConn{ClientConn: conn, log: b.log.With("target", target.Endpoint())}, opts)
+	return b.Builder.Build(target, &sortedConn{ClientConn: conn, shared: b.shared, log: b.log.With("target", target.Endpoint())}, opts)
 }
 
 // sortedConn gets the addresses from the resolver, on one goroutine.
 type sortedConn struct {
 	resolver.ClientConn
+	shared bool
 	log    *slog.Logger
 	failed bool   // the last time
 	warned string // the addresses that a warning has named
@@ -178,9 +185,9 @@ func (r *sortedConn) warn(endpoints []resolver.Endpoint) {
 			ipv6++
 		}
 	}
-	if all := strings.Join(addrs, " "); max(ipv4, ipv6) > 1 && all != r.warned {
+	if all := strings.Join(addrs, " "); max(ipv4, ipv6) > 1 && all != r.warned && !r.shared {
 		r.warned = all
-		r.log.Warn("--server names several servers, which do not share their completions: one at a time is used", "addresses", all)
+		r.log.Warn("--server names several servers, and without --shared-journal one at a time is used", "addresses", all)
 	}
 }
 

@@ -31,11 +31,9 @@ type serverFlags struct {
 	TotalTimeout      positiveDuration `group:"Timeouts" default:"1h" help:"For a whole completion."`
 	UpstreamRetries   uint8            `group:"Upstream" default:"1" help:"How often a request is sent again that has cost nothing: the connection was refused, or the server said when to come back, within 4s."`
 
-	MaxDisconnectGrace time.Duration    `group:"Completions" default:"10m" help:"The longest disconnect_grace that a request gets."`
-	Retention          positiveDuration `group:"Completions" default:"10m" help:"How long an ended completion can be read again."`
-	JournalMemory      byteSize         `group:"Completions" default:"256MiB" help:"The most memory for completions; the first to have ended go first."`
-	MaxCompletionBytes byteSize         `group:"Completions" default:"16MiB" help:"The most memory for one completion."`
+	MaxDisconnectGrace time.Duration `group:"Completions" default:"10m" help:"The longest disconnect_grace that a request gets."`
 
+	journalFlags    `group:"Completions"`
 	credentialFlags `group:"Credentials"`
 	limitFlags      `group:"Limits"`
 }
@@ -73,7 +71,8 @@ type serverCommand struct {
 
 type bridgeCommand struct {
 	bridgeFlags
-	Server string `group:"Server" default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090. Of several addresses, one at a time is used: servers do not share their completions yet, so that no bridge can resume on one what began on another."`
+	Server        string `group:"Server" default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090. Of several addresses, one at a time is used, so that no completion is resumed where it is not known."`
+	SharedJournal bool   `group:"Server" help:"The servers share a journal (--journal): use all addresses of --server in turn."`
 	commonFlags
 }
 
@@ -192,18 +191,9 @@ func (b *byteSize) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// minJournal is what a journal needs to be of use. Who gives it less has left out a
-// unit, and would have every completion refused, or fail after it was paid for.
-const minJournal = 4 << 10
-
 // Validate implements kong.Validatable.
 func (f *serverFlags) Validate() error {
-	for name, size := range map[string]byteSize{"journal-memory": f.JournalMemory, "max-completion-bytes": f.MaxCompletionBytes} {
-		if size < minJournal {
-			return fmt.Errorf("--%s=%d: that is less than 4KiB", name, size)
-		}
-	}
-	return errors.Join(f.credentialFlags.check(), f.limitFlags.check())
+	return errors.Join(f.journalFlags.check(), f.credentialFlags.check(), f.limitFlags.check())
 }
 
 // apiKey returns the key for the OpenAI-compatible server. It never is an

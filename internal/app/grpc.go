@@ -13,7 +13,6 @@ import (
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/engine/echo"
 	"github.com/sluice-sse/sluice/server/engine/openai"
-	"github.com/sluice-sse/sluice/server/journal/memory"
 )
 
 // grpcFace is the gRPC face and all that is behind it.
@@ -24,7 +23,7 @@ type grpcFace struct {
 	grpc         *grpc.Server
 	health       *health.Server
 	listener     net.Listener
-	journal      *memory.Journal
+	journal      keptJournal
 	pacer        *pacer         // of the garbage collector; nil: there is none
 	upstream     *openai.Engine // nil: there is none
 	hasKey       bool           // for the upstream
@@ -61,11 +60,10 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		g.auth.Close()
 		return nil, err
 	}
-	g.journal = memory.New(memory.Config{
-		Retention:     time.Duration(f.Retention),
-		Bytes:         int64(f.JournalMemory),
-		MaxCompletion: int64(f.MaxCompletionBytes),
-	})
+	if g.journal, err = f.journalFlags.open(time.Duration(f.TotalTimeout), p.log); err != nil {
+		g.listener.Close()
+		return nil, err
+	}
 	if p.getenv("GOGC") == "" { // else it is the operator's to say
 		g.pacer = startPacer(g.journal.Bytes)
 	}
@@ -94,6 +92,7 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 	g.interceptors.add(p.interceptors)
 	g.grpc, g.health = server.NewGRPCServer(g.server, time.Duration(common.WriteTimeout),
 		grpc.ChainUnaryInterceptor(g.interceptors.unary...), grpc.ChainStreamInterceptor(g.interceptors.stream...))
+	tellOutages(g.journal, g.health)
 	return g, nil
 }
 

@@ -15,9 +15,10 @@ import (
 // it counts as gone: nobody waits for it any more, and owners show their readers what they
 // have in memory, and write it when the store is back.
 type outage struct {
-	mu    sync.Mutex
-	since time.Time // of the first failure in a row; zero: it answers
-	gone  bool
+	mu      sync.Mutex // guards all below
+	since   time.Time  // of the first failure in a row; zero: it answers
+	gone    bool
+	changed func(available bool) // nil: nobody wants to know
 }
 
 var errGone = errors.New("the journal's store is gone")
@@ -28,6 +29,13 @@ func (o *outage) isGone() bool {
 	return o.gone
 }
 
+func (o *outage) notify(changed func(available bool)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.changed = changed
+	changed(!o.gone)
+}
+
 // observe notes how a command went that began at a time. It tells whether the store has
 // just gone, or has just come back.
 func (o *outage) observe(began time.Time, failed bool, patience time.Duration) (went, back bool) {
@@ -35,15 +43,24 @@ func (o *outage) observe(began time.Time, failed bool, patience time.Duration) (
 	defer o.mu.Unlock()
 	if !failed {
 		back = o.gone
-		o.since, o.gone = time.Time{}, false
+		o.since = time.Time{}
+		o.set(false)
 		return false, back
 	}
 	if o.since.IsZero() {
 		o.since = began
 	}
 	went = !o.gone && time.Since(o.since) >= patience
-	o.gone = o.gone || went
+	o.set(o.gone || went)
 	return went, false
+}
+
+// set notes whether the store is gone. The caller holds the lock.
+func (o *outage) set(gone bool) {
+	if gone != o.gone && o.changed != nil {
+		o.changed(!gone)
+	}
+	o.gone = gone
 }
 
 // unavailable are the errors of a store that answers, and can do nothing for now.

@@ -36,6 +36,7 @@ import (
 // Config says where the store is, and bounds what is kept. A zero field takes its default.
 type Config struct {
 	URL       string        // redis://, rediss:// or unix://, as rueidis.ParseURL reads it; required
+	Password  string        // instead of the URL's; default: that
 	Prefix    string        // of all keys and channels; default "sluice"
 	Retention time.Duration // how long an ended completion stays readable; default 10 min
 	Life      time.Duration // the longest that a completion runs; default 1 h
@@ -81,6 +82,7 @@ func New(config Config) (*Journal, error) {
 	if err != nil {
 		return nil, errors.New("not the URL of a Redis") // err may have the password
 	}
+	option.Password = cmp.Or(config.Password, option.Password)
 	option.DisableCache = true
 	option.ClientName = config.Prefix
 	option.Dialer = net.Dialer{Timeout: config.Patience, KeepAlive: time.Second}
@@ -123,8 +125,12 @@ func (j *Journal) Close() {
 // Bytes returns how much memory the journal counts of this process.
 func (j *Journal) Bytes() int64 { return j.local.Bytes() }
 
-// Available tells whether the store can be written to.
+// Available tells whether the store can be had.
 func (j *Journal) Available() bool { return !j.outage.isGone() }
+
+// Notify has a function be called with what Available returns, now and whenever that
+// changes. It is called once.
+func (j *Journal) Notify(changed func(available bool)) { j.outage.notify(changed) }
 
 // Create implements journal.Journal.
 func (j *Journal) Create(ctx context.Context, c journal.Completion, o journal.Owner) (journal.Writer, journal.Completion, error) {
