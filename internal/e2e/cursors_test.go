@@ -159,6 +159,9 @@ func TestCursors(t *testing.T) {
 		t.Run(layout, func(t *testing.T) {
 			s := newStage(t, layout)
 			for _, row := range cursors {
+				if layout == twoServers && row.model == "evicted" {
+					continue // a store keeps what has ended
+				}
 				t.Run(row.name, func(t *testing.T) {
 					r := s.play(t, row.model, row.name)
 					if r.last = row.last; r.last == "" {

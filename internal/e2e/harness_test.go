@@ -6,6 +6,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"flag"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/resolver"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
@@ -42,11 +44,21 @@ var roles = map[string]testbed.Role{
 
 func TestMain(m *testing.M) {
 	testbed.Perform(roles, nil)
+	flag.Parse()
+	if *shared {
+		layouts = []string{twoServers}
+	}
 	os.Exit(checkStatuses(m.Run))
 }
 
 // layouts are the ways to run both faces.
 var layouts = []string{"one process", "two processes"}
+
+// twoServers is another layout: two servers that share a journal, and a bridge that uses
+// them in turn, so that nobody comes back to where he was.
+const twoServers = "two servers"
+
+var shared = flag.Bool("shared", false, "have all tests run in the layout of two servers and redis-server")
 
 // program is a running program, or two that work together.
 type program struct {
@@ -96,10 +108,39 @@ func start(t testing.TB, layout string, env map[string]string, args ...string) *
 			forServer = append(forServer, arg)
 		}
 	}
-	p.grpc = startOne(t, p, env, append([]string{"server", "--grpc=127.0.0.1:0"}, forServer...)...)[0]
-	p.http = startOne(t, p, env, append([]string{"bridge", "--http=127.0.0.1:0", "--server=" + p.grpc}, forBridge...)...)[0]
+	server := append([]string{"server", "--grpc=127.0.0.1:0"}, forServer...)
+	if layout == twoServers {
+		server = append(server, "--journal="+testbed.StartRedis(t).URL)
+		p.grpc = startOne(t, p, env, server...)[0]
+		other := startOne(t, p, env, server...)[0]
+		forBridge = append(forBridge, "--shared-journal", "--server="+listScheme+":///"+p.grpc+","+other)
+	} else {
+		p.grpc = startOne(t, p, env, server...)[0]
+		forBridge = append(forBridge, "--server="+p.grpc)
+	}
+	p.http = startOne(t, p, env, append([]string{"bridge", "--http=127.0.0.1:0"}, forBridge...)...)[0]
 	return p
 }
+
+// listScheme is that of a target which lists addresses, as a name does that has several.
+const listScheme = "list"
+
+func init() { resolver.Register(listResolver{}) }
+
+type listResolver struct{}
+
+func (listResolver) Scheme() string { return listScheme }
+
+func (listResolver) Build(target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	var all []resolver.Endpoint
+	for addr := range strings.SplitSeq(target.Endpoint(), ",") {
+		all = append(all, resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}})
+	}
+	return listResolver{}, conn.UpdateState(resolver.State{Endpoints: all})
+}
+
+func (listResolver) ResolveNow(resolver.ResolveNowOptions) {}
+func (listResolver) Close()                                {}
 
 var address = regexp.MustCompile(`(http://)?127\.0\.0\.1:\d+`)
 

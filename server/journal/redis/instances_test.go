@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-sse/sluice/internal/testbed"
 	"github.com/sluice-sse/sluice/server/journal"
 )
 
@@ -114,8 +115,8 @@ func soon(t testing.TB) context.Context {
 
 // TestFollowElsewhere has readers in two processes, who come at all times.
 func TestFollowElsewhere(t *testing.T) {
-	s := newStore(t)
-	a, b := s.open(t, Config{}), s.open(t, Config{})
+	s := testbed.StartRedis(t)
+	a, b := open(t, s, Config{}), open(t, s, Config{})
 	w, o := create(t, a, "c")
 	var readers sync.WaitGroup
 	const last = 2000
@@ -146,8 +147,8 @@ func TestFollowElsewhere(t *testing.T) {
 
 // TestTold has the owner hear of another process.
 func TestTold(t *testing.T) {
-	s := newStore(t)
-	a, b := s.open(t, Config{}), s.open(t, Config{})
+	s := testbed.StartRedis(t)
+	a, b := open(t, s, Config{}), open(t, s, Config{})
 	w, o := create(t, a, "c")
 	add(t, w, 1, 1)
 	var open []journal.Reader
@@ -176,9 +177,9 @@ func TestTold(t *testing.T) {
 
 // TestReadersOfTheDead has the readers go of a process that dies.
 func TestReadersOfTheDead(t *testing.T) {
-	s := newStore(t)
-	a := s.open(t, Config{Lease: 400 * time.Millisecond})
-	b := s.open(t, Config{Lease: 400 * time.Millisecond})
+	s := testbed.StartRedis(t)
+	a := open(t, s, Config{Lease: 400 * time.Millisecond})
+	b := open(t, s, Config{Lease: 400 * time.Millisecond})
 	w, o := create(t, a, "c")
 	add(t, w, 1, 1)
 	if _, err := b.Follow(soon(t), "c", 0); err != nil {
@@ -196,8 +197,8 @@ func TestReadersOfTheDead(t *testing.T) {
 
 // TestReleased has an owner give up without an end: its readers elsewhere learn at once.
 func TestReleased(t *testing.T) {
-	s := newStore(t)
-	a, b := s.open(t, Config{Lease: time.Hour}), s.open(t, Config{Lease: time.Hour})
+	s := testbed.StartRedis(t)
+	a, b := open(t, s, Config{Lease: time.Hour}), open(t, s, Config{Lease: time.Hour})
 	w, _ := create(t, a, "c")
 	add(t, w, 1, 5)
 	var readers sync.WaitGroup
@@ -216,11 +217,11 @@ func TestReleased(t *testing.T) {
 // TestOwnerDies has an owner die, or stop for longer than its lease: all readers get the
 // same end, and what it still writes is shown to nobody.
 func TestOwnerDies(t *testing.T) {
-	s := newStore(t)
+	s := testbed.StartRedis(t)
 	config := Config{Lease: 400 * time.Millisecond}
-	b, c := s.open(t, config), s.open(t, config)
+	b, c := open(t, s, config), open(t, s, config)
 	config.Lease = time.Hour // it is not renewed in time
-	a := s.open(t, config)
+	a := open(t, s, config)
 	var readers sync.WaitGroup
 	writers := map[string]journal.Writer{}
 	for i := range 50 {
@@ -258,8 +259,8 @@ func TestOwnerDies(t *testing.T) {
 
 // TestOneOfManyGetsTheKey has two processes create with one key.
 func TestOneOfManyGetsTheKey(t *testing.T) {
-	s := newStore(t)
-	journals := []*Journal{s.open(t, Config{}), s.open(t, Config{})}
+	s := testbed.StartRedis(t)
+	journals := []*Journal{open(t, s, Config{}), open(t, s, Config{})}
 	var created atomic.Int32
 	var winner sync.Map
 	var all sync.WaitGroup
@@ -295,9 +296,9 @@ func TestOneOfManyGetsTheKey(t *testing.T) {
 // TestStoreIsGone has the store go, for longer than anybody waits for it, and come back
 // empty: the owner's readers go on, and those of others have all in the end.
 func TestStoreIsGone(t *testing.T) {
-	s := newStore(t)
+	s := testbed.StartRedis(t)
 	config := Config{Patience: 300 * time.Millisecond, Lease: 2 * time.Second}
-	a, b := s.open(t, config), s.open(t, config)
+	a, b := open(t, s, config), open(t, s, config)
 	w, _ := create(t, a, "c")
 	add(t, w, 1, 10)
 	var readers sync.WaitGroup
@@ -306,7 +307,7 @@ func TestStoreIsGone(t *testing.T) {
 			t.Errorf("at the owner: ends with %d, %v", e.Sequence, err)
 		}
 	})
-	s.stop()
+	s.Kill()
 	for sequence := int32(11); sequence < 200; sequence++ {
 		add(t, w, sequence, sequence)
 	}
@@ -321,7 +322,7 @@ func TestStoreIsGone(t *testing.T) {
 	if _, err := b.Follow(soon(t), "c", 0); err == nil {
 		t.Error("read elsewhere, without a store")
 	}
-	s.start()
+	s.Start()
 	end(t, w, 200)
 	end(t, w2, 6)
 	for id, last := range map[string]int32{"c": 200, "d": 6} {
@@ -346,9 +347,9 @@ func TestStoreIsGone(t *testing.T) {
 
 // TestKeysExpire looks at what is left when all processes have been killed.
 func TestKeysExpire(t *testing.T) {
-	s := newStore(t)
+	s := testbed.StartRedis(t)
 	config := Config{Lease: 500 * time.Millisecond, Life: time.Second, Retention: 500 * time.Millisecond}
-	a := s.open(t, config)
+	a := open(t, s, config)
 	for i := range 3 {
 		w, _, err := a.Create(t.Context(), journal.Completion{ID: fmt.Sprint(i), Key: fmt.Sprint(i)}, &owner{})
 		if err != nil {
@@ -360,7 +361,7 @@ func TestKeysExpire(t *testing.T) {
 		}
 	}
 	a.stop()
-	b := s.open(t, Config{})
+	b := open(t, s, Config{})
 	eventually(t, "keys stay for ever", func() bool {
 		keys, err := b.client.Do(t.Context(), b.client.B().Keys().Pattern("*").Build()).AsStrSlice()
 		return err == nil && len(keys) == 1 // b's own lease

@@ -1,0 +1,80 @@
+package testbed
+
+import (
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sluice-sse/sluice/internal/skip"
+)
+
+// Redis is a redis-server of a test's own, which keeps nothing. It is for one goroutine.
+type Redis struct {
+	URL  string // by which it is reached
+	Addr string
+
+	tb   testing.TB
+	args []string
+	cmd  *exec.Cmd
+}
+
+// StartRedis starts one, with more arguments of its own. It ends with the test, which is
+// skipped where there is no redis-server.
+func StartRedis(tb testing.TB, args ...string) *Redis {
+	tb.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		skip.For(tb, "what several processes share is tested with redis-server: %v", err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	addr := l.Addr().(*net.TCPAddr)
+	l.Close()
+	r := &Redis{URL: "redis://" + addr.String(), Addr: addr.String(), tb: tb}
+	r.args = append([]string{"--port", strconv.Itoa(addr.Port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+		"--dir", tb.TempDir(), "--unixsocket", filepath.Join(tb.TempDir(), "redis.sock")}, args...)
+	r.Start()
+	tb.Cleanup(r.Kill)
+	return r
+}
+
+// Start starts it once more, with nothing in it.
+func (r *Redis) Start() {
+	r.tb.Helper()
+	r.cmd = exec.Command("redis-server", r.args...)
+	if err := r.cmd.Start(); err != nil {
+		r.tb.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("tcp", r.Addr)
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			r.tb.Fatal(err)
+		}
+	}
+}
+
+// Signal sends it a signal.
+func (r *Redis) Signal(s syscall.Signal) {
+	r.tb.Helper()
+	if err := r.cmd.Process.Signal(s); err != nil {
+		r.tb.Fatal(err)
+	}
+}
+
+// Kill kills it. To call it again does nothing.
+func (r *Redis) Kill() {
+	if r.cmd != nil {
+		_ = r.cmd.Process.Kill()
+		_ = r.cmd.Wait()
+		r.cmd = nil
+	}
+}
