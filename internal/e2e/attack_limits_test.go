@@ -22,12 +22,17 @@ import (
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
+// goodReaders is how many good clients there are of each kind.
+const goodReaders = 4
+
 // siege is an attack of many on a program in a process of its own, while good clients read
-// 50 tokens a second.
+// 50 tokens a second, and others the same from the upstream: what they feel is the
+// machine's, and this process's, in which upstream, attackers and clients are.
 type siege struct {
 	*testbed.Process
 	name   string
 	good   *goodClients
+	direct *goodClients
 	end    context.CancelFunc // of what the good clients read
 	before int64              // bytes of memory, with them
 }
@@ -36,12 +41,16 @@ type siege struct {
 func besiege(t *testing.T, name string, u *upstream, args string) *siege {
 	t.Helper()
 	testbed.NeedProc(t)
-	s := &siege{name: name, good: &goodClients{}}
+	s := &siege{name: name, good: &goodClients{}, direct: &goodClients{}}
 	s.Process = testbed.Start(t, "sluice --http=127.0.0.1:0 --grpc=127.0.0.1:0 --openai-base-url="+u.URL+"/v1 "+args)
 	t.Cleanup(s.Stop)
 	ctx, cancel := context.WithCancel(t.Context())
 	s.end = cancel
-	if err := s.good.start(ctx, s.Addrs[0], 4, 1_000_000); err != nil {
+	err := s.good.start(ctx, s.Addrs[0], goodReaders, 1_000_000)
+	if err == nil {
+		err = s.direct.start(ctx, strings.TrimPrefix(u.URL, "http://"), goodReaders, 1_000_000)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.Tell("collect")
@@ -63,20 +72,25 @@ func (s *siege) lift(t *testing.T, peak int64, most int64) {
 	}
 	s.end()
 	s.good.wait()
-	slices.Sort(s.good.gaps)
-	slices.Sort(s.good.late)
+	s.direct.wait()
 	if len(s.good.gaps) < 100 {
 		t.Fatalf("the good clients got %d tokens", len(s.good.gaps))
 	}
-	p99 := s.good.gaps[len(s.good.gaps)*99/100]
-	fmt.Fprintf(os.Stdout, "%s: %d MiB more at the peak, %d MiB more afterwards; good gap p50 %v, p99 %v, late p99 %v\n", s.name, peak>>20, left>>20,
-		s.good.gaps[len(s.good.gaps)/2].Round(time.Millisecond), p99.Round(time.Millisecond), s.good.late[len(s.good.late)*99/100].Round(time.Millisecond))
+	p99 := percentile(s.good.gaps, 99)
+	fmt.Fprintf(os.Stdout, "%s: %d MiB more at the peak, %d MiB more afterwards; good gap p50 %v, p99 %v, late p99 %v; without the program p50 %v, p99 %v, late p99 %v\n",
+		s.name, peak>>20, left>>20, percentile(s.good.gaps, 50), p99, percentile(s.good.late, 99),
+		percentile(s.direct.gaps, 50), percentile(s.direct.gaps, 99), percentile(s.direct.late, 99))
 	if left > most {
 		t.Errorf("%d MiB are left, want at most %d", left>>20, most>>20)
 	}
 	if p99 > time.Second { // which is the machine's, too
 		t.Errorf("the good clients have waited %v", p99)
 	}
+}
+
+func percentile(all []time.Duration, n int) time.Duration {
+	slices.Sort(all)
+	return all[len(all)*n/100].Round(time.Millisecond)
 }
 
 // pacedOr answers requests for the models of good clients, and has others answered
@@ -134,8 +148,8 @@ func TestAttackAbandons(t *testing.T) {
 		}
 		all.Wait()
 	})
-	eventually(t, "as many run as may", func() bool { return u.open.Load() == most })
-	if n := longest.Load(); n > most || refused.Load() == 0 {
+	eventually(t, "as many run as may", func() bool { return u.open.Load() == most+goodReaders })
+	if n := longest.Load(); n > most+goodReaders || refused.Load() == 0 {
 		t.Errorf("%d ran at the same time, %d were refused", n, refused.Load())
 	}
 	p := &program{http: "http://" + s.Addrs[0], grpc: s.Addrs[1]}
@@ -147,7 +161,7 @@ func TestAttackAbandons(t *testing.T) {
 		checkLimited(t, face, a, "OVERLOADED")
 	}
 	close(release)
-	eventually(t, "they have ended", func() bool { return u.open.Load() == 4 })
+	eventually(t, "they have ended", func() bool { return u.open.Load() == 2*goodReaders })
 	s.lift(t, memory, 96<<20)
 }
 
@@ -239,7 +253,7 @@ func TestAttackUnread(t *testing.T) {
 			}
 		}
 		close(proceed)
-		eventually(t, "the completion ends", func() bool { return u.open.Load() == 4 })
+		eventually(t, "the completion ends", func() bool { return u.open.Load() == 2*goodReaders })
 		time.Sleep(3 * time.Second) // for longer than the write timeout
 	})
 	for _, c := range conns {
