@@ -39,22 +39,28 @@ var departures = []struct {
 	visit func(t *testing.T, p *program, request string, stream bool) visit
 }{
 	{"HTTP/1.1 reset", func(t *testing.T, p *program, request string, stream bool) visit {
-		return visitHTTP1(t, p, request, stream, func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() })
+		return visitHTTP1(t, p, "/v1/completions", request, stream, func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() })
 	}},
 	{"HTTP/1.1 FIN", func(t *testing.T, p *program, request string, stream bool) visit {
-		return visitHTTP1(t, p, request, stream, func(c *net.TCPConn) { _ = c.Close() })
+		return visitHTTP1(t, p, "/v1/completions", request, stream, func(c *net.TCPConn) { _ = c.Close() })
 	}},
 	{"HTTP/1.1 FIN of one direction", func(t *testing.T, p *program, request string, stream bool) visit {
-		return visitHTTP1(t, p, request, stream, func(c *net.TCPConn) { _ = c.CloseWrite() })
+		return visitHTTP1(t, p, "/v1/completions", request, stream, func(c *net.TCPConn) { _ = c.CloseWrite() })
 	}},
 	{"HTTP/2 cancel", func(t *testing.T, p *program, request string, stream bool) visit {
-		return visitHTTP2(t, p, request, stream, nil)
+		return visitHTTP2(t, p, "/v1/completions", request, stream, nil)
 	}},
 	{"HTTP/2 reset", func(t *testing.T, p *program, request string, stream bool) visit {
-		return visitHTTP2(t, p, request, stream, func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() })
+		return visitHTTP2(t, p, "/v1/completions", request, stream, func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() })
 	}},
 	{"HTTP/2 FIN", func(t *testing.T, p *program, request string, stream bool) visit {
-		return visitHTTP2(t, p, request, stream, func(c *net.TCPConn) { _ = c.Close() })
+		return visitHTTP2(t, p, "/v1/completions", request, stream, func(c *net.TCPConn) { _ = c.Close() })
+	}},
+	{"OpenAI, HTTP/1.1 FIN", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitHTTP1(t, p, "/openai/v1/chat/completions", ofOpenAI(request, stream), stream, func(c *net.TCPConn) { _ = c.Close() })
+	}},
+	{"OpenAI, HTTP/2 cancel", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitHTTP2(t, p, "/openai/v1/chat/completions", ofOpenAI(request, stream), stream, nil)
 	}},
 	{"gRPC cancel", func(t *testing.T, p *program, request string, stream bool) visit {
 		return visitGRPC(t, p, request, stream, false)
@@ -71,7 +77,15 @@ func accept(stream bool) string {
 	return "application/json"
 }
 
-func visitHTTP1(t *testing.T, p *program, request string, stream bool, leave func(*net.TCPConn)) visit {
+// ofOpenAI makes a request one of OpenAI's API.
+func ofOpenAI(request string, stream bool) string {
+	if !stream {
+		return request
+	}
+	return strings.Replace(request, "{", `{"stream":true,`, 1)
+}
+
+func visitHTTP1(t *testing.T, p *program, path, request string, stream bool, leave func(*net.TCPConn)) visit {
 	t.Helper()
 	host := strings.TrimPrefix(p.http, "http://")
 	conn, err := net.Dial("tcp", host)
@@ -79,8 +93,8 @@ func visitHTTP1(t *testing.T, p *program, request string, stream bool, leave fun
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	_, err = fmt.Fprintf(conn, "POST /v1/completions HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n%s",
-		host, accept(stream), len(request), request)
+	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n%s",
+		path, host, accept(stream), len(request), request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +111,7 @@ func visitHTTP1(t *testing.T, p *program, request string, stream bool, leave fun
 }
 
 // visitHTTP2 leaves by resetting the stream, or as leave does with the connection.
-func visitHTTP2(t *testing.T, p *program, request string, stream bool, leave func(*net.TCPConn)) visit {
+func visitHTTP2(t *testing.T, p *program, path, request string, stream bool, leave func(*net.TCPConn)) visit {
 	t.Helper()
 	conns := make(chan net.Conn, 1)
 	transport := &http.Transport{
@@ -113,7 +127,7 @@ func visitHTTP2(t *testing.T, p *program, request string, stream bool, leave fun
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, "POST", p.http+"/v1/completions", strings.NewReader(request))
+	req, err := http.NewRequestWithContext(ctx, "POST", p.http+path, strings.NewReader(request))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +202,7 @@ func visitGRPC(t *testing.T, p *program, request string, stream, closes bool) vi
 func firstDelta(stream io.Reader) error {
 	r := sse.NewReader(stream, 1<<20)
 	for {
-		if m, err := r.Next(); err != nil || m.Event == "delta" {
+		if m, err := r.Next(); err != nil || m.Event == "delta" || strings.Contains(m.Data, `"delta":{"content":`) {
 			return err
 		}
 	}
