@@ -128,7 +128,7 @@ func testPageTriesAgain(t *testing.T, b browser) {
 		chunk(w, `{"content":"at last"}`, "stop")
 		_, _ = io.WriteString(w, "data: [DONE]\n\n")
 	})
-	p := b.open(t, start(t, "one process", u.env()).http, "status of 429")
+	p := b.open(t, start(t, "one process", u.env(), "--upstream-retries=0").http, "status of 429")
 	p.ask("Hello")
 	p.reads(".failure .hint", "It asks you to wait 3 s.")
 	p.reads(".failure .hint", "It asks you to wait 2 s.")

@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"context"
 	"crypto/rand"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/sluice-sse/sluice/internal/auth"
 	"github.com/sluice-sse/sluice/internal/testbed"
@@ -40,10 +43,16 @@ func (k *keyring) write(t testing.TB) {
 		}
 		text += line + "\n"
 	}
-	if err := os.WriteFile(k.file+".new", []byte(text), 0o600); err != nil {
+	replaceFile(t, k.file, text)
+}
+
+// replaceFile writes a file as one should: by another name first.
+func replaceFile(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name+".new", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(k.file+".new", k.file); err != nil {
+	if err := os.Rename(name+".new", name); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -57,6 +66,22 @@ func (k *keyring) of(principal string) string { return "Bearer " + k.keys[princi
 // tokenFlags have the program take the tokens of an issuer, whose keys are there.
 func tokenFlags(jwks string) []string {
 	return []string{"--jwt-issuer=" + testbed.IssuerURL, "--jwt-audience=" + testbed.Audience, "--jwt-jwks=" + jwks}
+}
+
+// as returns the context of a caller who sends credentials, on whichever face.
+func as(ctx context.Context, authorization ...string) context.Context {
+	for _, value := range authorization {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", value)
+	}
+	return ctx
+}
+
+// authorize puts the credentials of a context into the header of a request.
+func authorize(ctx context.Context, h http.Header) {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	for _, value := range md.Get("authorization") {
+		h.Add("Authorization", value)
+	}
 }
 
 // serveIssuer serves an issuer's keys.

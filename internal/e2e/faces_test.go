@@ -113,6 +113,7 @@ func askHTTP(ctx context.Context, p *program, request, accept string) (*answer, 
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", accept)
+	authorize(ctx, req.Header)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, nil, err

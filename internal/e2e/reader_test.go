@@ -68,6 +68,7 @@ func (r reader) overHTTP(ctx context.Context, method, path, body, last string) (
 	if last != "" {
 		req.Header.Set("Last-Event-ID", last)
 	}
+	authorize(ctx, req.Header)
 	got := &passage{}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

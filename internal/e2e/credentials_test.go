@@ -1,0 +1,384 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/testbed"
+)
+
+// badCaller is what a caller sends who is nobody.
+type badCaller struct {
+	name          string
+	authorization []string
+	overHTTP      bool // gRPC's metadata cannot have it
+}
+
+// badCallers are those on a server that takes the keys of a keyring and an issuer's tokens.
+func badCallers(t *testing.T, keys *keyring, issuer *testbed.Issuer) []badCaller {
+	t.Helper()
+	claims := func(name string, value any) jwt.MapClaims {
+		c := testbed.Claims("alice")
+		c[name] = value
+		return c
+	}
+	es, rs, stranger := issuer.Key("ES256"), issuer.Key("RS256"), testbed.NewIssuer(t)
+	sign := func(c jwt.Claims) string { return "Bearer " + es.Sign(t, c, nil) }
+	public, err := x509.MarshalPKIXPublicKey(rs.Private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	confused := jwt.NewWithClaims(jwt.SigningMethodHS256, testbed.Claims("alice"))
+	confused.Header["kid"] = "RS256"
+	hs, err := confused.SignedString(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	none, err := jwt.NewWithClaims(jwt.SigningMethodNone, testbed.Claims("alice")).SignedString(jwt.UnsafeAllowNoneSignatureType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := keys.of("alice")
+	return []badCaller{
+		{name: "missing"},
+		{name: "wrong key", authorization: []string{"Bearer " + rand.Text()}},
+		{name: "a key's beginning", authorization: []string{good[:len(good)-1]}},
+		{name: "empty header", authorization: []string{""}},
+		{name: "empty key", authorization: []string{"Bearer "}},
+		{name: "another scheme", authorization: []string{"Basic " + strings.TrimPrefix(good, "Bearer ")}},
+		{name: "no scheme", authorization: []string{strings.TrimPrefix(good, "Bearer ")}},
+		{name: "two keys", authorization: []string{good, good}},
+		{name: "a wrong and a right key", authorization: []string{"Bearer x", good}},
+		{name: "not ASCII", authorization: []string{good + "\xe9"}, overHTTP: true},
+		{name: "a tab", authorization: []string{strings.Replace(good, " ", "\t", 1)}, overHTTP: true},
+		{name: "expired", authorization: []string{sign(claims("exp", time.Now().Add(-time.Minute).Unix()))}},
+		{name: "not yet valid", authorization: []string{sign(claims("nbf", time.Now().Add(time.Minute).Unix()))}},
+		{name: "other audience", authorization: []string{sign(claims("aud", "other"))}},
+		{name: "other issuer", authorization: []string{sign(claims("iss", "https://other.test"))}},
+		{name: "no subject", authorization: []string{sign(claims("sub", ""))}},
+		{name: "alg none", authorization: []string{"Bearer " + none}},
+		{name: "HS for RS", authorization: []string{"Bearer " + hs}},
+		{name: "unknown kid", authorization: []string{"Bearer " + es.Sign(t, testbed.Claims("alice"), map[string]any{"kid": "unknown"})}},
+		{name: "a stranger's key", authorization: []string{"Bearer " + stranger.Token("alice")}},
+		{name: "32 KiB", authorization: []string{"Bearer " + strings.Repeat("x", 32<<10)}},
+	}
+}
+
+// httpCalls are requests for all that needs credentials.
+var httpCalls = []struct{ method, path, body string }{
+	{"POST", "/v1/completions", question},
+	{"POST", "/v1/chat/completions", question},
+	{"POST", "/openai/v1/chat/completions", question},
+	{"GET", "/v1/models", ""},
+	{"GET", "/openai/v1/models", ""},
+	{"GET", "/v1/completions/cmpl_x", ""},
+	{"GET", "/v1/completions/cmpl_x/events", ""},
+	{"HEAD", "/v1/completions/cmpl_x/events", ""},
+	{"POST", "/v1/completions/cmpl_x:cancel", ""},
+	{"POST", "/v1/completions:cancel", `{"idempotencyKey":"k"}`},
+}
+
+// grpcCalls are calls of all that needs credentials.
+var grpcCalls = map[string]func(context.Context, *grpc.ClientConn) error{
+	"ListModels": func(ctx context.Context, c *grpc.ClientConn) error {
+		_, err := completionv1.NewCompletionServiceClient(c).ListModels(ctx, &completionv1.ListModelsRequest{})
+		return err
+	},
+	"GetCompletion": func(ctx context.Context, c *grpc.ClientConn) error {
+		_, err := completionv1.NewCompletionServiceClient(c).GetCompletion(ctx, &completionv1.GetCompletionRequest{Id: "cmpl_x"})
+		return err
+	},
+	"CancelCompletion": func(ctx context.Context, c *grpc.ClientConn) error {
+		_, err := completionv1.NewCompletionServiceClient(c).CancelCompletion(ctx, &completionv1.CancelCompletionRequest{IdempotencyKey: "k"})
+		return err
+	},
+	"ResumeCompletion": func(ctx context.Context, c *grpc.ClientConn) error {
+		stream, err := completionv1.NewCompletionServiceClient(c).ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: "cmpl_x"})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	},
+	"reflection": func(ctx context.Context, c *grpc.ClientConn) error {
+		stream, err := reflectionpb.NewServerReflectionClient(c).ServerReflectionInfo(ctx)
+		if err != nil {
+			return err
+		}
+		_ = stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}})
+		_, err = stream.Recv()
+		return err
+	},
+}
+
+// TestCredentialAttacks has nobody get in, on any face, in either layout.
+func TestCredentialAttacks(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			keys, issuer := newKeyring(t, "alice"), testbed.NewIssuer(t)
+			u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) { chunk(w, `{"content":"Hello"}`, "stop") })
+			p := start(t, layout, u.env(), append(tokenFlags(serveIssuer(t, issuer)), keys.flag())...)
+			conn := p.conn(t)
+			for _, caller := range badCallers(t, keys, issuer) {
+				t.Run(caller.name, func(t *testing.T) { p.refuses(t, conn, caller) })
+			}
+			p.refusesLongToken(t)
+			if n := u.calls.Load(); n != 0 {
+				t.Errorf("%d calls upstream", n)
+			}
+			p.isOpen(t, conn)
+			for _, good := range []string{keys.of("alice"), "bearer " + keys.keys["alice"], "Bearer " + issuer.Token("bob")} {
+				for _, face := range faces {
+					if a, err := face.ask(as(t.Context(), good), p, question); err != nil || a.status != nil || a.text != "Hello" {
+						t.Errorf("%s: who may call: %v, %v", face.name, a, err)
+					}
+				}
+				for name, call := range grpcCalls {
+					if code := status.Code(call(as(shortContext(t), good), conn)); code != codes.OK && code != codes.NotFound {
+						t.Errorf("%s: who may call: %v", name, code)
+					}
+				}
+			}
+			for _, secret := range []string{keys.keys["alice"], issuer.Token("bob")[:20]} {
+				if strings.Contains(p.log.String(), secret) {
+					t.Errorf("%s is in the log", secret)
+				}
+			}
+		})
+	}
+}
+
+// conn returns a connection to the gRPC face.
+func (p *program) conn(t testing.TB) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// refuses checks that a caller is refused whatever it calls.
+func (p *program) refuses(t *testing.T, conn *grpc.ClientConn, caller badCaller) {
+	t.Helper()
+	ctx := as(shortContext(t), caller.authorization...)
+	for _, face := range faces {
+		if caller.overHTTP && face.mediaType == "" {
+			continue
+		}
+		a, err := face.ask(ctx, p, question)
+		if err != nil || a.status == nil || a.status.Code() != codes.Unauthenticated || reason(a.status) != "UNAUTHENTICATED" || a.id != "" {
+			t.Errorf("%s: got %+v, %v", face.name, a, err)
+		} else if a.header != nil {
+			checkRefusal(t, face, a, 401, true)
+		}
+	}
+	for _, call := range httpCalls {
+		req, err := http.NewRequestWithContext(ctx, call.method, p.http+call.path, strings.NewReader(call.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		authorize(ctx, req.Header)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatalf("%s %s: %v", call.method, call.path, err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 401 || resp.Header.Get("WWW-Authenticate") != "Bearer" || call.method != "HEAD" && !strings.Contains(strings.ToUpper(string(body)), "UNAUTHENTICATED") {
+			t.Errorf("%s %s: got %s, %v, %s", call.method, call.path, resp.Status, resp.Header, body)
+		}
+	}
+	if caller.overHTTP {
+		return
+	}
+	for name, call := range grpcCalls {
+		if err := call(ctx, conn); status.Code(err) != codes.Unauthenticated || reason(status.Convert(err)) != "UNAUTHENTICATED" {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// refusesLongToken checks that a token of a megabyte is refused by whoever reads it.
+func (p *program) refusesLongToken(t *testing.T) {
+	t.Helper()
+	ctx := as(shortContext(t), "Bearer "+strings.Repeat("x", 1<<20))
+	for name, call := range grpcCalls {
+		if err := call(ctx, p.conn(t)); err == nil || status.Code(err) == codes.NotFound {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, "GET", p.http+"/v1/models", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authorize(ctx, req.Header)
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return // the connection was closed while it was sent
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("got %s", resp.Status)
+	}
+}
+
+// isOpen checks that what needs no credentials is answered without, and with wrong ones.
+func (p *program) isOpen(t *testing.T, conn *grpc.ClientConn) {
+	t.Helper()
+	for _, authorization := range []string{"", "Bearer wrong"} {
+		for _, path := range []string{"/healthz", "/readyz", "/", "/client.js", "/openapi.json"} {
+			if resp := p.send(t.Context(), t, "GET", path, "", "Authorization", authorization); resp.StatusCode != 200 {
+				t.Errorf("%s: %s", path, resp.Status)
+			}
+		}
+		resp, err := healthpb.NewHealthClient(conn).Check(as(shortContext(t), authorization), &healthpb.HealthCheckRequest{})
+		if err != nil || resp.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("health: %v, %v", resp, err)
+		}
+	}
+}
+
+// TestAnonymousToo lets in who has no credentials, and not who has wrong ones.
+func TestAnonymousToo(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			keys, issuer := newKeyring(t, "alice"), testbed.NewIssuer(t)
+			p := start(t, layout, nil, append(tokenFlags(issuer.File()), keys.flag(), "--allow-anonymous", "--echo-interval=0s")...)
+			conn := p.conn(t)
+			for _, caller := range badCallers(t, keys, issuer)[1:] {
+				p.refuses(t, conn, caller)
+			}
+			for _, face := range faces {
+				if a, err := face.ask(t.Context(), p, `{"prompt":"Hello"}`); err != nil || a.status != nil {
+					t.Errorf("%s: %v, %v", face.name, a, err)
+				}
+			}
+		})
+	}
+}
+
+// TestNoCredentials does not look at what SDKs send always, as long as nobody has
+// credentials.
+func TestNoCredentials(t *testing.T) {
+	for _, layout := range layouts {
+		p := start(t, layout, nil, "--echo-interval=0s")
+		for _, authorization := range []string{"Bearer x", "Bearer ", "Basic x", "\tx"} {
+			for i, face := range faces {
+				if authorization == "\tx" && face.mediaType == "" {
+					continue
+				}
+				a, err := face.ask(as(t.Context(), authorization), p, fmt.Sprintf(`{"prompt":"Hello","idempotencyKey":"%d"}`, i))
+				if err != nil || a.status != nil {
+					t.Errorf("%s, %s: %v, %v", face.name, authorization, a, err)
+				}
+			}
+		}
+	}
+}
+
+// TestKeysChange has keys come and go while the program runs: a stream goes on, whatever
+// becomes of its key.
+func TestKeysChange(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
+			keys, issuer := newKeyring(t, "alice", "bob"), testbed.NewIssuer(t)
+			jwks := issuer.File()
+			u := newSpoken(t)
+			p := start(t, layout, u.env(), append(tokenFlags(jwks), keys.flag())...)
+			status := func(authorization string) int {
+				return p.send(t.Context(), t, "GET", "/v1/models", "", "Authorization", authorization).StatusCode
+			}
+			rotated := "Bearer " + issuer.Key("RS256").Sign(t, testbed.Claims("carol"), nil)
+			bob, carol := keys.of("bob"), issuer.Token("carol")
+			running := p.post(t, question, "Authorization", bob)
+			if a, b, c := status(bob), status(rotated), running.StatusCode; a != 200 || b != 200 || c != 200 {
+				t.Fatalf("at first: %d, %d, %d", a, b, c)
+			}
+			delete(keys.keys, "bob")
+			keys.keys["dave"] = rand.Text()
+			keys.write(t)
+			issuer.RemoveKey("RS256")
+			replaceFile(t, jwks, string(issuer.JWKS()))
+			eventually(t, "the old keys are refused", func() bool { return status(bob) == 401 && status(rotated) == 401 })
+			eventually(t, "the new key is taken", func() bool { return status(keys.of("dave")) == 200 })
+			replaceFile(t, keys.file, "broken")
+			replaceFile(t, jwks, "broken")
+			eventually(t, "the log tells of both", func() bool { return strings.Count(p.log.String(), "cannot be read") == 2 })
+			for name, authorization := range map[string]string{"alice": keys.of("alice"), "dave": keys.of("dave"), "carol": "Bearer " + carol} {
+				if got := status(authorization); got != 200 {
+					t.Errorf("with broken files, %s: %d", name, got)
+				}
+			}
+			close(u.finish)
+			if all, err := messages(running.Body); err != nil || !ended(all) {
+				t.Errorf("the stream of a key that was removed: %q, %v", all, err)
+			}
+		})
+	}
+}
+
+// TestUnknownKeys sends tokens with keys that nobody knows, a thousand a second: the issuer
+// hears next to nothing of it, and good callers go on.
+func TestUnknownKeys(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			issuer := testbed.NewIssuer(t)
+			p := start(t, layout, nil, append(tokenFlags(serveIssuer(t, issuer)), "--echo-interval=0s")...)
+			conn := p.conn(t)
+			client := completionv1.NewCompletionServiceClient(conn)
+			call := func(token string) error {
+				_, err := client.ListModels(as(t.Context(), "Bearer "+token), &completionv1.ListModelsRequest{})
+				return err
+			}
+			if err := call(issuer.Token("alice")); err != nil { // as soon as it serves
+				t.Fatal(err)
+			}
+			const calls = 3000
+			key := issuer.Key("EdDSA")
+			begun := time.Now()
+			refused := make(chan error, calls)
+			for i := range calls {
+				time.Sleep(time.Until(begun.Add(time.Duration(i) * time.Millisecond)))
+				token := key.Sign(t, testbed.Claims("alice"), map[string]any{"kid": fmt.Sprint("unknown ", i)})
+				go func() { refused <- call(token) }()
+				if i%100 == 0 {
+					if err := call(issuer.Token("alice")); err != nil {
+						t.Errorf("a good caller: %v", err)
+					}
+				}
+			}
+			for range calls {
+				if err := <-refused; status.Code(err) != codes.Unauthenticated {
+					t.Errorf("got %v", err)
+				}
+			}
+			took := time.Since(begun)
+			most := 2 + int64(took/(10*time.Second)) // at the start, then once, and once every ten seconds
+			if asked := issuer.Asked.Load(); asked > most {
+				t.Errorf("the issuer was asked %d times in %v", asked, took)
+			} else {
+				t.Logf("%d tokens with unknown keys in %v: the issuer was asked %d times", calls, took.Round(time.Millisecond), asked)
+			}
+		})
+	}
+}
