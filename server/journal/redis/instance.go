@@ -38,7 +38,7 @@ func (j *Journal) keepAlive() {
 // comes back.
 func (j *Journal) renew() error {
 	began := time.Now()
-	ctx, stop := context.WithTimeout(j.ctx, j.config.Patience)
+	ctx, stop := context.WithTimeout(j.ctx, j.config.Patience/2)
 	defer stop()
 	err := j.client.Do(ctx, j.client.B().Set().Key(j.leaseKey(j.instance)).Value("1").PxMilliseconds(j.config.Lease.Milliseconds()).Build()).Error()
 	j.observe(j.ctx, began, err)

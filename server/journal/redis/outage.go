@@ -48,7 +48,8 @@ func (o *outage) observe(began time.Time, failed bool, patience time.Duration) (
 		return false, back
 	}
 	if o.since.IsZero() {
-		o.since = began
+		// A command may seem to have taken longer than it could: the process stood still.
+		o.since = time.Now().Add(-min(time.Since(began), patience/2))
 	}
 	went = !o.gone && time.Since(o.since) >= patience
 	o.set(o.gone || went)
@@ -93,7 +94,7 @@ func (j *Journal) observe(ctx context.Context, began time.Time, err error) {
 	}
 }
 
-// do runs a command, for no longer than the store may not answer.
+// do runs a command, for no longer than half of what the store may not answer.
 func (j *Journal) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	return j.doMulti(ctx, cmd)[0]
 }
@@ -125,7 +126,7 @@ func (j *Journal) try(ctx context.Context, run func(context.Context) error, refu
 		return
 	}
 	began := time.Now()
-	limited, cancel := context.WithTimeout(ctx, j.config.Patience)
+	limited, cancel := context.WithTimeout(ctx, j.config.Patience/2)
 	defer cancel()
 	j.observe(ctx, began, run(limited))
 }
