@@ -48,23 +48,11 @@ func (m *extraMembers) add(name string, raw json.RawMessage) {
 
 // append adds a value to the list that a member is, unless it is null or empty.
 func (m *extraMembers) append(name string, raw json.RawMessage) {
-	list := (*m)[name].GetListValue()
-	if list == nil {
-		list = &structpb.ListValue{}
-	}
-	before := len(list.Values)
 	var one extraMembers
 	one.add(name, raw)
-	for _, value := range one {
-		list.Values = append(list.Values, value)
+	if value := one[name]; value != nil {
+		m.merge(extraMembers{name: structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{value}})})
 	}
-	if len(list.Values) == before {
-		return
-	}
-	if *m == nil {
-		*m = extraMembers{}
-	}
-	(*m)[name] = structpb.NewListValue(list)
 }
 
 // merge adds the others. A list is appended to the list that is there.
@@ -100,36 +88,24 @@ func toValue(raw json.RawMessage) *structpb.Value {
 	if json.Unmarshal(raw, &v) != nil {
 		return nil
 	}
-	return nestedValue(v, 0)
+	value, _ := structpb.NewValue(flatten(v, 0)) // it takes all that encoding/json makes
+	return value
 }
 
-// nestedValue returns a decoded value, nested so deep, as a message.
-func nestedValue(v any, depth int) *structpb.Value {
-	switch v := v.(type) {
-	case nil:
-		return structpb.NewNullValue()
-	case bool:
-		return structpb.NewBoolValue(v)
-	case float64:
-		return structpb.NewNumberValue(v)
-	case string:
-		return structpb.NewStringValue(v)
-	}
-	if depth == maxDepth {
+// flatten puts strings of JSON in the places of what is nested too deep in a decoded
+// value, which itself is nested so deep.
+func flatten(v any, depth int) any {
+	list, isList := v.([]any)
+	object, isObject := v.(map[string]any)
+	if depth == maxDepth && (isList || isObject) {
 		b, _ := json.Marshal(v)
-		return structpb.NewStringValue(string(b))
+		return string(b)
 	}
-	if list, ok := v.([]any); ok {
-		values := make([]*structpb.Value, len(list))
-		for i := range list {
-			values[i] = nestedValue(list[i], depth+1)
-		}
-		return structpb.NewListValue(&structpb.ListValue{Values: values})
+	for i := range list {
+		list[i] = flatten(list[i], depth+1)
 	}
-	object, _ := v.(map[string]any)
-	fields := make(map[string]*structpb.Value, len(object))
-	for name, value := range object {
-		fields[name] = nestedValue(value, depth+1)
+	for name := range object {
+		object[name] = flatten(object[name], depth+1)
 	}
-	return structpb.NewStructValue(&structpb.Struct{Fields: fields})
+	return v
 }

@@ -95,6 +95,12 @@ func (w *jsonWriter) name(name string) {
 	w.needComma = false
 }
 
+// beginMember begins a member that is an object or a list.
+func (w *jsonWriter) beginMember(name string, bracket byte) {
+	w.name(name)
+	w.begin(bracket)
+}
+
 // member writes a member with encoding/json.
 func (w *jsonWriter) member(name string, v any) {
 	w.name(name)

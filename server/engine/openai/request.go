@@ -54,8 +54,7 @@ func (w *jsonWriter) input(req *completionv1.CompletionRequest) {
 	if len(req.GetMessages()) == 0 {
 		return
 	}
-	w.name("messages")
-	w.begin('[')
+	w.beginMember("messages", '[')
 	for _, m := range req.GetMessages() {
 		w.message(m)
 	}
@@ -85,8 +84,7 @@ func (w *jsonWriter) message(m *completionv1.Message) {
 		w.stringMember("reasoning_content", m.GetReasoning())
 	}
 	if len(m.GetToolCalls()) > 0 {
-		w.name("tool_calls")
-		w.begin('[')
+		w.beginMember("tool_calls", '[')
 		for _, c := range m.GetToolCalls() {
 			w.toolCall(c)
 		}
@@ -107,22 +105,19 @@ func (w *jsonWriter) part(p *completionv1.Part) {
 		w.stringMember("text", kind.Text)
 	case *completionv1.Part_ImageUrl:
 		w.stringMember("type", "image_url")
-		w.name("image_url")
-		w.begin('{')
+		w.beginMember("image_url", '{')
 		w.stringMember("url", kind.ImageUrl.GetUrl())
 		w.nonEmptyMember("detail", kind.ImageUrl.GetDetail())
 		w.end('}')
 	case *completionv1.Part_InputAudio:
 		w.stringMember("type", "input_audio")
-		w.name("input_audio")
-		w.begin('{')
+		w.beginMember("input_audio", '{')
 		w.stringMember("data", kind.InputAudio.GetData())
 		w.nonEmptyMember("format", kind.InputAudio.GetFormat())
 		w.end('}')
 	case *completionv1.Part_File:
 		w.stringMember("type", "file")
-		w.name("file")
-		w.begin('{')
+		w.beginMember("file", '{')
 		w.nonEmptyMember("file_data", kind.File.GetFileData())
 		w.nonEmptyMember("file_id", kind.File.GetFileId())
 		w.nonEmptyMember("filename", kind.File.GetFilename())
@@ -136,8 +131,7 @@ func (w *jsonWriter) toolCall(c *completionv1.ToolCall) {
 	w.begin('{')
 	w.stringMember("id", c.GetId())
 	w.stringMember("type", "function")
-	w.name("function")
-	w.begin('{')
+	w.beginMember("function", '{')
 	w.stringMember("name", c.GetName())
 	w.stringMember("arguments", c.GetArguments())
 	w.end('}')
@@ -171,14 +165,12 @@ func (w *jsonWriter) sampling(req *completionv1.CompletionRequest, d dialect) {
 
 func (w *jsonWriter) tools(req *completionv1.CompletionRequest) {
 	if len(req.GetTools()) > 0 {
-		w.name("tools")
-		w.begin('[')
+		w.beginMember("tools", '[')
 		for _, t := range req.GetTools() {
 			f := t.GetFunction()
 			w.begin('{')
 			w.stringMember("type", cmp.Or(t.GetType(), "function"))
-			w.name("function")
-			w.begin('{')
+			w.beginMember("function", '{')
 			w.stringMember("name", f.GetName())
 			w.nonEmptyMember("description", f.GetDescription())
 			w.objectMember("parameters", f.GetParameters(), f.GetParametersJson())
@@ -198,12 +190,10 @@ func (w *jsonWriter) responseFormat(f *completionv1.ResponseFormat) {
 	if f == nil {
 		return
 	}
-	w.name("response_format")
-	w.begin('{')
+	w.beginMember("response_format", '{')
 	w.stringMember("type", f.GetType())
 	if s := f.GetJsonSchema(); s != nil {
-		w.name("json_schema")
-		w.begin('{')
+		w.beginMember("json_schema", '{')
 		w.stringMember("name", s.GetName())
 		w.nonEmptyMember("description", s.GetDescription())
 		w.objectMember("schema", s.GetSchema(), s.GetSchemaJson())
