@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"testing"
 	"time"
-
-	"github.com/sluice-sse/sluice/server/engine"
 )
 
 // testCancelledBefore checks that nothing comes if the context is done at the start.
@@ -133,10 +131,10 @@ func testCloseAnywhere(t *testing.T, c Config) {
 		}
 	}
 	if c.Abilities&Cuts != 0 {
-		closeAfter(t, open(t, t.Context(), c, Completion{Bursts: [][]string{numbered(3)}, End: Cut}))
+		readAll(t, c, Completion{Bursts: [][]string{numbered(3)}, End: Cut}, readModes[0].wait)
 	}
 	if c.Abilities&Fails != 0 {
-		closeAfter(t, open(t, t.Context(), c, Completion{Bursts: [][]string{numbered(3)}, End: Fail}))
+		readAll(t, c, Completion{Bursts: [][]string{numbered(3)}, End: Fail}, readModes[0].wait)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -146,14 +144,6 @@ func testCloseAnywhere(t *testing.T, c Config) {
 		for got.text.Len() == 0 && got.next(stream, true) {
 		}
 		stream.Close()
-	})
-}
-
-func closeAfter(t testing.TB, s engine.Stream) {
-	t.Helper()
-	within(t, "close after the end", func() {
-		read(s, readModes[0].wait)
-		s.Close()
 	})
 }
 

@@ -71,9 +71,10 @@ func read(s engine.Stream, wait func(chunks int) bool) *outcome {
 	return got
 }
 
-// readAll reads a stream to its end, and closes it, within patience.
-func readAll(t testing.TB, s engine.Stream, wait func(chunks int) bool) (got *outcome) {
+// readAll reads a completion to its end, and closes its stream, within patience.
+func readAll(t testing.TB, c Config, want Completion, wait func(chunks int) bool) (got *outcome) {
 	t.Helper()
+	s := open(t, t.Context(), c, want)
 	within(t, "read a completion", func() {
 		got = read(s, wait)
 		s.Close()

@@ -115,7 +115,7 @@ func checkGoroutines(t *testing.T, before int) {
 	}
 }
 
-// soon fails the test unless f returns at once.
+// within fails the test unless f returns at once.
 func within(t testing.TB, what string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -146,7 +146,7 @@ func numbered(n int) []string {
 	return texts
 }
 
-// ways are those in which a stream can be read.
+// readModes are the ways in which a stream can be read.
 var readModes = []struct {
 	name string
 	wait func(chunks int) bool // the argument of the next call of Next, after so many chunks

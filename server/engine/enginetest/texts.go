@@ -14,19 +14,25 @@ import (
 	"github.com/sluice-sse/sluice/server/engine"
 )
 
+// inEachMode runs a test of completions of so many texts in each way to read them, if the
+// engine has as many.
+func inEachMode(t *testing.T, c Config, name string, texts int, test func(t *testing.T, wait func(chunks int) bool)) {
+	if !c.allows(texts) {
+		return
+	}
+	for _, mode := range readModes {
+		t.Run(name+", "+mode.name, func(t *testing.T) { test(t, mode.wait) })
+	}
+}
+
 // testBursts has many chunks ready at once: about as many as a server takes in one go,
 // which once lost those beyond, and far more than any buffer holds.
 func testBursts(t *testing.T, c Config) {
 	for _, n := range []int{1, 2, 3, 62, 63, 64, 65, 66, 127, 128, 129, 191, 192, 193, 400, 1000, 5000} {
-		for _, mode := range readModes {
-			if !c.allows(n) {
-				continue
-			}
-			t.Run(fmt.Sprint(n, " chunks, ", mode.name), func(t *testing.T) {
-				want := Completion{Bursts: [][]string{numbered(n)}}
-				readAll(t, open(t, t.Context(), c, want), mode.wait).check(t, want, completionv1.Finished_STOP)
-			})
-		}
+		inEachMode(t, c, fmt.Sprint(n, " chunks"), n, func(t *testing.T, wait func(int) bool) {
+			want := Completion{Bursts: [][]string{numbered(n)}}
+			readAll(t, c, want, wait).check(t, want, completionv1.Finished_STOP)
+		})
 	}
 }
 
@@ -50,90 +56,78 @@ func testTexts(t *testing.T, c Config) {
 			return texts
 		}()},
 	} {
-		for _, mode := range readModes {
-			if !c.allows(len(tt.texts)) {
-				continue
-			}
-			t.Run(tt.name+", "+mode.name, func(t *testing.T) {
-				want := Completion{Bursts: [][]string{tt.texts}}
-				readAll(t, open(t, t.Context(), c, want), mode.wait).check(t, want, completionv1.Finished_STOP)
-			})
-		}
+		inEachMode(t, c, tt.name, len(tt.texts), func(t *testing.T, wait func(int) bool) {
+			want := Completion{Bursts: [][]string{tt.texts}}
+			readAll(t, c, want, wait).check(t, want, completionv1.Finished_STOP)
+		})
 	}
 }
 
 // testEnds checks each end, with and without texts before it.
 func testEnds(t *testing.T, c Config) {
 	for _, n := range []int{0, 1, 64, 300} {
-		for _, mode := range readModes {
-			if !c.allows(n) {
-				continue
+		inEachMode(t, c, fmt.Sprint(n, " chunks"), n, func(t *testing.T, wait func(int) bool) {
+			want := Completion{Bursts: [][]string{numbered(n)}}
+			readAll(t, c, want, wait).check(t, want, completionv1.Finished_STOP)
+			if n > 0 { // a limit of tokens cannot be zero
+				want.End = Length
+				readAll(t, c, want, wait).check(t, want, completionv1.Finished_LENGTH)
 			}
-			t.Run(fmt.Sprint(n, " chunks, ", mode.name), func(t *testing.T) {
-				want := Completion{Bursts: [][]string{numbered(n)}}
-				readAll(t, open(t, t.Context(), c, want), mode.wait).check(t, want, completionv1.Finished_STOP)
-				if n > 0 { // a limit of tokens cannot be zero
-					want.End = Length
-					readAll(t, open(t, t.Context(), c, want), mode.wait).check(t, want, completionv1.Finished_LENGTH)
+			if c.Abilities&Cuts != 0 {
+				want.End = Cut
+				got := readAll(t, c, want, wait)
+				got.checkText(t, want)
+				if got.err != io.EOF || got.finish != 0 {
+					t.Errorf("cut: the end is %v, %v", got.err, got.finish)
 				}
-				if c.Abilities&Cuts != 0 {
-					want.End = Cut
-					got := readAll(t, open(t, t.Context(), c, want), mode.wait)
-					got.checkText(t, want)
-					if got.err != io.EOF || got.finish != 0 {
-						t.Errorf("cut: the end is %v, %v", got.err, got.finish)
-					}
+			}
+			if c.Abilities&Fails != 0 {
+				want.End = Fail
+				got := readAll(t, c, want, wait)
+				got.checkText(t, want)
+				if got.err == nil || errors.Is(got.err, io.EOF) || got.finish != 0 {
+					t.Errorf("failed: the end is %v, %v", got.err, got.finish)
 				}
-				if c.Abilities&Fails != 0 {
-					want.End = Fail
-					got := readAll(t, open(t, t.Context(), c, want), mode.wait)
-					got.checkText(t, want)
-					if got.err == nil || errors.Is(got.err, io.EOF) || got.finish != 0 {
-						t.Errorf("failed: the end is %v, %v", got.err, got.finish)
-					}
-				}
-			})
-		}
+			}
+		})
 	}
 }
 
 // testPauses checks that Next returns all of a burst, and then waits for the next one.
 func testPauses(t *testing.T, c Config) {
 	for _, sizes := range [][]int{{1, 1, 1}, {1, 64, 1}, {64, 64, 64}, {65, 1, 200}, {1000, 1, 2}} {
-		for _, mode := range readModes {
-			t.Run(fmt.Sprint(sizes, " chunks, ", mode.name), func(t *testing.T) {
-				goOn := make(chan struct{}, len(sizes))
-				want := Completion{Resume: goOn}
-				for _, n := range sizes {
-					want.Bursts = append(want.Bursts, numbered(n))
-				}
-				stream := open(t, t.Context(), c, want)
-				defer stream.Close()
-				got := &outcome{}
-				for i := range sizes {
-					soFar := Completion{Bursts: want.Bursts[:i+1]}
-					within(t, "read a burst", func() {
-						for got.text.Len() < len(soFar.text()) && got.next(stream, mode.wait(got.chunks)) {
-						}
-					})
-					got.checkText(t, soFar)
-					if i == len(sizes)-1 {
-						break // the end may be ready
-					}
-					within(t, "find nothing", func() {
-						if c, err := stream.Next(false); c != nil || err != nil {
-							t.Errorf("in the pause: %v, %v", c, err)
-						}
-					})
-					goOn <- struct{}{}
-				}
-				within(t, "read the end", func() {
-					for got.next(stream, mode.wait(got.chunks)) {
+		goOn := make(chan struct{}, len(sizes))
+		want := Completion{Resume: goOn}
+		for _, n := range sizes {
+			want.Bursts = append(want.Bursts, numbered(n))
+		}
+		inEachMode(t, c, fmt.Sprint(sizes, " chunks"), want.texts(), func(t *testing.T, wait func(int) bool) {
+			stream := open(t, t.Context(), c, want)
+			defer stream.Close()
+			got := &outcome{}
+			for i := range sizes {
+				soFar := Completion{Bursts: want.Bursts[:i+1]}
+				within(t, "read a burst", func() {
+					for got.text.Len() < len(soFar.text()) && got.next(stream, wait(got.chunks)) {
 					}
 				})
-				got.check(t, want, completionv1.Finished_STOP)
+				got.checkText(t, soFar)
+				if i == len(sizes)-1 {
+					break // the end may be ready
+				}
+				within(t, "find nothing", func() {
+					if c, err := stream.Next(false); c != nil || err != nil {
+						t.Errorf("in the pause: %v, %v", c, err)
+					}
+				})
+				goOn <- struct{}{}
+			}
+			within(t, "read the end", func() {
+				for got.next(stream, wait(got.chunks)) {
+				}
 			})
-		}
+			got.check(t, want, completionv1.Finished_STOP)
+		})
 	}
 }
 
