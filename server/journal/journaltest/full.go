@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -65,41 +64,12 @@ func createMany(t testing.TB, j journal.Journal) (writers []journal.Writer) {
 	return writers
 }
 
-// testWait fills the journal with what runs. Of those that find no room, each gets it
-// when others end, and none before; and all can end.
-func testWait(t *testing.T, s Subject) {
-	ctx := soon(t)
-	j := s.Open(t, Limits{Bytes: 128 << 10})
-	writers := createMany(t, j)
-	var all sync.WaitGroup
-	for i, w := range writers {
-		all.Go(func() {
-			sequence := int32(1)
-			for ; sequence <= 60; sequence++ { // 6 KB each: there is room for 20
-				runtime.Gosched() // so that all grow together
-				e := journal.Entry{Sequence: sequence, Data: make([]byte, 100)}
-				_, err := appendOne(ctx, w, e)
-				for errors.Is(err, journal.ErrFull) {
-					if err = w.Wait(ctx, e); err == nil {
-						_, err = appendOne(ctx, w, e)
-					}
-				}
-				if err != nil {
-					t.Errorf("%d of %d, entry %d: %v", i, len(writers), sequence, err)
-					break
-				}
-			}
-			if _, err := appendOne(ctx, w, journal.Entry{Sequence: sequence, Kind: journal.Finished}); err != nil {
-				t.Errorf("the end of %d: %v", i, err)
-			}
-		})
-	}
-	all.Wait()
-	// Who is in a hurry does not wait.
-	late, cancel := context.WithCancelCause(ctx)
+// testWaitInAHurry waits with a context that is done: who is in a hurry does not wait.
+func testWaitInAHurry(t *testing.T, s Subject) {
+	late, cancel := context.WithCancelCause(t.Context())
 	errLeft := errors.New("left")
 	cancel(errLeft)
-	w := create(t, j, journal.Completion{ID: "late"})
+	w := create(t, s.Open(t, Limits{Bytes: 128 << 10}), journal.Completion{ID: "late"})
 	if err := w.Wait(late, journal.Entry{Sequence: 1}); err != nil && err != errLeft {
 		t.Errorf("with room, and a context that is done: %v", err)
 	}

@@ -1,10 +1,8 @@
 package journaltest
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"runtime"
 	"sync"
@@ -236,18 +234,5 @@ func testCloseTwice(t *testing.T, s Subject) {
 	add(t, w, journal.Entry{Sequence: 1})
 	if got, err := available(stays); len(got) != 1 || err != nil {
 		t.Errorf("the other reader got %v, %v", got, err)
-	}
-}
-
-func testAppendCopies(t *testing.T, s Subject) {
-	j := s.Open(t, Limits{})
-	w := create(t, j, journal.Completion{ID: "a"})
-	data := []byte("one")
-	add(t, w, journal.Entry{Sequence: 1, Data: data})
-	copy(data, "two")
-	add(t, w, journal.Entry{Sequence: 2, Kind: journal.Finished, Data: data})
-	got, err := available(open(t, j, "a", 0))
-	if err != io.EOF || len(got) != 2 || !bytes.Equal(got[0].Data, []byte("one")) || !bytes.Equal(got[1].Data, []byte("two")) {
-		t.Error(fmt.Sprint(got, err))
 	}
 }

@@ -58,11 +58,9 @@ func Run(t *testing.T, s Subject) {
 		{"Read", testRead},
 		{"Get", testGet},
 		{"AppendIsFenced", testAppendIsFenced},
-		{"AppendCopies", testAppendCopies},
 		{"Batches", testBatches},
 		{"BatchIsFenced", testBatchIsFenced},
 		{"BatchOutgrowsTheLimit", testBatchOutgrowsTheLimit},
-		{"BatchWaits", testBatchWaits},
 		{"ReadersAreCounted", testReadersAreCounted},
 		{"CancelIsTold", testCancelIsTold},
 		{"OwnerIsLost", testOwnerIsLost},
@@ -78,6 +76,7 @@ func Run(t *testing.T, s Subject) {
 		{"Eviction", testEviction},
 		{"EveryOneCanEnd", testEveryOneCanEnd},
 		{"Wait", testWait},
+		{"WaitInAHurry", testWaitInAHurry},
 		{"WaitIsGivenUp", testWaitIsGivenUp},
 	} {
 		if s.KeepsEnded && part.name == "Eviction" {

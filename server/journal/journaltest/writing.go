@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -108,53 +109,56 @@ func testBatchOutgrowsTheLimit(t *testing.T, s Subject) {
 	readsAll(t, t.Context(), open(t, j, "a", 0), append(all[:got:got], end))
 }
 
-// testBatchWaits has completions append batches for which there is no room together.
-// Each goes on where it had to wait, and nothing is lost or comes twice.
-func testBatchWaits(t *testing.T, s Subject) {
-	const n = 60
+// testWait fills the journal with what runs, entry by entry and all at once. Of those that
+// find no room for a batch, each goes on where it had to wait, when others have ended;
+// nothing is lost or comes twice, and all can end.
+func testWait(t *testing.T, s Subject) {
+	const n = 60 // 6 KB: there is room for 20
 	ctx := soon(t)
-	j := s.Open(t, Limits{Bytes: 128 << 10})
-	writers := createMany(t, j)
-	var all sync.WaitGroup
-	for i, w := range writers {
-		all.Go(func() {
-			batch := make([]journal.Entry, n, n+1)
-			for k := range batch {
-				batch[k] = journal.Entry{Sequence: int32(k + 1), Data: bytes.Repeat([]byte{byte(k)}, 100)}
-			}
-			batch = append(batch, journal.Entry{Sequence: n + 1, Kind: journal.Finished})
-			want := slices.Clone(batch)
-			r, err := j.Follow(ctx, fmt.Sprint(i), 0)
-			if err != nil {
-				t.Error(err)
-				return
-			}
+	for _, size := range []int{1, n + 1} {
+		j := s.Open(t, Limits{Bytes: 128 << 10})
+		var all sync.WaitGroup
+		for i, w := range createMany(t, j) {
 			all.Go(func() {
-				defer r.Close()
-				got, err := drain(ctx, r)
-				if err == journal.ErrExpired { // others needed the room
-					want = want[:len(got)]
-				} else if err != io.EOF {
-					t.Errorf("%d: read: %v", i, err)
+				batch := make([]journal.Entry, n, n+1)
+				for k := range batch {
+					batch[k] = journal.Entry{Sequence: int32(k + 1), Data: bytes.Repeat([]byte{byte(k)}, 100)}
 				}
-				if d := differ(got, want); d != nil {
-					t.Errorf("%d: read: %v", i, d)
-				}
-			})
-			for len(batch) > 0 {
-				got, err := w.Append(ctx, batch)
-				if batch = batch[got:]; errors.Is(err, journal.ErrFull) {
-					err = w.Wait(ctx, batch[0])
-				}
+				batch = append(batch, journal.Entry{Sequence: n + 1, Kind: journal.Finished})
+				want := slices.Clone(batch)
+				r, err := j.Follow(ctx, fmt.Sprint(i), 0)
 				if err != nil {
-					t.Errorf("%d: with %d left: %v", i, len(batch), err)
-					break
+					t.Error(err)
+					return
 				}
-			}
-			w.Close()
-		})
+				all.Go(func() {
+					defer r.Close()
+					got, err := drain(ctx, r)
+					if err == journal.ErrExpired { // others needed the room
+						want = want[:len(got)]
+					} else if err != io.EOF {
+						t.Errorf("%d: read: %v", i, err)
+					}
+					if d := differ(got, want); d != nil {
+						t.Errorf("%d: read: %v", i, d)
+					}
+				})
+				for len(batch) > 0 {
+					runtime.Gosched() // so that all grow together
+					got, err := w.Append(ctx, batch[:min(size, len(batch))])
+					if batch = batch[got:]; errors.Is(err, journal.ErrFull) {
+						err = w.Wait(ctx, batch[0])
+					}
+					if err != nil {
+						t.Errorf("%d, %d at a time: with %d left: %v", i, size, len(batch), err)
+						break
+					}
+				}
+				w.Close()
+			})
+		}
+		all.Wait()
 	}
-	all.Wait()
 }
 
 // testNobodyWaitsForEver has owners end their completions, or not, at any time, while
