@@ -39,7 +39,7 @@ type contender struct {
 }
 
 // contenders are all there are. Of the whole way, from an OpenAI-compatible
-// server to server-sent events, there are four, and the client without any of
+// server to server-sent events, there are five, and the client without any of
 // them; of the hop from gRPC to server-sent events there are three.
 var contenders = []contender{
 	{
@@ -52,6 +52,10 @@ var contenders = []contender{
 			"sluice server --grpc=127.0.0.1:0 --openai-base-url=http://{}/v1",
 			"sluice bridge --http=127.0.0.1:0 --server={}",
 		},
+	},
+	{
+		name: "sluice-openai", title: "Sluice, one process, OpenAI's API", source: "upstream", files: 2, request: postChat,
+		processes: []string{"sluice --http=127.0.0.1:0 --grpc=127.0.0.1:0 --openai-base-url=http://{}/v1"},
 	},
 	{
 		name: "stock", title: "go-openai + grpc-gateway", source: "upstream", request: getEvents,

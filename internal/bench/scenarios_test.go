@@ -20,7 +20,7 @@ type scenario struct {
 }
 
 var (
-	endToEnd = []string{"sluice-one", "sluice-two", "stock", "proxy"}
+	endToEnd = []string{"sluice-one", "sluice-two", "sluice-openai", "stock", "proxy"}
 	hop      = []string{"hop-sluice", "hop-stock", "hop-bare"}
 	everyone = slices.Concat(endToEnd, hop)
 )
