@@ -21,15 +21,21 @@ import (
 type fakeSource struct {
 	*testbed.Issuer
 	asked atomic.Int64
-	delay time.Duration
-	fails func() ([]byte, error) // nil: it does not
+	delay atomic.Int64                           // as a time.Duration
+	fails atomic.Pointer[func() ([]byte, error)] // nil: it does not
+}
+
+// fail has the source answer with something else.
+func (f *fakeSource) fail(content string, err error) {
+	fails := func() ([]byte, error) { return []byte(content), err }
+	f.fails.Store(&fails)
 }
 
 func (f *fakeSource) read(context.Context) ([]byte, error) {
 	f.asked.Add(1)
-	time.Sleep(f.delay)
-	if f.fails != nil {
-		return f.fails()
+	time.Sleep(time.Duration(f.delay.Load()))
+	if fails := f.fails.Load(); fails != nil {
+		return (*fails)()
 	}
 	return f.JWKS(), nil
 }
@@ -40,7 +46,8 @@ func inTime(t *testing.T, test func(t *testing.T, f *fakeSource, s *keySet)) {
 	issuer := testbed.NewIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		f := &fakeSource{Issuer: issuer, delay: 100 * time.Millisecond}
+		f := &fakeSource{Issuer: issuer}
+		f.delay.Store(int64(100 * time.Millisecond))
 		s, err := newKeySet(ctx, "https://issuer.test/jwks", slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
@@ -121,7 +128,7 @@ func TestUnknownKeys(t *testing.T) {
 // TestSlowIssuer checks that tokens do not wait for an issuer for long.
 func TestSlowIssuer(t *testing.T) {
 	inTime(t, func(t *testing.T, f *fakeSource, s *keySet) {
-		f.delay = 9 * time.Second
+		f.delay.Store(int64(9 * time.Second))
 		begun := time.Now()
 		if _, err := s.KeyRead(t.Context(), "ES256"); !errors.Is(err, errNoKeys) || time.Since(begun) != unknownWait {
 			t.Errorf("got %v after %v", err, time.Since(begun))
@@ -140,12 +147,12 @@ func TestRemovedKey(t *testing.T) {
 		knows(s, "ES256")
 		f.RemoveKey("RS256")
 		time.Sleep(time.Minute)
-		f.fails = func() ([]byte, error) { return nil, errors.New("refused") }
+		f.fail("", errors.New("refused"))
 		before := f.asked.Load()
 		for f.asked.Load() == before {
 			time.Sleep(time.Second)
 		}
-		f.fails = nil
+		f.fails.Store(nil)
 		if !knows(s, "RS256") {
 			t.Error("an issuer that fails takes keys away")
 		}
@@ -161,12 +168,12 @@ func TestBrokenKeySet(t *testing.T) {
 	for _, broken := range []string{"", "{}", "null", `{"keys":[]}`, `{"error":"try again"}`, "<html>", `{"keys":[{"kty":"oct","kid":"ES256","k":"c2VjcmV0"}]}`, `{"keys":7}`} {
 		inTime(t, func(t *testing.T, f *fakeSource, s *keySet) {
 			knows(s, "ES256")
-			f.fails = func() ([]byte, error) { return []byte(broken), nil }
+			f.fail(broken, nil)
 			time.Sleep(time.Hour)
 			if !knows(s, "ES256") {
 				t.Errorf("%s takes the keys away", broken)
 			}
-			f.fails = nil
+			f.fails.Store(nil)
 			f.AddKey("new", jwt.SigningMethodES256)
 			time.Sleep(retryInterval + time.Second)
 			if !knows(s, "new") {
