@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -185,11 +186,8 @@ func contents(d *completionv1.Delta) (isAnswer, isSaid bool) {
 
 // addCreated adds the first event.
 func (r *run) addCreated(b *batch, model string) error {
-	if model == "" {
-		model = r.Model
-	}
 	return r.addEvent(b, journal.Event, &completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Created{
-		Created: &completionv1.Created{Id: r.ID, Model: model, CreateTime: timestamppb.New(r.CreateTime)},
+		Created: &completionv1.Created{Id: r.ID, Model: cmp.Or(model, r.Model), CreateTime: timestamppb.New(r.CreateTime)},
 	}})
 }
 

@@ -47,13 +47,13 @@ func validate(req *completionv1.CompletionRequest, l *Limits) error {
 	return nil
 }
 
-type violations []failure.Violation
+type violations []*failure.Violation
 
 // check notes a violation unless ok. It is called for each part of a request, of which
 // there may be many: a path to the field is made only when something is wrong (element).
 func (v *violations) check(ok bool, field, format string, args ...any) {
 	if !ok && len(*v) < maxViolations {
-		*v = append(*v, failure.Violation{Field: field, Description: fmt.Sprintf(format, args...)})
+		*v = append(*v, &failure.Violation{Field: field, Description: fmt.Sprintf(format, args...)})
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 func (v *violations) object(field string, s *structpb.Struct, text string) {
 	v.check(s == nil || text == "", field, "set it either as a Struct or as text, not both")
 	v.check(text == "" || textDepth(text) > maxDepth || isObject(text), field, "must be a JSON object")
-	depth, finite := inspect(structpb.NewStructValue(s))
+	depth, finite := inspect(structpb.NewStructValue(s), 0)
 	v.check(depth <= maxDepth && textDepth(text) <= maxDepth, field, "must be nested at most %d deep", maxDepth)
 	v.check(finite, field, "must have no NaN and no infinite number")
 }
@@ -113,17 +113,15 @@ func textDepth(text string) int {
 }
 
 // inspect returns how deep a JSON value is nested, and whether all numbers in it are
-// finite. It looks no deeper than maxDepth+1.
-func inspect(value *structpb.Value) (depth int, finite bool) { return inspectBelow(value, 0) }
-
-func inspectBelow(value *structpb.Value, above int) (depth int, finite bool) {
+// finite. There are so many levels above it. It looks no deeper than maxDepth+1.
+func inspect(value *structpb.Value, above int) (depth int, finite bool) {
 	if above > maxDepth {
 		return above, true
 	}
 	number := value.GetNumberValue()
 	depth, finite = above, !math.IsNaN(number) && !math.IsInf(number, 0)
 	descend := func(v *structpb.Value) {
-		d, f := inspectBelow(v, above+1)
+		d, f := inspect(v, above+1)
 		depth, finite = max(depth, d), finite && f
 	}
 	for _, member := range value.GetStructValue().GetFields() {

@@ -98,7 +98,7 @@ type Error struct {
 
 	cause      error
 	retryAfter time.Duration
-	violations []*errdetails.BadRequest_FieldViolation
+	violations []*Violation
 }
 
 // New returns an error with a reason and a message for callers.
@@ -107,22 +107,21 @@ func New(r Reason, format string, args ...any) *Error {
 }
 
 // A Violation says what is wrong with one field of a request.
-type Violation struct{ Field, Description string }
+type Violation = errdetails.BadRequest_FieldViolation
 
 // Invalid returns an INVALID_REQUEST that names the one field that is wrong.
 func Invalid(field, format string, args ...any) *Error {
-	return InvalidFields(Violation{field, fmt.Sprintf(format, args...)})
+	return InvalidFields(&Violation{Field: field, Description: fmt.Sprintf(format, args...)})
 }
 
 // InvalidFields returns an INVALID_REQUEST that names every field that is wrong.
-func InvalidFields(violations ...Violation) *Error {
+func InvalidFields(violations ...*Violation) *Error {
 	words := make([]string, len(violations))
-	e := New(InvalidRequest, "")
 	for i, v := range violations {
 		words[i] = v.Field + ": " + v.Description
-		e.violations = append(e.violations, &errdetails.BadRequest_FieldViolation{Field: v.Field, Description: v.Description})
 	}
-	e.Message = strings.Join(words, "; ")
+	e := New(InvalidRequest, "%s", strings.Join(words, "; "))
+	e.violations = violations
 	return e
 }
 

@@ -77,7 +77,7 @@ func TestStatus(t *testing.T) {
 }
 
 func TestInvalidNamesTheFields(t *testing.T) {
-	s := InvalidFields(Violation{"a", "is wrong"}, Violation{"b.c", "is too"}).GRPCStatus()
+	s := InvalidFields(&Violation{Field: "a", Description: "is wrong"}, &Violation{Field: "b.c", Description: "is too"}).GRPCStatus()
 	for _, d := range s.Details() {
 		if bad, ok := d.(*errdetails.BadRequest); ok {
 			v := bad.GetFieldViolations()
