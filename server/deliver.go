@@ -26,22 +26,25 @@ type receiver interface {
 // end. With a run, the caller has begun the completion, and leads that run; this is
 // called once for it, to whatever end.
 func (s *Server) deliver(ctx context.Context, id string, led *run, after int32, to receiver) error {
-	limit := s.config.Limits.Readers
+	limit, leave := s.config.Limits.Readers, func() { s.readers.remove(id) }
 	if led != nil {
 		limit = 0 // it is the first, even if others have been quicker
+		leave = func() {
+			s.readers.remove(id)
+			led.leave()
+		}
 	}
 	if err := s.readers.add(limit, id); err != nil {
 		return err
 	}
-	defer s.readers.remove(id)
+	// At once, not only when the reader notices: one that leads may wait for the upstream.
+	stop := context.AfterFunc(ctx, leave)
+	defer func() {
+		if stop() {
+			leave()
+		}
+	}()
 	if led != nil {
-		// At once, not only when the leader notices: it may wait for the upstream.
-		stop := context.AfterFunc(ctx, led.leave)
-		defer func() {
-			if stop() {
-				led.leave()
-			}
-		}()
 		if err := to.begin(ctx); err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/engine"
@@ -262,4 +263,24 @@ func TestMaxTokensByDefault(t *testing.T) {
 	if again, err := f.client.CreateCompletion(t.Context(), keyed); err != nil || again.GetId() != first.GetId() {
 		t.Errorf("the same key: %v, %v", again, err)
 	}
+}
+
+// A reader that has left is not counted, even if it waits for the upstream in its
+// completion's stead.
+func TestLeaderThatLeftIsNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, silent(begun), func(c *Config) { c.Limits.Readers = 1 })
+		ctx, leave := context.WithCancel(t.Context())
+		req := prompt("x")
+		req.DisconnectGrace = durationpb.New(time.Minute)
+		id, s := f.stream(t, ctx, req)
+		if _, err := s.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		leave()
+		synctest.Wait()
+		if e, err := f.resume(t, t.Context(), id, 0).Recv(); err != nil || e.GetCreated() == nil {
+			t.Errorf("who comes back got %v, %v", e, err)
+		}
+	})
 }
