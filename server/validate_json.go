@@ -13,13 +13,17 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
-// object checks a JSON object of the caller's, which comes as a Struct or as text.
-func (v *violations) object(field string, s *structpb.Struct, text string) {
-	v.check(s == nil || text == "", field, "set it either as a Struct or as text, not both")
-	v.check(text == "" || textDepth(text) > maxDepth || isObject(text), field, "must be a JSON object")
+// object checks a JSON object of the caller's, which comes as a Struct or as text, and
+// tells whether it is right.
+func (v *violations) object(field string, s *structpb.Struct, text string) (ok bool) {
 	depth, finite := inspect(structpb.NewStructValue(s), 0)
-	v.check(depth <= maxDepth && textDepth(text) <= maxDepth, field, "must be nested at most %d deep", maxDepth)
+	flat := depth <= maxDepth && textDepth(text) <= maxDepth
+	one, whole := s == nil || text == "", text == "" || !flat || isObject(text)
+	v.check(one, field, "set it either as a Struct or as text, not both")
+	v.check(whole, field, "must be a JSON object")
+	v.check(flat, field, "must be nested at most %d deep", maxDepth)
 	v.check(finite, field, "must have no NaN and no infinite number")
+	return one && whole && flat && finite
 }
 
 // extra checks members that go upstream beside those that are made of the fields
@@ -39,11 +43,8 @@ func (v *violations) requestExtra(req *completionv1.CompletionRequest, l *Limits
 		set = append(set, tokenLimits...)
 	}
 	v.extra(req, req.GetExtra(), set...)
-	if text := req.GetExtraJson(); text != "" {
-		before := len(*v)
-		if v.object("extra", req.GetExtra(), text); len(*v) == before {
-			v.extraNames(req, memberNames(text), set)
-		}
+	if text := req.GetExtraJson(); text != "" && v.object("extra", req.GetExtra(), text) {
+		v.extraNames(req, memberNames(text), set)
 	}
 }
 

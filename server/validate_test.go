@@ -156,6 +156,18 @@ func TestValidateCounts(t *testing.T) {
 	}
 }
 
+// TestValidateBeyondTheMost checks that what is no object is refused as well when so much
+// else is wrong that nobody is told of it.
+func TestValidateBeyondTheMost(t *testing.T) {
+	deep := strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000)
+	for _, text := range []string{`[1]`, `{1`, `{"a"`, `{"a":1,`, `{"a":1 "b"}`, `1`, `x`, `{"a":1}x`, deep} {
+		req := &completionv1.CompletionRequest{ExtraJson: text, Stop: make([]string, 2*maxViolations)}
+		if err := validate(req, &Limits{}); err == nil {
+			t.Errorf("%.20s: it is valid", text)
+		}
+	}
+}
+
 // TestValidateMany checks that what is right, however much of it there is, costs nothing:
 // the paths to the fields would be tens of bytes for each.
 func TestValidateMany(t *testing.T) {
