@@ -72,9 +72,13 @@ type connKey struct{}
 // Configure has an http.Server tell of its connections. Without it, a client over
 // HTTP/1.0 or TLS that leaves keeps its socket until something is written, and a shutdown
 // waits five seconds for a connection on which nothing has come. It is called before the
-// server serves, and keeps the server's own ConnState.
+// server serves, and keeps the server's own ConnContext and ConnState.
 func (c *Conns) Configure(s *http.Server) {
+	inner := s.ConnContext
 	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		if inner != nil {
+			ctx = inner(ctx, conn)
+		}
 		return context.WithValue(ctx, connKey{}, conn)
 	}
 	next := s.ConnState

@@ -116,7 +116,7 @@ func (l *listener) accept() {
 	for {
 		c, err := l.Listener.Accept()
 		if err == nil {
-			if tcp, ok := c.(*net.TCPConn); ok {
+			if tcp, ok := c.(interface{ SetWriteBuffer(int) error }); ok {
 				_ = tcp.SetWriteBuffer(sendBuffer)
 			}
 			l.give(c)

@@ -18,6 +18,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/certs"
 	"github.com/sluice-sse/sluice/internal/inproc"
 )
 
@@ -96,6 +97,7 @@ type program struct {
 	stderr       io.Writer // what is not for the log
 	log          *slog.Logger
 	interceptors interceptors
+	stores       map[certs.Files]*certs.Store // of the certificates that were asked for
 }
 
 func (c *serverCommand) run(ctx context.Context, p *program) error {
@@ -104,12 +106,19 @@ func (c *serverCommand) run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer s.close()
-	fmt.Fprint(p.stdout, banner("", s.addr(), c.upstreamLines(s.hasKey)+c.callersLine(), c.example()))
+	fmt.Fprint(p.stdout, banner(address{}, s.addr(), c.upstreamLines(s.hasKey)+c.callersLine(), c.example()))
 	return c.serve(ctx, p.log, s)
 }
 
 func (c *bridgeCommand) run(ctx context.Context, p *program) error {
-	conn, err := dial(c.Server, c.SharedJournal, p.log)
+	if c.TLSClientCA != "" {
+		return errors.New("--tls-client-ca: a bridge alone cannot tell its server whose certificate it has seen: use keys or tokens, or both faces in one process")
+	}
+	creds, err := c.serverCredentials(p)
+	if err != nil {
+		return err
+	}
+	conn, err := dial(c.Server, c.SharedJournal, creds, p.log)
 	if err != nil {
 		return err
 	}
@@ -121,7 +130,7 @@ func (c *bridgeCommand) run(ctx context.Context, p *program) error {
 	if !isLoopback(b.listener.Addr()) {
 		p.log.Info("others can reach this bridge: who of them may call is the server's to decide", "server", c.Server)
 	}
-	fmt.Fprint(p.stdout, banner(b.addr(), "", c.serverLine(), example{request: exampleEcho}))
+	fmt.Fprint(p.stdout, banner(b.addr(), address{}, c.serverLine(), example{request: exampleEcho}))
 	watching, stopWatching := context.WithCancel(context.Background())
 	var watcher sync.WaitGroup
 	watcher.Go(func() { b.bridge.WatchServer(watching) })

@@ -4,27 +4,62 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
 // What is printed at the start: where the program listens, what is behind it, and
 // commands to try it, which work as they are.
 
-// banner returns it for the addresses of the two faces, "" where there is none, the lines
-// about what is behind them, and a request that works there.
-func banner(http, grpc, behind string, e example) string {
+// address is where a face listens.
+type address struct {
+	addr string       // "": nowhere
+	tls  *listenerTLS // nil: none
+}
+
+// banner returns it for the addresses of the two faces, the lines about what is behind
+// them, and a request that works there.
+func banner(http, grpc address, behind string, e example) string {
 	var serves, try []string
-	if http != "" {
-		serves = append(serves, "HTTP on http://"+http)
+	if http.addr != "" {
+		serves = append(serves, "HTTP on "+http.url(http.addr, "").String())
+		curl := "curl" + http.trust(curlTLS) + e.certificate(curlTLS)
 		try = append(try,
-			fmt.Sprintf("curl -N %s -H 'Content-Type: application/json'%s -d '%s'", shellURL(http, "/v1/completions"), e.header(), e.request),
-			"curl "+shellURL(http, "/v1/models")+e.header())
+			fmt.Sprintf("%s -N %s -H 'Content-Type: application/json'%s -d '%s'", curl, http.shellURL("/v1/completions"), e.header(), e.request),
+			fmt.Sprintf("%s %s%s", curl, http.shellURL("/v1/models"), e.header()))
 	}
-	if grpc != "" {
-		serves = append(serves, "gRPC on "+grpc)
-		try = append(try, fmt.Sprintf("grpcurl -plaintext%s -d '%s' %s completion.v1.CompletionService/StreamCompletion", e.header(), e.request, shellQuote(reachable(grpc))))
+	if grpc.addr != "" {
+		on := "gRPC on " + grpc.addr
+		if grpc.tls != nil {
+			on += " over TLS"
+		}
+		serves = append(serves, on)
+		try = append(try, fmt.Sprintf("grpcurl%s%s%s -d '%s' %s completion.v1.CompletionService/StreamCompletion",
+			grpc.trust(grpcurlTLS), e.certificate(grpcurlTLS), e.header(), e.request, shellQuote(reachable(grpc.addr))))
 	}
 	return fmt.Sprintf("sluice serves %s\n%s\n  %s\n", strings.Join(serves, " and "), behind, strings.Join(try, "\n  "))
+}
+
+// tlsOptions are what a command calls what it is told about TLS.
+type tlsOptions struct{ none, authority, blind, cert, key string }
+
+var (
+	curlTLS    = tlsOptions{"", "--cacert", "-k", "--cert", "--key"}
+	grpcurlTLS = tlsOptions{" -plaintext", "-cacert", "-insecure", "-cert", "-key"}
+)
+
+// trust is what a command needs to be told so that it takes the certificate of this face
+// under the address that is printed: to trust it, or, where it is for other names, not to
+// look at it.
+func (a address) trust(o tlsOptions) string {
+	if a.tls == nil {
+		return o.none
+	}
+	host, _, _ := net.SplitHostPort(reachable(a.addr))
+	if a.tls.store.Pair().Certificate.Leaf.VerifyHostname(host) != nil {
+		return " " + o.blind
+	}
+	return " " + o.authority + " " + shellQuote(a.tls.file)
 }
 
 // Requests that a server answers: with messages, as many models take no prompt.
@@ -37,6 +72,7 @@ const (
 type example struct {
 	request string
 	key     bool // with a key, which is the caller's to put in
+	cert    bool // with a certificate, which is, too
 }
 
 // header is the words of a command that send the key.
@@ -47,10 +83,22 @@ func (e example) header() string {
 	return ` -H "Authorization: Bearer $KEY"`
 }
 
+// certificate is the words of a command that show the certificate.
+func (e example) certificate(o tlsOptions) string {
+	if !e.cert {
+		return ""
+	}
+	return fmt.Sprintf(` %s "$CERT" %s "$CERT_KEY"`, o.cert, o.key)
+}
+
 // example is one that works whatever is upstream: where that has no default model, it
 // names the embedded one.
 func (f *serverFlags) example() example {
-	e := example{exampleDefault, f.configured() && !f.AllowAnonymous}
+	e := example{request: exampleDefault}
+	if f.configured() && !f.AllowAnonymous {
+		e.cert = f.APIKeys == "" && f.JWTIssuer == ""
+		e.key = !e.cert
+	}
 	if f.OpenAIBaseURL == "" || f.Model == "" {
 		e.request = exampleEcho
 	}
@@ -88,16 +136,27 @@ func reachable(addr string) string {
 	return addr
 }
 
-// shellURL is the URL of a path as a word of a shell command.
-func shellURL(addr, path string) string {
-	u := url.URL{Scheme: "http", Host: reachable(addr), Path: path}
-	return shellQuote(u.String())
+// url is the URL of a path at an address of this face.
+func (a address) url(addr, path string) *url.URL {
+	u := &url.URL{Scheme: "http", Host: addr, Path: path}
+	if a.tls != nil {
+		u.Scheme = "https"
+	}
+	return u
 }
 
-// shellQuote quotes the brackets of an IPv6 address, which a shell takes for a pattern.
+// shellURL is the URL of a path as a word of a shell command.
+func (a address) shellURL(path string) string {
+	return shellQuote(a.url(reachable(a.addr), path).String())
+}
+
+// plainWord is what a shell takes as it is. The brackets of an IPv6 address are a pattern.
+var plainWord = regexp.MustCompile(`^[\w./:@%+=-]+$`)
+
+// shellQuote makes a word of a shell command.
 func shellQuote(word string) string {
-	if strings.Contains(word, "[") {
-		return "'" + word + "'"
+	if plainWord.MatchString(word) {
+		return word
 	}
-	return word
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -21,6 +21,8 @@ type credentialFlags struct {
 	JWTAudience    string `name:"jwt-audience" placeholder:"NAME" help:"For whom they are made, as they have it in aud."`
 	JWTJWKS        string `name:"jwt-jwks" placeholder:"URL|FILE" help:"The keys that they are signed with (a JWKS), which are read again and again."`
 	AllowAnonymous bool   `help:"Let callers without credentials in, too. Without any of the above, and on loopback addresses alone, they are."`
+
+	clientCA string // tlsFlags have it: certificates of these authorities are credentials, too; "": there are none
 }
 
 // check refuses what would not do.
@@ -33,13 +35,16 @@ func (f *credentialFlags) check() error {
 }
 
 // configured says whether anybody has credentials.
-func (f *credentialFlags) configured() bool { return f.APIKeys != "" || f.JWTIssuer != "" }
+func (f *credentialFlags) configured() bool {
+	return f.APIKeys != "" || f.JWTIssuer != "" || f.clientCA != ""
+}
 
 // authenticator returns what finds out who calls. It is to be closed.
 func (f *credentialFlags) authenticator(log *slog.Logger) (*auth.Authenticator, error) {
 	return auth.New(auth.Config{
 		APIKeys:        f.APIKeys,
 		Tokens:         auth.Tokens{Issuer: f.JWTIssuer, Audience: f.JWTAudience, Keys: f.JWTJWKS},
+		Certificates:   f.clientCA != "",
 		AllowAnonymous: f.AllowAnonymous,
 		Log:            log,
 	})
@@ -52,7 +57,7 @@ func (f *credentialFlags) checkOpen(flag, address string, listener net.Addr) err
 		return nil
 	}
 	return fmt.Errorf("%s %s: others can reach this address, and anybody could spend what the upstream costs. "+
-		"Say who may call, with --api-keys FILE (sluice hash-key makes its lines) or --jwt-issuer; or that everybody may, with --allow-anonymous; "+
+		"Say who may call, with --api-keys FILE (sluice hash-key makes its lines), --jwt-issuer or --tls-client-ca; or that everybody may, with --allow-anonymous; "+
 		"or take an address of this machine alone, such as 127.0.0.1", flag, address)
 }
 
@@ -69,6 +74,9 @@ func (f *credentialFlags) callersLine() string {
 	}
 	if f.JWTIssuer != "" {
 		who = append(who, "with a token of "+f.JWTIssuer)
+	}
+	if f.clientCA != "" {
+		who = append(who, "with a certificate of "+f.clientCA)
 	}
 	switch {
 	case len(who) == 0 && !f.AllowAnonymous:

@@ -14,7 +14,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
@@ -40,7 +40,7 @@ const maxBackoff = 2 * time.Second
 // Of several servers it is to one at a time (pick_first), unless they share a journal: they
 // keep completions each for itself, and in turn to all, a completion would be resumed where
 // nobody knows it, and a key would pay once on each.
-func dial(target string, shared bool, log *slog.Logger) (*grpc.ClientConn, error) {
+func dial(target string, shared bool, creds credentials.TransportCredentials, log *slog.Logger) (*grpc.ClientConn, error) {
 	if err := checkTarget(target); err != nil {
 		return nil, fmt.Errorf("--server %s: %w", target, err)
 	}
@@ -52,7 +52,7 @@ func dial(target string, shared bool, log *slog.Logger) (*grpc.ClientConn, error
 	}
 	conn, err := grpc.NewClient(target,
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+policy+`":{}}]}`),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithChainUnaryInterceptor(viaBridge.unary),
 		grpc.WithChainStreamInterceptor(viaBridge.stream),
 		grpc.WithDisableServiceConfig(), // a TXT record could say round_robin

@@ -36,6 +36,9 @@ type serverFlags struct {
 	journalFlags    `group:"Completions"`
 	credentialFlags `group:"Credentials"`
 	limitFlags      `group:"Limits"`
+
+	grpcConnectionFlags `group:"Connections"`
+	grpcTLSFlags        `group:"TLS"`
 }
 
 type bridgeFlags struct {
@@ -46,9 +49,14 @@ type bridgeFlags struct {
 	AllowHost    []string         `group:"HTTP" name:"allow-host" placeholder:"NAME" help:"A name or address under which clients may call, beside localhost, loopback addresses and that of --http; may be repeated. On a loopback address no others may, so that no web page gets in by a name that resolves to it. Elsewhere, and with \"*\", any may, unless some are named."`
 
 	openAIFlags `group:"OpenAI clients"`
+
+	httpConnectionFlags `group:"Connections"`
 }
 
 type commonFlags struct {
+	connectionFlags `group:"Connections"`
+	tlsFlags        `group:"TLS"`
+
 	MaxBody       byteSize            `group:"Limits" default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
 	WriteTimeout  positiveDuration    `group:"Timeouts" default:"30s" help:"How long a reader may take nothing before it is let go."`
 	ShutdownDelay nonNegativeDuration `group:"Stopping" default:"${shutdown_delay}" help:"How long /readyz and the health service say, after SIGINT or SIGTERM, that no requests are taken, before the listeners close. By default 0s where the log goes to a terminal, else 5s."`
@@ -74,6 +82,7 @@ type bridgeCommand struct {
 	Server        string `group:"Server" default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090. Of several addresses, one at a time is used, so that no completion is resumed where it is not known."`
 	SharedJournal bool   `group:"Server" help:"The servers share a journal (--journal): use all addresses of --server in turn."`
 	commonFlags
+	serverTLSFlags `group:"Server"`
 }
 
 type hashKeyCommand struct {

@@ -1,11 +1,15 @@
 package app
 
 import (
+	"cmp"
 	"context"
+	"log/slog"
 	"net"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 
 	"github.com/sluice-sse/sluice/internal/auth"
@@ -23,6 +27,7 @@ type grpcFace struct {
 	grpc         *grpc.Server
 	health       *health.Server
 	listener     net.Listener
+	tls          *listenerTLS // nil: there is none
 	journal      keptJournal
 	pacer        *pacer         // of the garbage collector; nil: there is none
 	upstream     *openai.Engine // nil: there is none
@@ -32,6 +37,10 @@ type grpcFace struct {
 // newGRPCFace returns one that listens. It is to be closed.
 func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLimit) (*grpcFace, error) {
 	g := &grpcFace{}
+	creds, err := g.openTLS(p, f, common)
+	if err != nil {
+		return nil, err
+	}
 	var upstream engine.Engine
 	if f.OpenAIBaseURL != "" {
 		key, err := f.apiKey(p.getenv)
@@ -52,11 +61,10 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		}
 		upstream = g.upstream
 	}
-	var err error
 	if g.auth, err = f.authenticator(p.log); err != nil {
 		return nil, err
 	}
-	if g.listener, err = f.listen(); err != nil {
+	if g.listener, err = f.listen(common, p.log); err != nil {
 		g.auth.Close()
 		return nil, err
 	}
@@ -90,15 +98,31 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 	})
 	f.addRate(&g.interceptors, auth.Principal)
 	g.interceptors.add(p.interceptors)
-	g.grpc, g.health = server.NewGRPCServer(g.server, time.Duration(common.WriteTimeout),
-		grpc.ChainUnaryInterceptor(g.interceptors.unary...), grpc.ChainStreamInterceptor(g.interceptors.stream...))
+	g.grpc, g.health = server.NewGRPCServer(g.server, time.Duration(common.WriteTimeout), append(common.limitGRPC(&f.grpcConnectionFlags, creds, p.log),
+		grpc.ChainUnaryInterceptor(g.interceptors.unary...), grpc.ChainStreamInterceptor(g.interceptors.stream...))...)
 	tellOutages(g.journal, g.health)
 	return g, nil
 }
 
+// openTLS reads the certificates, and returns what connections begin with.
+func (g *grpcFace) openTLS(p *program, f *serverFlags, common *commonFlags) (credentials.TransportCredentials, error) {
+	files, err := f.grpcFiles(&common.tlsFlags)
+	if err != nil {
+		return nil, err
+	}
+	f.clientCA = cmp.Or(files.CA, common.TLSClientCA) // the second, as the HTTP face may be in this process, too
+	if g.tls, err = p.listenerTLS(files, "h2"); err != nil {
+		return nil, err
+	}
+	if g.tls == nil {
+		return insecure.NewCredentials(), nil
+	}
+	return credentials.NewTLS(g.tls.config), nil
+}
+
 // listen listens, unless that were for strangers.
-func (f *serverFlags) listen() (net.Listener, error) {
-	l, err := listen("--grpc", f.GRPC)
+func (f *serverFlags) listen(common *commonFlags, log *slog.Logger) (net.Listener, error) {
+	l, err := common.listen("--grpc", f.GRPC, log)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +133,7 @@ func (f *serverFlags) listen() (net.Listener, error) {
 	return l, nil
 }
 
-func (g *grpcFace) addr() string { return g.listener.Addr().String() }
+func (g *grpcFace) addr() address { return address{g.listener.Addr().String(), g.tls} }
 
 func (g *grpcFace) serve() error { return g.grpc.Serve(listenGRPC(g.listener)) }
 

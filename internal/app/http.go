@@ -3,7 +3,7 @@ package app
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"log"
 	"net"
 	"net/http"
 	"time"
@@ -21,14 +21,21 @@ type httpFace struct {
 	bridge         *bridge.Bridge
 	http           *http.Server
 	listener       net.Listener
+	tls            *listenerTLS // nil: there is none
 	cancelRequests context.CancelFunc
 }
 
 // newHTTPFace returns one that listens, in front of the server behind conn.
 func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, common *commonFlags, limit decodeLimit) (*httpFace, error) {
 	h := &httpFace{}
-	var err error
-	if h.listener, err = listen("--http", f.HTTP); err != nil {
+	files, err := common.httpFiles()
+	if err != nil {
+		return nil, err
+	}
+	if h.tls, err = p.listenerTLS(files, "h2", "http/1.1"); err != nil {
+		return nil, err
+	}
+	if h.listener, err = common.listen("--http", f.HTTP, p.log); err != nil {
 		return nil, err
 	}
 	h.bridge, err = bridge.New(conn, bridge.Config{
@@ -49,21 +56,25 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 	ctx, cancel := context.WithCancel(context.Background())
 	h.cancelRequests = cancel
 	h.http = &http.Server{
-		Handler:           withCaller(h.bridge),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
-		Protocols:         &http.Protocols{},
+		Handler:     withCaller(h.bridge),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		IdleTimeout: 2 * time.Minute,
+		ErrorLog:    log.New(errorLog{p.log}, "", 0),
+		Protocols:   &http.Protocols{},
 		// net/http would answer OPTIONS * by itself: for any host, and reading any body.
 		DisableGeneralOptionsHandler: true,
 		// A client whose machine is gone says nothing: ping it.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 20 * time.Second, PingTimeout: 10 * time.Second},
 	}
+	common.limitHTTP(h.http, &f.httpConnectionFlags, p.log)
 	h.bridge.Configure(h.http)
 	h.http.Protocols.SetHTTP1(true)
-	h.http.Protocols.SetUnencryptedHTTP2(true) // browsers want TLS for it, proxies do not
+	if h.tls != nil {
+		h.http.TLSConfig = h.tls.config
+		h.http.Protocols.SetHTTP2(true)
+	} else {
+		h.http.Protocols.SetUnencryptedHTTP2(true) // browsers want TLS for it, proxies do not
+	}
 	return h, nil
 }
 
@@ -100,13 +111,18 @@ func (f *bridgeFlags) hosts(listener net.Addr) []string {
 	return hosts
 }
 
-func (h *httpFace) addr() string { return h.listener.Addr().String() }
+func (h *httpFace) addr() address { return address{h.listener.Addr().String(), h.tls} }
 
-func (h *httpFace) serve() error {
-	if err := h.http.Serve(h.bridge.Listener(h.listener)); !errors.Is(err, http.ErrServerClosed) {
-		return err
+func (h *httpFace) serve() (err error) {
+	if l := h.bridge.Listener(h.listener); h.tls != nil {
+		err = h.http.ServeTLS(l, "", "")
+	} else {
+		err = h.http.Serve(l)
 	}
-	return nil
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }
 
 func (h *httpFace) announce() { h.bridge.Drain() } // which refuses at the same moment

@@ -9,13 +9,13 @@ import (
 )
 
 // listen listens where a flag says.
-func listen(flag, address string) (net.Listener, error) {
+func listen(flag, address string) (*net.TCPListener, error) {
 	l, err := net.Listen("tcp", address)
 	var op *net.OpError
 	var wrong *net.AddrError
 	switch {
 	case err == nil:
-		return l, nil
+		return l.(*net.TCPListener), nil
 	case errors.As(err, &wrong):
 		err = fmt.Errorf("%w: write HOST:PORT, such as 127.0.0.1:8080", wrong)
 	case errors.Is(err, syscall.EADDRINUSE):

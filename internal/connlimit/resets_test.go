@@ -1,0 +1,232 @@
+package connlimit_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/sluice-sse/sluice/internal/connlimit"
+	"github.com/sluice-sse/sluice/internal/testbed"
+)
+
+// perSecond is how many resets are allowed in these tests.
+const perSecond = 5
+
+// http2Client speaks HTTP/2 frame by frame.
+type http2Client struct {
+	t *testing.T
+	net.Conn
+	*http2.Framer
+	next  uint32     // the stream
+	ended chan error // why it has
+}
+
+// begin begins HTTP/2 on a connection, and reads whatever comes until that ends.
+func begin(t *testing.T, c net.Conn) *http2Client {
+	t.Helper()
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	h := &http2Client{t: t, Conn: c, Framer: http2.NewFramer(c, c), next: 1, ended: make(chan error, 1)}
+	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			if _, err := h.ReadFrame(); err != nil {
+				h.ended <- err
+				return
+			}
+		}
+	}()
+	return h
+}
+
+// request sends the header of a request, and returns its stream.
+func (h *http2Client) request(whole bool, fields ...string) (stream uint32) {
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for i := 0; i < len(fields); i += 2 {
+		_ = encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	stream, h.next = h.next, h.next+2
+	_ = h.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: whole})
+	return stream // that a connection is closed, closes tells
+}
+
+// closes tells whether the connection is closed, before another reset would be allowed.
+func (h *http2Client) closes() bool {
+	select {
+	case err := <-h.ended:
+		timeout, ok := err.(net.Error)
+		return !ok || !timeout.Timeout()
+	case <-time.After(time.Second / perSecond / 2):
+		return false
+	}
+}
+
+// TestHTTP checks that requests that are broken off count, with TLS and without, that one
+// too many closes their connection, and no other one, and that requests that end do not
+// count.
+func TestHTTP(t *testing.T) {
+	for name, withTLS := range map[string]bool{"plain": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			begun, closed := make(chan bool, 1), make(chan net.Addr, 10)
+			limit := &connlimit.HTTP{PerSecond: perSecond, Closed: func(remote net.Addr) { closed <- remote }}
+			s := httptest.NewUnstartedServer(limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == "GET" {
+					return
+				}
+				begun <- true
+				<-r.Context().Done()
+				panic(http.ErrAbortHandler) // as the bridge ends what is broken off
+			})))
+			s.Config.ConnContext = limit.ConnContext
+			s.Config.Protocols = &http.Protocols{}
+			s.Config.Protocols.SetUnencryptedHTTP2(true)
+			s.Config.Protocols.SetHTTP2(true)
+			dial := func() (net.Conn, error) { return net.Dial("tcp", s.Listener.Addr().String()) }
+			if withTLS {
+				s.EnableHTTP2 = true
+				s.StartTLS()
+				config := s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+				config.NextProtos, config.ServerName = []string{"h2"}, "example.com"
+				dial = func() (net.Conn, error) { return tls.Dial("tcp", s.Listener.Addr().String(), config) }
+			} else {
+				s.Start()
+			}
+			t.Cleanup(s.Close)
+			var clients []*http2Client
+			for range 2 {
+				c, err := dial()
+				if err != nil {
+					t.Fatal(err)
+				}
+				clients = append(clients, begin(t, c))
+			}
+			bad, good := clients[0], clients[1]
+			for range 10 * perSecond { // ended before they can be broken off
+				good.request(true, ":method", "GET", ":scheme", "http", ":authority", "x", ":path", "/")
+			}
+			breakOff := func(c *http2Client) {
+				stream := c.request(false, ":method", "POST", ":scheme", "http", ":authority", "x", ":path", "/")
+				select {
+				case <-begun:
+				case err := <-c.ended: // by the one before
+					c.ended <- err
+				}
+				_ = c.WriteRSTStream(stream, http2.ErrCodeCancel)
+			}
+			for range perSecond {
+				breakOff(bad)
+			}
+			if bad.closes() {
+				t.Fatalf("it is closed after %d", perSecond)
+			}
+			for range 2 { // one, and what may have become free in the meantime
+				breakOff(bad)
+			}
+			select {
+			case remote := <-closed:
+				if remote.String() != bad.LocalAddr().String() {
+					t.Errorf("%v is closed", remote)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("it stays open")
+			}
+			<-bad.ended
+			breakOff(good)
+			if good.closes() {
+				t.Error("the other one is closed, too")
+			}
+		})
+	}
+}
+
+// TestGRPC checks the same of a grpc.Server, whose handlers do not even begin.
+func TestGRPC(t *testing.T) {
+	a := testbed.NewAuthority(t)
+	pair, err := tls.X509KeyPair(a.Issue(t, "localhost"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, creds := range map[string]credentials.TransportCredentials{
+		"plain": insecure.NewCredentials(), "TLS": credentials.NewServerTLSFromCert(&pair),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, closed := listen(t), make(chan net.Addr, 10)
+			s := grpc.NewServer(grpc.Creds(connlimit.GRPC(creds, perSecond, func(remote net.Addr) { closed <- remote })))
+			healthpb.RegisterHealthServer(s, health.NewServer())
+			go func() { _ = s.Serve(l) }()
+			t.Cleanup(s.Stop)
+
+			theirs := insecure.NewCredentials()
+			if name == "TLS" {
+				theirs = credentials.NewTLS(&tls.Config{RootCAs: a.Pool(), ServerName: "localhost"})
+			}
+			good, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(theirs))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer good.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			watch, err := healthpb.NewHealthClient(good).Watch(ctx, &healthpb.HealthCheckRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := watch.Recv(); err != nil {
+				t.Fatal(err)
+			}
+
+			raw, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == "TLS" {
+				raw = tls.Client(raw, &tls.Config{RootCAs: a.Pool(), ServerName: "localhost", NextProtos: []string{"h2"}})
+			}
+			bad := begin(t, raw)
+			breakOff := func() {
+				stream := bad.request(false, ":method", "POST", ":scheme", "http", ":authority", "x", ":path", "/grpc.health.v1.Health/Check", "content-type", "application/grpc")
+				_ = bad.WriteRSTStream(stream, http2.ErrCodeCancel)
+			}
+			for range perSecond {
+				breakOff()
+			}
+			if bad.closes() {
+				t.Fatalf("it is closed after %d", perSecond)
+			}
+			for range 2 {
+				breakOff()
+			}
+			select {
+			case <-closed:
+			case <-time.After(10 * time.Second):
+				t.Fatal("it stays open")
+			}
+			<-bad.ended
+			for range 10 * perSecond { // calls that end do not count
+				if _, err := healthpb.NewHealthClient(good).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil {
+					t.Fatalf("the other connection: %v", err)
+				}
+			}
+		})
+	}
+}
