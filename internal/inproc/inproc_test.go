@@ -1,13 +1,17 @@
 package inproc_test
 
 import (
+	"context"
+	"net"
 	"slices"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -80,6 +84,56 @@ func TestOtherKindsOfMethods(t *testing.T) {
 	for _, method := range []string{unaryMethod, testpb.TestService_FullDuplexCall_FullMethodName} {
 		if err := conn.Stream(t.Context(), method, &testpb.SimpleRequest{}, &outcome{}); status.Code(err) != codes.Unimplemented {
 			t.Errorf("%s by Stream: %v", method, err)
+		}
+	}
+}
+
+// TestCaller checks that a handler sees, of a call that is somebody else's, who that is, in
+// methods of both kinds and in interceptors; and of another call nothing of it.
+func TestCaller(t *testing.T) {
+	caller := &peer.Peer{Addr: &net.TCPAddr{Port: 7}, AuthInfo: credentials.TLSInfo{}}
+	var seen []*peer.Peer
+	see := func(ctx context.Context) {
+		p, _ := peer.FromContext(ctx)
+		seen = append(seen, p)
+	}
+	conn := inProcess(&service{
+		unary: func(ctx context.Context, _ *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+			see(ctx)
+			return &testpb.SimpleResponse{}, nil
+		},
+		stream: func(_ *request, s serverStream) error {
+			see(s.Context())
+			return nil
+		},
+	})
+	conn.UnaryInterceptors = append(conn.UnaryInterceptors, func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		see(ctx)
+		return handler(ctx, req)
+	})
+	for _, tt := range []struct {
+		ctx  context.Context
+		want bool
+	}{
+		{inproc.WithCaller(t.Context(), caller), true},
+		{t.Context(), false},
+		{peer.NewContext(t.Context(), caller), false}, // of a call in which this one is made
+	} {
+		ctx := tt.ctx
+		seen = nil
+		if err := conn.Invoke(ctx, unaryMethod, &testpb.SimpleRequest{}, &testpb.SimpleResponse{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Stream(ctx, streamMethod, &request{}, &outcome{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, got := range seen {
+			if got == nil || (got == caller) != tt.want {
+				t.Errorf("got %v, want the caller: %v", got, tt.want)
+			}
+		}
+		if len(seen) != 3 {
+			t.Errorf("seen %d times", len(seen))
 		}
 	}
 }
