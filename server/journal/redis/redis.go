@@ -218,7 +218,9 @@ func (j *Journal) open(ctx context.Context, id string, after int32, follow bool)
 		if err == nil {
 			return &localReader{Reader: r, journal: j, id: id, last: after, follow: follow}, nil
 		}
-		if !errors.Is(err, journal.ErrExpired) { // its entries had to go here
+		// Its entries had to go here, or the store has published one already that is
+		// about to be shown.
+		if !errors.Is(err, journal.ErrExpired) && !errors.Is(err, journal.ErrAhead) {
 			return nil, err
 		}
 	}
