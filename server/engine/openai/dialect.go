@@ -85,7 +85,7 @@ func otherLimitName(name string) string {
 // rejectsStreamOptions tells whether it is our stream_options that are rejected.
 // Without them, all that a caller loses is the usage.
 func (u *upstreamError) rejectsStreamOptions() bool {
-	named := slices.ContainsFunc(u.parameters(), func(path string) bool { return strings.HasPrefix(path, "stream_options") })
+	named := slices.ContainsFunc(u.parameters(), func(p suspect) bool { return strings.HasPrefix(p.path, "stream_options") })
 	return u.isInvalidRequest() && (named || strings.Contains(u.searchText(), "stream_options"))
 }
 
@@ -93,7 +93,7 @@ func (u *upstreamError) rejectsStreamOptions() bool {
 // value: under another name, a server that ignores unknown ones would generate without
 // a limit.
 func (u *upstreamError) rejectsName(name string) bool {
-	return u.isInvalidRequest() && slices.ContainsFunc(u.unknownParameters(), func(path string) bool { return requestInfo{}.fieldOf(path) == name })
+	return u.isInvalidRequest() && slices.ContainsFunc(u.parameters(), func(p suspect) bool { return p.unknown && requestInfo{}.fieldOf(p.path) == name })
 }
 
 func (u *upstreamError) isInvalidRequest() bool {

@@ -95,8 +95,8 @@ func (u *upstreamError) reason(info requestInfo) (failure.Reason, string) {
 	case status >= 500:
 		return failure.UpstreamUnavailable, ""
 	case isInvalid:
-		for _, path := range u.parameters() {
-			if field := info.fieldOf(path); field != "" {
+		for _, p := range u.parameters() {
+			if field := info.fieldOf(p.path); field != "" {
 				return failure.InvalidRequest, field
 			}
 		}

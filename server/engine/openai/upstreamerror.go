@@ -156,38 +156,32 @@ func withoutInput(message string) string {
 	return message
 }
 
-// parameters returns the paths of what may be the parameters that the upstream does not
-// accept, the most certain first.
-func (u *upstreamError) parameters() []string {
-	paths := append([]string{string(u.details.Param)}, locations(u.details.Message, "")...)
-	for i := range parameterPatterns {
-		paths = append(paths, parameterPatterns[i].find(u.message()))
-	}
-	return paths
+// suspect is what may be a parameter that the upstream does not accept.
+type suspect struct {
+	path    string
+	unknown bool // it is the name that is not accepted, whatever the value is
 }
 
-// unknownParameters returns the paths of what may be the parameters whose names the
-// upstream does not know.
-func (u *upstreamError) unknownParameters() []string {
-	paths := locations(u.details.Message, "extra_forbidden")
-	if u.details.Code == "unsupported_parameter" || u.details.Code == "unknown_parameter" {
-		paths = append(paths, string(u.details.Param))
-	}
+// parameters returns the parameters that the upstream may not accept, the most certain
+// first.
+func (u *upstreamError) parameters() []suspect {
+	code := u.details.Code
+	found := append([]suspect{{string(u.details.Param), code == "unsupported_parameter" || code == "unknown_parameter"}},
+		locations(u.details.Message)...)
 	for i := range parameterPatterns {
-		if parameterPatterns[i].unknown {
-			paths = append(paths, parameterPatterns[i].find(u.message()))
-		}
+		p := &parameterPatterns[i]
+		found = append(found, suspect{p.find(u.message()), p.unknown})
 	}
-	return paths
+	return found
 }
 
 // maxLocations limits how many errors of pydantic are looked at.
 const maxLocations = 64
 
-// locations returns the paths in the errors of pydantic, which Mistral, vLLM and others
-// with FastAPI have as a message: {"detail":[{"loc":["body","messages",0,"user","name"]}]}.
-// It returns those of errors of one type, or of all for "".
-func locations(message jsonText, ofType string) []string {
+// locations returns the parameters in the errors of pydantic, which Mistral, vLLM and
+// others with FastAPI have as a message:
+// {"detail":[{"type":"missing","loc":["body","messages",0,"user","name"]}]}.
+func locations(message jsonText) []suspect {
 	type pydanticError struct {
 		Type string     `json:"type"`
 		Loc  []jsonText `json:"loc"`
@@ -198,11 +192,8 @@ func locations(message jsonText, ofType string) []string {
 	if json.Unmarshal([]byte(message), &found) != nil {
 		_ = json.Unmarshal([]byte(message), &found.Detail)
 	}
-	var paths []string
+	var parameters []suspect
 	for _, e := range found.Detail[:min(len(found.Detail), maxLocations)] {
-		if ofType != "" && e.Type != ofType {
-			continue
-		}
 		path := ""
 		for i, step := range e.Loc {
 			switch _, err := strconv.Atoi(string(step)); {
@@ -217,7 +208,7 @@ func locations(message jsonText, ofType string) []string {
 				path += "." + string(step)
 			}
 		}
-		paths = append(paths, path)
+		parameters = append(parameters, suspect{path, e.Type == "extra_forbidden"})
 	}
-	return paths
+	return parameters
 }
