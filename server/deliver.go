@@ -8,7 +8,6 @@ import (
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sluice-sse/sluice/server/failure"
 	"github.com/sluice-sse/sluice/server/journal"
 )
 
@@ -45,6 +44,7 @@ func (s *Server) deliver(ctx context.Context, id string, led *run, after int32, 
 		}
 	}()
 	if led != nil {
+		s.config.Observer.Reads(ctx, id)
 		if err := to.begin(ctx); err != nil {
 			return err
 		}
@@ -64,6 +64,7 @@ func (s *Server) deliver(ctx context.Context, id string, led *run, after int32, 
 	}
 	defer r.Close()
 	if led == nil {
+		s.config.Observer.Reads(ctx, id)
 		if err := to.begin(ctx); err != nil {
 			return err
 		}
@@ -96,8 +97,7 @@ func (s *Server) readAll(ctx context.Context, id string, r journal.Reader, to re
 
 // endLost ends a completion whose owner is lost, unless another reader has.
 func (s *Server) endLost(ctx context.Context, id string) error {
-	lost := failure.New(failure.OwnerLost, "the server that generated the completion is gone: try again")
-	data, err := proto.Marshal(lost.GRPCStatus().Proto())
+	data, err := proto.Marshal(errLost.GRPCStatus().Proto())
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,9 @@ func (s *Server) endLost(ctx context.Context, id string) error {
 	case err != nil:
 		return journalFailure(ctx, err)
 	}
-	s.config.Log.WarnContext(ctx, "completion", "id", id, "outcome", "failed", "reason", lost.Reason.String())
+	e := Ended{ID: id, Outcome: outcomeWord(errLost), Journaled: true, Cause: errLost}
+	s.log(ctx, e, requestID(ctx))
+	s.config.Observer.Ended(ctx, e)
 	return nil
 }
 

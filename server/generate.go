@@ -235,6 +235,6 @@ func (r *run) finish(journalErr error) {
 	r.stopDetach()
 	r.watchdog.stop()
 	r.writer.Close()
-	r.log(journalErr)
+	r.tell(journalErr)
 	r.server.remove(r)
 }

@@ -76,8 +76,9 @@ func (c *runningCount) remove(principal string) {
 
 // readerCount counts the readers of each completion. The zero value is ready to use.
 type readerCount struct {
-	mu sync.Mutex     // guards of
-	of map[string]int // by the completion's id, of those that have any
+	mu  sync.Mutex     // guards all below
+	all int            // of all completions
+	of  map[string]int // by the completion's id, of those that have any
 }
 
 // add counts one in, unless that is one too many. Zero is no limit.
@@ -90,6 +91,7 @@ func (c *readerCount) add(limit int, id string) error {
 	if c.of == nil {
 		c.of = map[string]int{}
 	}
+	c.all++
 	c.of[id]++
 	return nil
 }
@@ -97,6 +99,7 @@ func (c *readerCount) add(limit int, id string) error {
 func (c *readerCount) remove(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.all--
 	if c.of[id]--; c.of[id] == 0 {
 		delete(c.of, id)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
@@ -17,6 +18,9 @@ var (
 	errCancelled = errors.New("cancelled by a caller")
 	errAbandoned = errors.New("the last reader left")
 )
+
+// errLost is how a completion has ended whose server did not write its end.
+var errLost = failure.New(failure.OwnerLost, "the server that generated the completion is gone: try again")
 
 // outcomeOf says how the run ended, from what ended it: nil for finished, errCancelled
 // or errAbandoned, or else a *failure.Error.
@@ -40,39 +44,66 @@ func (r *run) outcomeOf(err error) error {
 	return failure.New(failure.UpstreamUnavailable, "the upstream failed").WithCause(err)
 }
 
-// log writes the run's one line: never a prompt, a text or a key. With an error of the
-// journal, the end is not journaled.
-func (r *run) log(journalErr error) {
-	level, outcome := slog.LevelInfo, "finished"
+// outcomeWord says how a completion has ended.
+func outcomeWord(outcome error) string {
 	var failed *failure.Error
 	switch {
-	case errors.As(r.outcome, &failed):
-		level, outcome = slog.LevelWarn, "failed"
-	case r.outcome != nil:
-		outcome = "cancelled"
+	case outcome == nil:
+		return "finished"
+	case errors.As(outcome, &failed):
+		return strings.ToLower(failed.Reason.String())
+	case errors.Is(outcome, errAbandoned):
+		return "abandoned"
 	}
-	attrs := []slog.Attr{
-		slog.String("id", r.ID),
-		slog.String("model", r.Model),
-		slog.String("outcome", outcome),
-		slog.Int("events", int(r.sequence)),
-		slog.Duration("duration", time.Since(r.CreateTime)),
+	return "cancelled"
+}
+
+// tell tells the log and the observer of the run's end, which is not journaled if there
+// was an error of the journal.
+func (r *run) tell(journalErr error) {
+	e := Ended{
+		ID:           r.ID,
+		Model:        r.Model,
+		Outcome:      outcomeWord(r.outcome),
+		Journaled:    journalErr == nil,
+		Cause:        r.outcome,
+		Events:       int(r.sequence),
+		Duration:     time.Since(r.CreateTime),
+		FinishReason: r.finishReason,
+		Usage:        r.usage,
 	}
 	if !r.firstToken.IsZero() {
-		attrs = append(attrs, slog.Duration("first_token", r.firstToken.Sub(r.CreateTime)))
-	}
-	if r.requestID != "" {
-		attrs = append(attrs, slog.String("request_id", r.requestID))
-	}
-	if failed != nil {
-		attrs = append(attrs, slog.String("reason", failed.Reason.String()))
-	}
-	if r.outcome != nil {
-		attrs = append(attrs, slog.Any("cause", r.outcome))
+		e.FirstToken = r.firstToken.Sub(r.CreateTime)
 	}
 	if journalErr != nil {
-		level = slog.LevelError
-		attrs = append(attrs, slog.Any("journal", journalErr))
+		e.Outcome, e.Cause = outcomeWord(errLost), errors.Join(e.Cause, journalErr)
 	}
-	r.server.config.Log.LogAttrs(context.Background(), level, "completion", attrs...)
+	r.server.log(r.ctx, e, r.requestID)
+	r.server.config.Observer.Ended(r.ctx, e)
+}
+
+// log writes a completion's one line: never a prompt, a text or a key.
+func (s *Server) log(ctx context.Context, e Ended, requestID string) {
+	level := slog.LevelInfo
+	var failed *failure.Error
+	switch {
+	case !e.Journaled:
+		level = slog.LevelError
+	case errors.As(e.Cause, &failed):
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{slog.String("id", e.ID), slog.String("outcome", e.Outcome)}
+	if e.Model != "" {
+		attrs = append(attrs, slog.String("model", e.Model), slog.Int("events", e.Events), slog.Duration("duration", e.Duration))
+	}
+	if e.FirstToken > 0 {
+		attrs = append(attrs, slog.Duration("first_token", e.FirstToken))
+	}
+	if requestID != "" {
+		attrs = append(attrs, slog.String("request_id", requestID))
+	}
+	if e.Cause != nil {
+		attrs = append(attrs, slog.Any("cause", e.Cause))
+	}
+	s.config.Log.LogAttrs(ctx, level, "completion", attrs...)
 }

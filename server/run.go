@@ -91,11 +91,12 @@ func newRun(s *Server, c journal.Completion, req *completionv1.CompletionRequest
 	return r
 }
 
-// start readies a run to be generated.
-func (r *run) start(w journal.Writer, eng engine.Engine, req *completionv1.CompletionRequest) {
+// start readies a run to be generated, which a call has asked for.
+func (r *run) start(call context.Context, w journal.Writer, eng engine.Engine, req *completionv1.CompletionRequest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.writer = w
+	r.ctx = r.server.config.Observer.Began(call, r.ctx, Began{ID: r.ID, Request: req})
 	r.watchdog.start(r.cancel, r.server)
 	r.stream = eng.Generate(r.ctx, req)
 	r.stopDetach = context.AfterFunc(r.ctx, r.detach) // an end does not wait for a reader

@@ -57,6 +57,11 @@ type Config struct {
 	// found, and keys shared, within one principal. Default: all callers are one.
 	Principal func(context.Context) string
 
+	// Observer is told of completions and readers. How a completion has ended has one
+	// word there and in the log: finished, cancelled, abandoned (the last reader has
+	// left), or the reason of its failure in lower case. Default: nobody is told.
+	Observer Observer
+
 	MaxDisconnectGrace time.Duration // the longest disconnect_grace that is granted; zero: none is
 	FirstTokenTimeout  time.Duration // from the request to the upstream's first chunk; default 5 min
 	IdleTimeout        time.Duration // between two chunks; default 2 min
@@ -110,6 +115,9 @@ func New(config Config) *Server {
 	}
 	if config.Principal == nil {
 		config.Principal = func(context.Context) string { return "" }
+	}
+	if config.Observer == nil {
+		config.Observer = unobserved{}
 	}
 	if config.DefaultModel == "" && config.OpenAI == nil {
 		config.DefaultModel = echoModel
@@ -182,7 +190,7 @@ func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest)
 		id, err = sameRequest(holder, hash)
 		return id, nil, err
 	}
-	r.start(w, eng, req)
+	r.start(ctx, w, eng, req)
 	return c.ID, r, nil
 }
 

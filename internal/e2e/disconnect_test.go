@@ -268,8 +268,8 @@ func TestDisconnect(t *testing.T) {
 func checkCancelled(t *testing.T, p *program, n int) {
 	t.Helper()
 	eventually(t, "a line in the log for each completion", func() bool { return strings.Count(p.log.String(), "msg=completion") >= n })
-	if cancelled := strings.Count(p.log.String(), "outcome=cancelled"); cancelled != n {
-		t.Errorf("%d of %d completions were cancelled", cancelled, n)
+	if abandoned := strings.Count(p.log.String(), "outcome=abandoned"); abandoned != n {
+		t.Errorf("%d of %d completions were abandoned", abandoned, n)
 	}
 }
 

@@ -229,11 +229,11 @@ func checkRefusal(t *testing.T, face face, a *answer, code int, before bool) {
 func checkLog(t *testing.T, p *program, reason string) {
 	t.Helper()
 	eventually(t, "a line in the log for each completion", func() bool {
-		return strings.Count(p.log.String(), "outcome=failed") == len(faces)
+		return strings.Count(p.log.String(), "msg=completion") == len(faces)
 	})
 	log := p.log.String()
-	if n := strings.Count(log, "reason="+reason); n != len(faces) {
-		t.Errorf("reason=%s stands in %d lines of %d", reason, n, len(faces))
+	if n := strings.Count(log, "outcome="+strings.ToLower(reason)); n != len(faces) {
+		t.Errorf("outcome=%s stands in %d lines of %d", strings.ToLower(reason), n, len(faces))
 	}
 	for _, secret := range []string{key, asked} {
 		if strings.Contains(log, secret) {
