@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
@@ -33,15 +35,24 @@ type siege struct {
 	name   string
 	good   *goodClients
 	direct *goodClients
+	secure *tls.Config        // nil: without TLS
 	end    context.CancelFunc // of what the good clients read
 	before int64              // bytes of memory, with them
 }
 
-// besiege starts the program and the good clients.
-func besiege(t *testing.T, name string, u *upstream, args string) *siege {
+// besiege starts the program, with TLS or without, and the good clients.
+func besiege(t *testing.T, name string, secure bool, u *upstream, args string) *siege {
 	t.Helper()
 	testbed.NeedProc(t)
-	s := &siege{name: name, good: &goodClients{}, direct: &goodClients{}}
+	s := &siege{name: name + ", without TLS", good: &goodClients{}, direct: &goodClients{}}
+	if secure {
+		s.name = name + ", with TLS"
+		authority := testbed.NewAuthority(t)
+		cert, key := authority.Issue(t, "127.0.0.1")
+		args += " --tls-cert=" + written(t, cert) + " --tls-key=" + written(t, key)
+		s.secure = &tls.Config{RootCAs: authority.Pool()}
+		s.good.secure = s.secure
+	}
 	s.Process = testbed.Start(t, "sluice --http=127.0.0.1:0 --grpc=127.0.0.1:0 --openai-base-url="+u.URL+"/v1 "+args)
 	t.Cleanup(s.Stop)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -56,6 +67,34 @@ func besiege(t *testing.T, name string, u *upstream, args string) *siege {
 	s.Tell("collect")
 	s.before = s.Proc("status", "\nVmRSS:") << 10
 	return s
+}
+
+// written returns a file of the test's with some content.
+func written(t *testing.T, content []byte) string {
+	t.Helper()
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err == nil {
+		_, err = f.Write(content)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+// dial connects to the HTTP face, and lets the kernel take little of what is sent back.
+func (s *siege) dial() (net.Conn, error) {
+	c, err := net.Dial("tcp", s.Addrs[0])
+	if err != nil {
+		return nil, err
+	}
+	_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+	if s.secure == nil {
+		return c, nil
+	}
+	config := s.secure.Clone()
+	config.ServerName = "127.0.0.1"
+	return tls.Client(c, config), nil
 }
 
 // lift ends the siege, once what it has left behind is gone, and prints what it cost: the
@@ -93,6 +132,16 @@ func percentile(all []time.Duration, n int) time.Duration {
 	return all[len(all)*n/100].Round(time.Millisecond)
 }
 
+// underSiege runs an attack on a program with TLS and on one without.
+func underSiege(t *testing.T, attack func(t *testing.T, secure bool)) {
+	if underRace {
+		return // which takes memory of its own: it is measured without
+	}
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS=%v", secure), func(t *testing.T) { attack(t, secure) })
+	}
+}
+
 // pacedOr answers requests for the models of good clients, and has others answered
 // by a script.
 func pacedOr(script http.HandlerFunc) http.HandlerFunc {
@@ -111,10 +160,13 @@ func pacedOr(script http.HandlerFunc) http.HandlerFunc {
 
 // TestAttackAbandons has many clients leave a silent upstream to the server, for the
 // longest grace: as many completions as may run are kept for them, and no more.
-func TestAttackAbandons(t *testing.T) {
-	const requests, most, atOnce = 10_000, 2000, 100
-	if underRace {
-		return // which takes memory of its own: it is measured without
+func TestAttackAbandons(t *testing.T) { underSiege(t, attackAbandons) }
+
+func attackAbandons(t *testing.T, secure bool) {
+	const most, atOnce = 2000, 100
+	requests := 10_000
+	if secure {
+		requests = 4000 // handshakes take most of the time
 	}
 	release := make(chan struct{})
 	var longest atomic.Int64
@@ -131,7 +183,7 @@ func TestAttackAbandons(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	}))
-	s := besiege(t, fmt.Sprintf("%d requests with a grace of 10 min, --max-running %d", requests, most), u, fmt.Sprintf("--max-running=%d", most))
+	s := besiege(t, fmt.Sprintf("%d requests with a grace of 10 min, --max-running %d", requests, most), secure, u, fmt.Sprintf("--max-running=%d", most))
 	request := postCompletionOf(`{"model":"silent","messages":[{"role":"user","content":"Hi"}],"disconnectGrace":"600s"}`)
 	var refused atomic.Int64
 	memory, _ := s.Cost(func() {
@@ -141,7 +193,7 @@ func TestAttackAbandons(t *testing.T) {
 			places <- struct{}{}
 			all.Go(func() {
 				defer func() { <-places }()
-				if abandon(s.Addrs[0], request) {
+				if s.abandon(request) {
 					refused.Add(1)
 				}
 			})
@@ -152,22 +204,15 @@ func TestAttackAbandons(t *testing.T) {
 	if n := longest.Load(); n > most+goodReaders || refused.Load() == 0 {
 		t.Errorf("%d ran at the same time, %d were refused", n, refused.Load())
 	}
-	p := &program{http: "http://" + s.Addrs[0], grpc: s.Addrs[1]}
-	for _, face := range faces {
-		a, err := face.ask(shortContext(t), p, question)
-		if err != nil {
-			t.Fatal(err)
-		}
-		checkLimited(t, face, a, "OVERLOADED")
-	}
+	eventually(t, "one more is refused", func() bool { return s.abandon(request) })
 	close(release)
 	eventually(t, "they have ended", func() bool { return u.open.Load() == 2*goodReaders })
 	s.lift(t, memory, 96<<20)
 }
 
 // abandon sends a request, and goes away if it is not refused at once.
-func abandon(addr, request string) (refused bool) {
-	c, err := net.Dial("tcp", addr)
+func (s *siege) abandon(request string) (refused bool) {
+	c, err := s.dial()
 	if err != nil {
 		return false
 	}
@@ -183,17 +228,20 @@ func abandon(addr, request string) (refused bool) {
 
 // TestAttackKeys has a client use another idempotency key for each request: -soak has it
 // use a million.
-func TestAttackKeys(t *testing.T) {
-	if underRace {
-		return // as above
-	}
-	keys := 40_000
+func TestAttackKeys(t *testing.T) { underSiege(t, attackKeys) }
+
+func attackKeys(t *testing.T, secure bool) {
+	keys := 20_000
 	if *long {
 		keys = 1_000_000
 	}
 	u := newUpstream(t, pacedOr(refuse(500, "odd")))
-	s := besiege(t, fmt.Sprintf("%d idempotency keys, --journal-memory 64MiB", keys), u, "--journal-memory=64MiB --retention=1s --echo-interval=0s")
-	conn, err := grpc.NewClient(s.Addrs[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	s := besiege(t, fmt.Sprintf("%d idempotency keys, --journal-memory 64MiB", keys), secure, u, "--journal-memory=64MiB --retention=1s --echo-interval=0s")
+	transport := insecure.NewCredentials()
+	if s.secure != nil {
+		transport = credentials.NewTLS(s.secure)
+	}
+	conn, err := grpc.NewClient(s.Addrs[1], grpc.WithTransportCredentials(transport))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,10 +267,9 @@ func TestAttackKeys(t *testing.T) {
 
 // TestAttackUnread has as many read a completion as may, none of whom takes anything: they
 // are let go.
-func TestAttackUnread(t *testing.T) {
-	if underRace {
-		return // as above
-	}
+func TestAttackUnread(t *testing.T) { underSiege(t, attackUnread) }
+
+func attackUnread(t *testing.T, secure bool) {
 	const readers, size = 1000, 4 << 20
 	begun, proceed := make(chan struct{}), make(chan struct{})
 	u := newUpstream(t, pacedOr(func(w http.ResponseWriter, r *http.Request) {
@@ -233,17 +280,16 @@ func TestAttackUnread(t *testing.T) {
 		}
 		chunk(w, `{}`, "stop")
 	}))
-	s := besiege(t, fmt.Sprintf("%d readers that take nothing of %d MiB", readers, size>>20), u, "--write-timeout=2s --retention=1s")
+	s := besiege(t, fmt.Sprintf("%d readers that take nothing of %d MiB", readers, size>>20), secure, u, "--write-timeout=2s --retention=1s")
 	request := postCompletionOf(`{"model":"long","messages":[{"role":"user","content":"Hi"}],"idempotencyKey":"k"}`)
 	conns := make([]net.Conn, readers)
 	memory, _ := s.Cost(func() {
 		for i := range conns {
-			c, err := net.Dial("tcp", s.Addrs[0])
+			c, err := s.dial()
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
 			if _, err := c.Write([]byte(request)); err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -203,7 +204,8 @@ func (a *attack) measure(t *testing.T, upstream *testbed.Process, w io.Writer) {
 
 // goodClients read streams of 50 tokens a second.
 type goodClients struct {
-	ended sync.WaitGroup
+	secure *tls.Config // nil: without TLS
+	ended  sync.WaitGroup
 
 	mu   sync.Mutex      // guards all below
 	gaps []time.Duration // between two tokens
@@ -230,12 +232,17 @@ func (g *goodClients) wait() { g.ended.Wait() }
 // read reads one stream, and notes the times between its tokens.
 func (g *goodClients) read(ctx context.Context, addr string, tokens int, begun chan<- error) {
 	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"Hello"}]}`, testbed.Pace{Tokens: tokens, Interval: 20 * time.Millisecond})
-	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+addr+"/v1/completions", strings.NewReader(body))
+	client, url := http.DefaultClient, "http://"+addr
+	if g.secure != nil {
+		client, url = &http.Client{Transport: &http.Transport{TLSClientConfig: g.secure}}, "https://"+addr
+		defer client.CloseIdleConnections()
+	}
+	req, err := http.NewRequestWithContext(ctx, "POST", url+"/v1/completions", strings.NewReader(body))
 	if err != nil {
 		begun <- err
 		return
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		begun <- err
 		return
