@@ -54,3 +54,23 @@ func TestOriginsMustBeOrigins(t *testing.T) {
 		}
 	}
 }
+
+// A page's browser asks first whether it may send what OpenAI's client adds to a
+// request; without one of these it sends nothing.
+func TestOpenAIClientInPages(t *testing.T) {
+	b := newBridge(t, func(eventStream) error { return nil }, bridge.Config{CORSOrigins: []string{"https://pages.test"}})
+	req := httptest.NewRequest("OPTIONS", "http://sluice.test/openai/v1/chat/completions", nil)
+	for name, value := range map[string]string{
+		"Origin":                        "https://pages.test",
+		"Access-Control-Request-Method": "POST",
+		"Access-Control-Request-Headers": "authorization,content-type,idempotency-key,openai-organization,openai-project,x-stainless-arch,x-stainless-helper-method," +
+			"x-stainless-lang,x-stainless-os,x-stainless-package-version,x-stainless-retry-count,x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout",
+	} {
+		req.Header.Set(name, value)
+	}
+	r := newRecorder()
+	exchange(t, b, r, req)
+	if got := r.header.Get("Access-Control-Allow-Headers"); r.code != 204 || !strings.Contains(strings.ToLower(got), "x-stainless-retry-count") {
+		t.Errorf("%d, %v", r.code, r.header)
+	}
+}
