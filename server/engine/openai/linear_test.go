@@ -71,9 +71,16 @@ func TestLinear(t *testing.T) {
 		"an event in lines": func(n int) string {
 			return "data: {\"choices\":[\n" + strings.Repeat("data: {\"text\":\"x\"},\n", n) + "data: {}]}\n\n"
 		},
-		"empty lines before it":      func(n int) string { return strings.Repeat("\n \n", n) + delta(`"content":"x"`) },
-		"white space before it":      func(n int) string { return strings.Repeat("     ", n) + `{"choices":[{"text":"x"}]}` },
-		"comments":                   func(n int) string { return strings.Repeat(": wait\n\n", n) + delta(`"content":"x"`) },
+		"empty lines before it": func(n int) string { return strings.Repeat("\n \n", n) + delta(`"content":"x"`) },
+		"white space before it": func(n int) string { return strings.Repeat("     ", n) + `{"choices":[{"text":"x"}]}` },
+		"comments":              func(n int) string { return strings.Repeat(": wait\n\n", n) + delta(`"content":"x"`) },
+		"an error with a long path": func(n int) string {
+			return failed + `"code":400,"message":{"detail":[{"loc":[` + list(4*n, `"a"`) + `]}]}}}` + "\n\n"
+		},
+		"an error with many paths": func(n int) string {
+			return failed + `"code":400,"message":{"detail":[` + list(n, `{"loc":["body","a",0]}`) + `]}}}` + "\n\n"
+		},
+		"an error with many words":   func(n int) string { return failed + `"message":"` + strings.Repeat("invalid a: ", n) + `"}}` + "\n\n" },
 		"a completion in many lines": func(n int) string { return `{"choices":[` + list(n, "{\"text\":\"x\"}\n") + `]}` },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,6 +103,9 @@ func TestLinear(t *testing.T) {
 	}
 }
 
+// failed is how a body begins that is an error.
+const failed = `data: {"error":{`
+
 // cost returns what it costs to read a body at once and byte by byte.
 func cost(t *testing.T, body string) (size uint64, took time.Duration) {
 	t.Helper()
@@ -105,7 +115,7 @@ func cost(t *testing.T, body string) (size uint64, took time.Duration) {
 	start := time.Now()
 	for _, r := range []io.Reader{bytes.NewReader([]byte(body)), iotest.OneByteReader(strings.NewReader(body))} {
 		e := Engine{config: base.config, redactor: base.redactor, transport: answers{func() io.Reader { return r }}}
-		if err := generate(t.Context(), &e, chat(), ignore); err != nil {
+		if err := generate(t.Context(), &e, chat(), ignore); (err != nil) != strings.HasPrefix(body, failed) {
 			t.Fatal(err)
 		}
 		e.drains.Wait()

@@ -165,12 +165,12 @@ type suspect struct {
 // parameters returns the parameters that the upstream may not accept, the most certain
 // first.
 func (u *upstreamError) parameters() []suspect {
-	code := u.details.Code
+	code, message := u.details.Code, u.message()
 	found := append([]suspect{{string(u.details.Param), code == "unsupported_parameter" || code == "unknown_parameter"}},
 		locations(u.details.Message)...)
 	for i := range parameterPatterns {
 		p := &parameterPatterns[i]
-		found = append(found, suspect{p.find(u.message()), p.unknown})
+		found = append(found, suspect{p.find(message), p.unknown})
 	}
 	return found
 }
@@ -194,21 +194,22 @@ func locations(message jsonText) []suspect {
 	}
 	var parameters []suspect
 	for _, e := range found.Detail[:min(len(found.Detail), maxLocations)] {
-		path := ""
+		var path []byte // not a string, which would be copied at each step
 		for i, step := range e.Loc {
 			switch _, err := strconv.Atoi(string(step)); {
 			case i == 0 && step == "body":
 			case err == nil:
-				path += "[" + string(step) + "]"
-			case strings.HasSuffix(path, "]") && (step == "user" || step == "assistant" || step == "system" || step == "tool"):
+				path = append(append(append(path, '['), step...), ']')
+			case bytes.HasSuffix(path, []byte("]")) && (step == "user" || step == "assistant" || step == "system" || step == "tool"):
 				// the type of message that pydantic tried
-			case path == "":
-				path = string(step)
 			default:
-				path += "." + string(step)
+				if len(path) > 0 {
+					path = append(path, '.')
+				}
+				path = append(path, step...)
 			}
 		}
-		parameters = append(parameters, suspect{path, e.Type == "extra_forbidden"})
+		parameters = append(parameters, suspect{string(path), e.Type == "extra_forbidden"})
 	}
 	return parameters
 }
