@@ -90,8 +90,8 @@ func (f *credentialFlags) callersLine() string {
 // maxKeyInput is more than any key has, in bytes.
 const maxKeyInput = 64 << 10
 
-// run prints the line of a key, which it reads from standard input: an argument could be seen by every user of the
-// machine, and stays in the shell's history.
+// run prints the line of a key, which it reads from standard input: an argument could be
+// seen by every user of the machine, and stays in the shell's history.
 func (c *hashKeyCommand) run(_ context.Context, p *program) error {
 	if info, err := os.Stdin.Stat(); p.stdin == os.Stdin && err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		fmt.Fprintln(p.stderr, "The key, and Enter:")

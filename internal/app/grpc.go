@@ -69,6 +69,7 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		return nil, err
 	}
 	if g.journal, err = f.journalFlags.open(time.Duration(f.TotalTimeout), p.log); err != nil {
+		g.auth.Close()
 		g.listener.Close()
 		return nil, err
 	}

@@ -157,8 +157,11 @@ func (a *Authenticator) principal(ctx context.Context) (string, error) {
 	if a.allowAnonymous {
 		return Anonymous, nil
 	}
-	return "", failure.New(failure.Unauthenticated, "send your key or token as the header Authorization: Bearer …").
-		WithCause(errors.New("no credentials"))
+	want := "send your key or token as the header Authorization: Bearer …"
+	if a.keys == nil && a.tokens == nil {
+		want = "show a client certificate when you connect"
+	}
+	return "", failure.New(failure.Unauthenticated, "%s", want).WithCause(errors.New("no credentials"))
 }
 
 // ofBearer returns the principal of a call that has credentials in its metadata.

@@ -198,3 +198,32 @@ func TestURLSource(t *testing.T) {
 		}
 	}
 }
+
+// TestNoKeysYet checks that a token is not called wrong while nobody can tell, and that
+// good ones are taken as soon as somebody can.
+func TestNoKeysYet(t *testing.T) {
+	i := testbed.NewIssuer(t)
+	down := true
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if down {
+			http.Error(w, `{"error":"down"}`, http.StatusServiceUnavailable)
+			return
+		}
+		i.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	v, err := newVerifier(t.Context(), Tokens{testbed.IssuerURL, testbed.Audience, s.URL}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, token := range map[string]string{"named": i.Token("alice"), "unnamed": i.Key("ES256").Sign(t, testbed.Claims("alice"), map[string]any{"kid": nil})} {
+		if _, err := v.principal(t.Context(), token); status.Code(err) != codes.Unavailable {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	down = false
+	<-v.keys.begin()
+	if _, err := v.principal(t.Context(), i.Token("alice")); err != nil {
+		t.Error(err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -334,6 +335,32 @@ func TestKeysChange(t *testing.T) {
 				t.Errorf("the stream of a key that was removed: %q, %v", all, err)
 			}
 		})
+	}
+}
+
+// TestNewKeyOfIssuer has an issuer sign with a new key: the first tokens that name it are
+// good, however many come at once, and the issuer is asked for it once.
+func TestNewKeyOfIssuer(t *testing.T) {
+	for _, layout := range layouts {
+		issuer := testbed.NewIssuer(t)
+		p := start(t, layout, nil, tokenFlags(serveIssuer(t, issuer))...)
+		if got := p.send(t.Context(), t, "GET", "/v1/models", "", "Authorization", "Bearer "+issuer.Token("alice")).StatusCode; got != 200 {
+			t.Fatalf("the first token: %d", got)
+		}
+		issuer.AddKey("new", jwt.SigningMethodRS256)
+		token := "Bearer " + issuer.Key("new").Sign(t, testbed.Claims("alice"), nil)
+		var calls sync.WaitGroup
+		for range 50 {
+			calls.Go(func() {
+				if got := p.send(t.Context(), t, "GET", "/v1/models", "", "Authorization", token).StatusCode; got != 200 {
+					t.Errorf("%s: a token with the new key: %d", layout, got)
+				}
+			})
+		}
+		calls.Wait()
+		if asked := issuer.Asked.Load(); asked != 2 {
+			t.Errorf("%s: the issuer was asked %d times", layout, asked)
+		}
 	}
 }
 
