@@ -105,6 +105,7 @@ func TestDocuments(t *testing.T) {
 				"python": func(*testing.T, *shell, string) {}, // there may be none here, nor its packages
 				"yaml":   func(*testing.T, *shell, string) {}, // of other programs
 				"text":   func(*testing.T, *shell, string) {}, // a drawing
+				"nginx":  func(*testing.T, *shell, string) {}, // TestNginx has it
 			}
 			for kind, n := range runBlocks(t, name, run) {
 				kinds[kind] += n
