@@ -138,3 +138,16 @@ func TestCause(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// The extra of a request may be large, and most phrases name no parameter to look for in it.
+func TestNoParameterIsNotLookedFor(t *testing.T) {
+	info := requestInfo{model: "m", input: "messages", extraJSON: `{"top_k":1}`}
+	if got := info.fieldOf("top_k"); got != "extra.top_k" {
+		t.Errorf("got %q", got)
+	}
+	for _, path := range []string{"", ".top_k", "[0]"} {
+		if n := testing.AllocsPerRun(100, func() { _ = info.fieldOf(path) }); info.fieldOf(path) != "" || n > 4 {
+			t.Errorf("%q: got %q, in %v allocations", path, info.fieldOf(path), n)
+		}
+	}
+}

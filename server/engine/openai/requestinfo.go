@@ -39,6 +39,9 @@ func (info requestInfo) fieldOf(path string) string {
 	if end := strings.IndexAny(path, ".["); end >= 0 {
 		root, rest = path[:end], normalizePath(path[end:])
 	}
+	if root == "" {
+		return "" // and extra, which may be large, is not decoded
+	}
 	fields := (*completionv1.CompletionRequest)(nil).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
