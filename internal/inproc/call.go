@@ -221,11 +221,12 @@ type handlerContext struct {
 	values context.Context
 }
 
-// Value implements context.Context.
-func (c *handlerContext) Value(key any) any { return c.values.Value(key) }
-
-// AfterFunc is what package context would need a goroutine for, as it does not
-// find its own kind of context here.
-func (c *handlerContext) AfterFunc(f func()) (stop func() bool) {
-	return context.AfterFunc(c.Context, f)
+// Value implements context.Context. Package context looks for its own kind of context by
+// a key that is a *int. It finds the one below in a context that an interceptor has made
+// of this one, too: else each context.AfterFunc there would need a goroutine.
+func (c *handlerContext) Value(key any) any {
+	if _, own := key.(*int); own {
+		return c.Context.Value(key)
+	}
+	return c.values.Value(key)
 }

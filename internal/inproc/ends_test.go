@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"github.com/sluice-sse/sluice/internal/inproc"
 )
 
 // The ends of calls that are not the handler's doing.
@@ -254,4 +255,31 @@ func TestUnaryContextEnds(t *testing.T) {
 		}
 		<-released
 	})
+}
+
+// A context that an interceptor has made of the call's waits for its end without a
+// goroutine: there would be one for each stream.
+func TestContextNeedsNoGoroutine(t *testing.T) {
+	type key struct{}
+	conn := &inproc.Conn{}
+	started := 0
+	testpb.RegisterTestServiceServer(conn, &service{stream: func(_ *request, s serverStream) error {
+		for _, ctx := range []context.Context{s.Context(), context.WithValue(s.Context(), key{}, 1)} {
+			before := runtime.NumGoroutine()
+			stop := context.AfterFunc(ctx, func() {})
+			_, cancel := context.WithCancel(ctx)
+			started += runtime.NumGoroutine() - before
+			stop()
+			cancel()
+		}
+		return nil
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if err := conn.Stream(ctx, streamMethod, &request{}, &outcome{}); err != nil {
+		t.Fatal(err)
+	}
+	if started > 0 { // below it, some of other tests have ended
+		t.Errorf("%d goroutines were started", started)
+	}
 }
