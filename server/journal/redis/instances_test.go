@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/sluice-sse/sluice/internal/testbed"
 	"github.com/sluice-sse/sluice/server/journal"
@@ -441,4 +445,101 @@ func TestGap(t *testing.T) {
 	if entries, read := topic.look(&storedReader{last: 10}); len(entries) > 0 || read {
 		t.Errorf("at the end: %v, %v", entries, read)
 	}
+}
+
+// TestCluster has the store be a node of a cluster, with all its slots.
+func TestCluster(t *testing.T) {
+	s := testbed.StartRedis(t, "--cluster-enabled", "yes")
+	node, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr}, DisableCache: true, ForceSingleClient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	if err := node.Do(t.Context(), node.B().ClusterAddslotsrange().StartSlotEndSlot().StartSlotEndSlot(0, 16383).Build()).Error(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the cluster is not well", func() bool {
+		info, err := node.Do(t.Context(), node.B().ClusterInfo().Build()).ToString()
+		return err == nil && strings.Contains(info, "cluster_state:ok")
+	})
+	a, b := open(t, s, Config{}), open(t, s, Config{})
+	if a.client.Mode() != rueidis.ClientModeCluster {
+		t.Fatal("the client has found no cluster")
+	}
+	var all sync.WaitGroup
+	for i := range 50 {
+		all.Go(func() {
+			id := fmt.Sprint("c", i)
+			o := &owner{}
+			w, _, err := a.Create(t.Context(), journal.Completion{ID: id, Principal: "p", Key: id}, o)
+			if err != nil || w == nil {
+				t.Error(w, err)
+				return
+			}
+			add(t, w, 1, 5)
+			var readers sync.WaitGroup
+			defer readers.Wait()
+			for _, j := range []*Journal{a, b} {
+				readers.Go(func() {
+					if e, err := follow(soon(t), j, id, 0); err != nil || e.Sequence != 11 {
+						t.Errorf("%s ends with %d, %v", id, e.Sequence, err)
+					}
+				})
+			}
+			if info, err := b.Find(t.Context(), "p", id); info.ID != id || err != nil {
+				t.Errorf("%s is found as %+v, %v", id, info, err)
+			}
+			if err := b.Cancel(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+			eventually(t, "a cancel is not told", func() bool { return o.cancels.Load() > 0 })
+			add(t, w, 6, 10)
+			end(t, w, 11)
+		})
+	}
+	all.Wait()
+}
+
+// TestCloseWhileStoreHangs has the journal be closed, with readers and completions, while
+// the store answers nothing.
+func TestCloseWhileStoreHangs(t *testing.T) {
+	s := testbed.StartRedis(t)
+	config := Config{URL: s.URL, Patience: 500 * time.Millisecond}
+	a, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var writers []journal.Writer
+	var readers []journal.Reader
+	for i := range 20 {
+		w, _ := create(t, a, fmt.Sprint("c", i))
+		add(t, w, 1, 2)
+		r, err := b.Follow(soon(t), fmt.Sprint("c", i), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writers, readers = append(writers, w), append(readers, r)
+	}
+	s.Signal(syscall.SIGSTOP)
+	began := time.Now()
+	var all sync.WaitGroup
+	for _, w := range writers {
+		all.Go(func() { end(t, w, 3) })
+	}
+	for _, r := range readers {
+		all.Go(r.Close)
+	}
+	all.Wait()
+	a.Close()
+	b.Close()
+	took := time.Since(began)
+	s.Signal(syscall.SIGCONT)
+	if took > 10*time.Second {
+		t.Errorf("it takes %v", took)
+	}
+	t.Log(took)
 }
