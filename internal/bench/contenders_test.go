@@ -29,8 +29,8 @@ type contender struct {
 	title string // as the table shows it
 
 	// What has to run, each a role with its arguments, in which {} stands for the
-	// address of the one before, or for that of the source. Clients talk to the
-	// last one; without any, to the source itself.
+	// address of the one before, or for that of the source, and {redis} for the URL of a
+	// redis-server. Clients talk to the last one; without any, to the source itself.
 	processes []string
 
 	source  string // the role of what makes the events; "": the contender does
@@ -52,6 +52,10 @@ var contenders = []contender{
 			"sluice server --grpc=127.0.0.1:0 --openai-base-url=http://{}/v1",
 			"sluice bridge --http=127.0.0.1:0 --server={}",
 		},
+	},
+	{
+		name: "sluice-redis", title: "Sluice, one process, journal on Redis", source: "upstream", files: 2, request: postCompletion,
+		processes: []string{"sluice --http=127.0.0.1:0 --grpc=127.0.0.1:0 --openai-base-url=http://{}/v1 --journal={redis}"},
 	},
 	{
 		name: "sluice-openai", title: "Sluice, one process, OpenAI's API", source: "upstream", files: 2, request: postChat,

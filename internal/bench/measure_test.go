@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ type bench struct {
 	sources  map[string]*testbed.Process // by role
 	settle   time.Duration               // how long to wait, before memory is measured, for what is on its way to be done
 	profiles string                      // the directory for profiles; "": none
+	store    *testbed.Redis              // nil: it has not been needed
 }
 
 func newBench(tb testing.TB) *bench {
@@ -43,7 +46,7 @@ func (b *bench) measure(s scenario, c contender) (figures, error) {
 
 // measureRunning runs a scenario on a contender's processes.
 func (b *bench) measureRunning(s scenario, c contender, running []*testbed.Process) (figures, error) {
-	m := &measurement{bench: b, scenario: s, running: running, name: c.name, source: b.sources[c.source]}
+	m := &measurement{bench: b, scenario: s, running: running, name: c.name, source: b.sources[c.source], stores: c.needsRedis()}
 	if m.source == nil {
 		m.source = running[0]
 	}
@@ -70,11 +73,34 @@ func maxStreams(p *testbed.Process, files int) int {
 	return (p.MaxFiles() - 200) / max(files, 1) // it has others, too
 }
 
+// needsRedis tells whether a contender has something in a redis-server.
+func (c contender) needsRedis() bool {
+	return slices.ContainsFunc(c.processes, func(role string) bool { return strings.Contains(role, "{redis}") })
+}
+
+// canRun tells whether there is what a contender needs, and says so if not.
+func (b *bench) canRun(c contender) bool {
+	if !c.needsRedis() {
+		return true
+	}
+	_, err := exec.LookPath("redis-server")
+	if err != nil {
+		fmt.Printf("NOT MEASURED: %s: %v\n", c.title, err)
+	}
+	return err == nil
+}
+
 // start starts a contender's processes.
 func (b *bench) start(c contender) (running []*testbed.Process) {
 	b.tb.Helper()
+	if c.needsRedis() && b.store == nil {
+		b.store = testbed.StartRedis(b.tb)
+	}
 	before := b.sources[c.source]
 	for _, role := range c.processes {
+		if b.store != nil {
+			role = strings.ReplaceAll(role, "{redis}", b.store.URL)
+		}
 		if before != nil {
 			role = strings.ReplaceAll(role, "{}", before.Addrs[0])
 		}
@@ -91,6 +117,7 @@ type measurement struct {
 	name     string             // the contender's
 	running  []*testbed.Process // which are what is measured
 	source   *testbed.Process   // where the gate is
+	stores   bool               // something in bench.store
 	load     load
 }
 
@@ -121,6 +148,7 @@ func (m *measurement) run() (figures, error) {
 	}
 	m.profile("profile", "cpu")
 	began, start := time.Now(), m.cpu()
+	stored := m.beginStore()
 	tokens := m.load.Streams * m.load.Tokens
 	if m.scenario.pace.Gated {
 		m.source.Tell("release")
@@ -130,6 +158,7 @@ func (m *measurement) run() (figures, error) {
 	}
 	m.await("full")
 	m.noteCPU(f, cpuPerToken, start, tokens)
+	stored(f, tokens)
 	f[tokenRate] = float64(tokens) / time.Since(began).Seconds()
 	m.profile("profiled", "cpu")
 	if m.scenario.pace.Gated {
@@ -153,6 +182,18 @@ func (m *measurement) run() (figures, error) {
 func (m *measurement) noteCPU(f figures, unit string, start time.Duration, n int) {
 	if len(m.running) > 0 {
 		f[unit] = float64(m.cpu()-start) / float64(time.Microsecond) / float64(n)
+	}
+}
+
+// beginStore returns what notes what the store did since then for each of n tokens.
+func (m *measurement) beginStore() func(f figures, n int) {
+	if !m.stores {
+		return func(figures, int) {}
+	}
+	start, commands := m.store.CPU(), m.store.Commands()
+	return func(f figures, n int) {
+		f[storePerToken] = float64(m.store.CPU()-start) / float64(time.Microsecond) / float64(n)
+		f[commandsPerToken] = float64(m.store.Commands()-commands) / float64(n)
 	}
 }
 

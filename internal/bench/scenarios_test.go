@@ -20,7 +20,7 @@ type scenario struct {
 }
 
 var (
-	endToEnd = []string{"sluice-one", "sluice-two", "sluice-openai", "stock", "proxy"}
+	endToEnd = []string{"sluice-one", "sluice-two", "sluice-redis", "sluice-openai", "stock", "proxy"}
 	hop      = []string{"hop-sluice", "hop-stock", "hop-bare"}
 	everyone = slices.Concat(endToEnd, hop)
 )
@@ -95,6 +95,9 @@ const (
 	keptStream   = "kept-KiB/stream" // and once the streams have ended
 	tokenRate    = "tokens/s"        // that came, of all streams
 	streamCount  = "streams"
+
+	storePerToken    = "store-cpu-µs/token" // of redis-server, which no other figure counts
+	commandsPerToken = "store-commands/token"
 )
 
 // figures are what one measurement found, by unit.

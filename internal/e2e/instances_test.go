@@ -130,10 +130,6 @@ func TestOwnerIsLost(t *testing.T) {
 				}
 				ids, own = append(ids, id), append(own, stream)
 			}
-			type ending struct {
-				last int32
-				took time.Duration
-			}
 			var mu sync.Mutex // guards ends and lost
 			ends, lost := map[string][]int32{}, time.Time{}
 			var readers sync.WaitGroup
@@ -141,12 +137,12 @@ func TestOwnerIsLost(t *testing.T) {
 			for _, other := range others {
 				for i, id := range ids {
 					readers.Go(func() {
-						var e ending
+						var last int32
 						var st *status.Status
 						if i%2 == 0 {
 							stream, err := other.client.ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: id})
 							if err == nil {
-								e.last, st, err = rest(stream, 0)
+								last, st, err = rest(stream, 0)
 							}
 							if err != nil {
 								t.Errorf("over gRPC: %v", err)
@@ -158,14 +154,14 @@ func TestOwnerIsLost(t *testing.T) {
 								t.Errorf("over HTTP: %v", err)
 								return
 							}
-							e.last, st = int32(len(got.events)), got.status
+							last, st = int32(len(got.events)), got.status
 						}
 						mu.Lock()
 						defer mu.Unlock()
 						slowest = max(slowest, time.Since(lost))
-						ends[id] = append(ends[id], e.last)
+						ends[id] = append(ends[id], last)
 						if reason(st) != "OWNER_LOST" {
-							t.Errorf("%s ends at %d with %v", id, e.last, st)
+							t.Errorf("%s ends at %d with %v", id, last, st)
 						}
 					})
 				}

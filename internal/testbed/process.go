@@ -174,12 +174,17 @@ func (p *Process) Stop() {
 	}
 }
 
-// CPU returns the processor time that the process has used so far: that of its
-// threads, of which Go ends none, as the scheduler counts it. /proc/<pid>/stat
-// has the same in steps of 10 ms.
+// CPU returns the processor time that the process has used so far.
 func (p *Process) CPU() time.Duration {
 	p.tb.Helper()
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	return cpuOf(p.tb, p.role, p.cmd.Process.Pid)
+}
+
+// cpuOf returns the processor time of a process: that of its threads, of which Go ends
+// none, as the scheduler counts it. /proc/<pid>/stat has the same in steps of 10 ms.
+func cpuOf(tb testing.TB, role string, pid int) time.Duration {
+	tb.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err == nil && len(threads) == 0 {
 		err = errors.New("no threads in /proc")
 	}
@@ -197,7 +202,7 @@ func (p *Process) CPU() time.Duration {
 		sum += time.Duration(ns)
 	}
 	if err != nil {
-		p.tb.Fatalf("%s: read its processor time: %v", p.role, err)
+		tb.Fatalf("%s: read its processor time: %v", role, err)
 	}
 	return sum
 }

@@ -1,9 +1,12 @@
 package testbed
 
 import (
+	"io"
 	"net"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -61,6 +64,38 @@ func (r *Redis) Start() {
 		}
 	}
 }
+
+// CPU returns the processor time that it has used so far.
+func (r *Redis) CPU() time.Duration {
+	r.tb.Helper()
+	return cpuOf(r.tb, "redis-server", r.cmd.Process.Pid)
+}
+
+// Commands returns how many commands it has had, but for those of scripts.
+func (r *Redis) Commands() (n int64) {
+	r.tb.Helper()
+	c, err := net.Dial("tcp", r.Addr)
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	defer c.Close()
+	if _, err = io.WriteString(c, "INFO commandstats\r\nQUIT\r\n"); err == nil {
+		var info []byte
+		info, err = io.ReadAll(c)
+		for _, m := range regexp.MustCompile(`cmdstat_(\S+):calls=(\d+)`).FindAllSubmatch(info, -1) {
+			if calls, _ := strconv.ParseInt(string(m[2]), 10, 64); slices.Contains(ofClients, string(m[1])) {
+				n += calls
+			}
+		}
+	}
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	return n
+}
+
+// ofClients are commands that clients send; scripts send others.
+var ofClients = []string{"eval", "evalsha", "get", "set", "exists", "xrange", "del", "pexpire"}
 
 // Signal sends it a signal.
 func (r *Redis) Signal(s syscall.Signal) {
