@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -41,13 +42,12 @@ func (f *tlsFlags) httpFiles() (certs.Files, error) {
 // grpcFiles are those of the gRPC face.
 func (f *grpcTLSFlags) grpcFiles(common *tlsFlags) (certs.Files, error) {
 	files := certs.Files{Cert: f.GRPCTLSCert, Key: f.GRPCTLSKey, CA: f.GRPCTLSClientCA}
+	prefix := "grpc-"
 	if files.Cert == "" && files.Key == "" {
-		files.Cert, files.Key = common.TLSCert, common.TLSKey
+		files.Cert, files.Key, prefix = common.TLSCert, common.TLSKey, ""
 	}
-	if files.CA == "" {
-		files.CA = common.TLSClientCA
-	}
-	return listenerFiles("grpc-", files)
+	files.CA = cmp.Or(files.CA, common.TLSClientCA)
+	return listenerFiles(prefix, files)
 }
 
 // listenerFiles refuses what would leave a listener without the TLS that is meant.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sluice-sse/sluice/internal/skip"
+	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
 // started runs the program and returns all that it prints at the start.
@@ -64,6 +65,29 @@ func TestBannerCanBeTried(t *testing.T) {
 			tryAll(t, printed)
 			server := address.FindString(printed)
 			tryAll(t, started(t, nil, "bridge", "--http=[::]:0", "--server="+server))
+		})
+	}
+}
+
+// TestBannerOverTLS runs them with certificates: those that are for the address that is
+// printed are to be trusted, and others not to be looked at.
+func TestBannerOverTLS(t *testing.T) {
+	a := testbed.NewAuthority(t)
+	dir := filepath.Join(t.TempDir(), "it's a folder")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for names, want := range map[string]string{"localhost,127.0.0.1": "--cacert", "sluice.test": "-k"} {
+		t.Run(names, func(t *testing.T) {
+			c, k := a.Issue(t, strings.Split(names, ",")...)
+			testbed.WriteFile(t, cert, c)
+			testbed.WriteFile(t, key, k)
+			printed := started(t, nil, "--http=127.0.0.1:0", "--grpc=127.0.0.1:0", "--tls-cert="+cert, "--tls-key="+key)
+			if !strings.Contains(printed, "HTTP on https://127.0.0.1:") || !strings.Contains(printed, " over TLS\n") || !strings.Contains(printed, "curl "+want) {
+				t.Errorf("it prints\n%s", printed)
+			}
+			tryAll(t, printed)
 		})
 	}
 }

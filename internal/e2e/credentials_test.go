@@ -16,7 +16,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
@@ -168,7 +167,7 @@ func TestCredentialAttacks(t *testing.T) {
 // conn returns a connection to the gRPC face.
 func (p *program) conn(t testing.TB) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(p.grpc, p.credentials())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +197,7 @@ func (p *program) refuses(t *testing.T, conn *grpc.ClientConn, caller badCaller)
 		}
 		req.Header.Set("Content-Type", "application/json")
 		authorize(ctx, req.Header)
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := p.httpClient().Do(req)
 		if err != nil {
 			t.Fatalf("%s %s: %v", call.method, call.path, err)
 		}

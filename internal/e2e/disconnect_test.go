@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
@@ -87,13 +86,8 @@ func ofOpenAI(request string, stream bool) string {
 
 func visitHTTP1(t *testing.T, p *program, path, request string, stream bool, leave func(*net.TCPConn)) visit {
 	t.Helper()
-	host := strings.TrimPrefix(p.http, "http://")
-	conn, err := net.Dial("tcp", host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n%s",
+	conn, raw, host := p.dial(t)
+	_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n%s",
 		path, host, accept(stream), len(request), request)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +100,7 @@ func visitHTTP1(t *testing.T, p *program, path, request string, stream bool, lea
 			}
 			return firstDelta(resp.Body)
 		},
-		leave: func() { leave(conn.(*net.TCPConn)) },
+		leave: func() { leave(raw) },
 	}
 }
 
@@ -115,7 +109,8 @@ func visitHTTP2(t *testing.T, p *program, path, request string, stream bool, lea
 	t.Helper()
 	conns := make(chan net.Conn, 1)
 	transport := &http.Transport{
-		Protocols: &http.Protocols{},
+		Protocols:       &http.Protocols{},
+		TLSClientConfig: p.clientTLS(),
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 			if err == nil {
@@ -124,7 +119,8 @@ func visitHTTP2(t *testing.T, p *program, path, request string, stream bool, lea
 			return conn, err
 		},
 	}
-	transport.Protocols.SetUnencryptedHTTP2(true)
+	transport.Protocols.SetUnencryptedHTTP2(p.tls == nil)
+	transport.Protocols.SetHTTP2(p.tls != nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, "POST", p.http+path, strings.NewReader(request))
@@ -168,7 +164,7 @@ func visitGRPC(t *testing.T, p *program, request string, stream, closes bool) vi
 	if err := protojson.Unmarshal([]byte(request), req); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(p.grpc, p.credentials())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +208,7 @@ func firstDelta(stream io.Reader) error {
 // first token or after it, ends the upstream's work at once.
 func TestDisconnect(t *testing.T) {
 	tries := 8
-	for _, layout := range layouts {
+	for _, layout := range append(layouts, overTLS...) {
 		t.Run(layout, func(t *testing.T) {
 			waiting := make(chan struct{}) // the upstream has said what it will
 			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
@@ -260,7 +256,7 @@ func TestDisconnect(t *testing.T) {
 			eventually(t, "no completion is under way upstream", func() bool { return u.open.Load() == 0 })
 			checkCancelled(t, p, len(latencies))
 		})
-		tries /= 2
+		tries = max(tries/2, 4)
 	}
 }
 
@@ -277,7 +273,7 @@ func checkCancelled(t *testing.T, p *program, n int) {
 // while the upstream is silent, has its connection closed, in whatever form it asked;
 // and that it is noticed whatever else it sent.
 func TestSocketGoesWithClient(t *testing.T) {
-	for _, layout := range layouts {
+	for _, layout := range append(layouts, overTLS...) {
 		t.Run(layout, func(t *testing.T) {
 			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 				if modelOf(r) == "speaks" {
@@ -286,7 +282,6 @@ func TestSocketGoesWithClient(t *testing.T) {
 				<-r.Context().Done()
 			})
 			p := start(t, layout, u.env(), "--commit-window=10ms", "--drain-timeout=100ms")
-			host := strings.TrimPrefix(p.http, "http://")
 			for _, tt := range []struct {
 				name, version, accept, model, ahead string
 			}{
@@ -299,17 +294,13 @@ func TestSocketGoesWithClient(t *testing.T) {
 				{"the whole, HTTP/1.0", "HTTP/1.0", "application/json", "is silent", ""},
 			} {
 				t.Run(tt.name, func(t *testing.T) {
-					conn, err := net.Dial("tcp", host)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer conn.Close()
+					conn, raw, host := p.dial(t)
 					_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 					calls := u.calls.Load()
 					body := fmt.Sprintf(`{"model":%q,"disconnectGrace":"60s","messages":[{"role":"user","content":"Hi"}]}`, tt.model)
 					fmt.Fprintf(conn, "POST /v1/completions %s\r\nHost: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n%s%s", tt.version, host, tt.accept, len(body), body, tt.ahead)
 					eventually(t, "the upstream is called", func() bool { return u.calls.Load() > calls })
-					if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+					if err := raw.CloseWrite(); err != nil {
 						t.Fatal(err)
 					}
 					if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -114,7 +113,7 @@ func askHTTP(ctx context.Context, p *program, request, accept string) (*answer, 
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", accept)
 	authorize(ctx, req.Header)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := p.httpClient().Do(req)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -186,7 +185,7 @@ func (a *answer) call(p *program, request string, do func(completionv1.Completio
 	if err := protojson.Unmarshal([]byte(request), req); err != nil {
 		return err
 	}
-	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient(p.grpc, p.credentials(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
 		return err

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
@@ -65,6 +64,7 @@ type program struct {
 	http string // the URL of the HTTP face
 	grpc string // the address of the gRPC face
 	log  *lockedBuffer
+	tls  *secured // nil: it speaks none
 
 	printed *lockedBuffer // at the start; nil: nobody looks
 
@@ -92,6 +92,11 @@ func (p *program) stop() <-chan struct{} {
 func start(t testing.TB, layout string, env map[string]string, args ...string) *program {
 	t.Helper()
 	p := &program{log: &lockedBuffer{}}
+	layout, overTLS := strings.CutSuffix(layout, " over TLS")
+	if overTLS {
+		p.tls = newSecured(t)
+		args = append(p.tls.args(), args...)
+	}
 	if layout == "one process" {
 		out := startOne(t, p, env, append([]string{"--http=127.0.0.1:0", "--grpc=127.0.0.1:0"}, args...)...)
 		p.http, p.grpc = out[0], out[1]
@@ -100,9 +105,10 @@ func start(t testing.TB, layout string, env map[string]string, args ...string) *
 	var forServer, forBridge []string
 	for _, arg := range args {
 		switch name, _, _ := strings.Cut(arg, "="); name {
-		case "--commit-window", "--heartbeat", "--cors-origin", "--allow-host", "--dedupe-window":
+		case "--commit-window", "--heartbeat", "--cors-origin", "--allow-host", "--dedupe-window", "--max-streams", "--max-resets":
 			forBridge = append(forBridge, arg)
-		case "--max-body", "--write-timeout", "--drain-timeout", "--shutdown-delay":
+		case "--max-body", "--write-timeout", "--drain-timeout", "--shutdown-delay", "--tls-cert", "--tls-key",
+			"--max-connections", "--max-header", "--header-timeout":
 			forServer, forBridge = append(forServer, arg), append(forBridge, arg)
 		default:
 			forServer = append(forServer, arg)
@@ -117,6 +123,9 @@ func start(t testing.TB, layout string, env map[string]string, args ...string) *
 	} else {
 		p.grpc = startOne(t, p, env, server...)[0]
 		forBridge = append(forBridge, "--server="+p.grpc)
+	}
+	if overTLS {
+		forBridge = append(forBridge, "--server-ca="+p.tls.files.CA)
 	}
 	p.http = startOne(t, p, env, append([]string{"bridge", "--http=127.0.0.1:0"}, forBridge...)...)[0]
 	return p
@@ -142,7 +151,7 @@ func (listResolver) Build(target resolver.Target, conn resolver.ClientConn, _ re
 func (listResolver) ResolveNow(resolver.ResolveNowOptions) {}
 func (listResolver) Close()                                {}
 
-var address = regexp.MustCompile(`(http://)?127\.0\.0\.1:\d+`)
+var address = regexp.MustCompile(`(https?://)?127\.0\.0\.1:\d+`)
 
 // startOne runs the program once and returns the addresses in its first line.
 func startOne(t testing.TB, p *program, env map[string]string, args ...string) []string {
@@ -188,7 +197,7 @@ func startOne(t testing.TB, p *program, env map[string]string, args ...string) [
 // client returns a client of the gRPC face.
 func (p *program) client(t testing.TB) completionv1.CompletionServiceClient {
 	t.Helper()
-	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(p.grpc, p.credentials())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +221,7 @@ func (p *program) send(ctx context.Context, t testing.TB, method, path, body str
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := p.httpClient().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
