@@ -20,7 +20,7 @@ import (
 type connectionFlags struct {
 	MaxConnections count            `default:"${max_connections}" help:"How many connections a listener has at the same time. One more is closed. By default 20000, or a third of the files that the program may have open."`
 	MaxHeader      byteSize         `default:"64KiB" help:"How many bytes the header fields of a request may have."`
-	HeaderTimeout  positiveDuration `default:"10s" help:"For the header of a request, and for the beginnings of TLS and HTTP/2."`
+	HeaderTimeout  positiveDuration `default:"10s" help:"For the header of a request, and for the beginnings of TLS and gRPC."`
 }
 
 // httpConnectionFlags are of HTTP/2, which has many requests on one connection.

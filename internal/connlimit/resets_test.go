@@ -1,10 +1,8 @@
 package connlimit_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -26,56 +23,23 @@ import (
 // perSecond is how many resets are allowed in these tests.
 const perSecond = 5
 
-// http2Client speaks HTTP/2 frame by frame.
-type http2Client struct {
-	t *testing.T
-	net.Conn
-	*http2.Framer
-	next  uint32     // the stream
-	ended chan error // why it has
-}
-
-// begin begins HTTP/2 on a connection, and reads whatever comes until that ends.
-func begin(t *testing.T, c net.Conn) *http2Client {
+// begin begins HTTP/2 on a connection.
+func begin(t *testing.T, c net.Conn) *testbed.HTTP2 {
 	t.Helper()
 	t.Cleanup(func() { c.Close() })
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	h := &http2Client{t: t, Conn: c, Framer: http2.NewFramer(c, c), next: 1, ended: make(chan error, 1)}
-	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
+	h, err := testbed.NewHTTP2(c)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.WriteSettings(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for {
-			if _, err := h.ReadFrame(); err != nil {
-				h.ended <- err
-				return
-			}
-		}
-	}()
 	return h
 }
 
-// request sends the header of a request, and returns its stream.
-func (h *http2Client) request(whole bool, fields ...string) (stream uint32) {
-	var block bytes.Buffer
-	encoder := hpack.NewEncoder(&block)
-	for i := 0; i < len(fields); i += 2 {
-		_ = encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
-	}
-	stream, h.next = h.next, h.next+2
-	_ = h.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: whole})
-	return stream // that a connection is closed, closes tells
-}
-
 // closes tells whether the connection is closed, before another reset would be allowed.
-func (h *http2Client) closes() bool {
+func closes(c *testbed.HTTP2) bool {
 	select {
-	case err := <-h.ended:
-		timeout, ok := err.(net.Error)
-		return !ok || !timeout.Timeout()
+	case <-c.Ended:
+		return true
 	case <-time.After(time.Second / perSecond / 2):
 		return false
 	}
@@ -112,7 +76,7 @@ func TestHTTP(t *testing.T) {
 				s.Start()
 			}
 			t.Cleanup(s.Close)
-			var clients []*http2Client
+			var clients []*testbed.HTTP2
 			for range 2 {
 				c, err := dial()
 				if err != nil {
@@ -122,21 +86,20 @@ func TestHTTP(t *testing.T) {
 			}
 			bad, good := clients[0], clients[1]
 			for range 10 * perSecond { // ended before they can be broken off
-				good.request(true, ":method", "GET", ":scheme", "http", ":authority", "x", ":path", "/")
+				_, _ = good.Request(true, ":method", "GET", ":scheme", "http", ":authority", "x", ":path", "/")
 			}
-			breakOff := func(c *http2Client) {
-				stream := c.request(false, ":method", "POST", ":scheme", "http", ":authority", "x", ":path", "/")
+			breakOff := func(c *testbed.HTTP2) {
+				stream, _ := c.Request(false, ":method", "POST", ":scheme", "http", ":authority", "x", ":path", "/")
 				select {
 				case <-begun:
-				case err := <-c.ended: // by the one before
-					c.ended <- err
+				case <-c.Ended: // by the one before
 				}
 				_ = c.WriteRSTStream(stream, http2.ErrCodeCancel)
 			}
 			for range perSecond {
 				breakOff(bad)
 			}
-			if bad.closes() {
+			if closes(bad) {
 				t.Fatalf("it is closed after %d", perSecond)
 			}
 			for range 2 { // one, and what may have become free in the meantime
@@ -150,9 +113,9 @@ func TestHTTP(t *testing.T) {
 			case <-time.After(10 * time.Second):
 				t.Fatal("it stays open")
 			}
-			<-bad.ended
+			<-bad.Ended
 			breakOff(good)
-			if good.closes() {
+			if closes(good) {
 				t.Error("the other one is closed, too")
 			}
 		})
@@ -204,13 +167,13 @@ func TestGRPC(t *testing.T) {
 			}
 			bad := begin(t, raw)
 			breakOff := func() {
-				stream := bad.request(false, ":method", "POST", ":scheme", "http", ":authority", "x", ":path", "/grpc.health.v1.Health/Check", "content-type", "application/grpc")
+				stream, _ := bad.Request(false, ":method", "POST", ":scheme", "http", ":authority", "x", ":path", "/grpc.health.v1.Health/Check", "content-type", "application/grpc")
 				_ = bad.WriteRSTStream(stream, http2.ErrCodeCancel)
 			}
 			for range perSecond {
 				breakOff()
 			}
-			if bad.closes() {
+			if closes(bad) {
 				t.Fatalf("it is closed after %d", perSecond)
 			}
 			for range 2 {
@@ -221,7 +184,7 @@ func TestGRPC(t *testing.T) {
 			case <-time.After(10 * time.Second):
 				t.Fatal("it stays open")
 			}
-			<-bad.ended
+			<-bad.Ended
 			for range 10 * perSecond { // calls that end do not count
 				if _, err := healthpb.NewHealthClient(good).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil {
 					t.Fatalf("the other connection: %v", err)
