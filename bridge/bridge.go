@@ -56,6 +56,11 @@ type Config struct {
 	// DecodeLimit waits until a body of so many bytes may be decoded, or the context is
 	// done; release is called when it is decoded. Default: it always may.
 	DecodeLimit func(ctx context.Context, bytes int) (release func(), err error)
+
+	// Observe is called with each request before it is looked at, and may add to its
+	// header. What it returns is called when the response has ended. Default: nobody
+	// observes.
+	Observe func(r *http.Request) (done func(Answer))
 }
 
 // Bridge is an http.Handler. It is for many goroutines at once.
@@ -67,8 +72,9 @@ type Bridge struct {
 	conns        *http1.Conns
 	handler      http.Handler // the router, behind the guard of origins
 	health       healthpb.HealthClient
-	draining     atomic.Bool // no new completions are taken
-	closing      atomic.Bool // those that stream are soon to end: the bridge drains, or its server
+	draining     atomic.Bool                      // no new completions are taken
+	observe      func(*http.Request) func(Answer) // nil: nobody does
+	closing      atomic.Bool                      // those that stream are soon to end: the bridge drains, or its server
 }
 
 // New returns a bridge to the server behind a connection, which stays the
@@ -79,6 +85,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		log:          cmp.Or(config.Log, slog.New(slog.DiscardHandler)),
 		maxBody:      cmp.Or(config.MaxBody, 4<<20),
 		writeTimeout: cmp.Or(config.WriteTimeout, 30*time.Second),
+		observe:      config.Observe,
 	}
 	b.conns = http1.New(http1.Config{WriteTimeout: b.writeTimeout, Log: b.log})
 	if config.DecodeLimit == nil {
@@ -128,8 +135,12 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The gateway would drop what metadata cannot hold: then they were none, not wrong.
 		r.Header["Authorization"][i] = strings.Map(printable, credentials)
 	}
-	finishBody := boundBody(w, r, b.maxBody)
 	bounded := &boundedWriter{ResponseWriter: w, timeout: b.writeTimeout}
+	if b.observe != nil {
+		bounded.observation = &observation{done: b.observe(r), answer: Answer{Cut: true}}
+		defer bounded.observation.end()
+	}
+	finishBody := boundBody(w, r, b.maxBody)
 	if r.ProtoMajor == 1 { // over HTTP/2, it would reset a response that is still waited for
 		bounded.setDeadline() // the connection may have an old one
 	}
@@ -140,6 +151,9 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if finishBody() {
 		bounded.setDeadline()
+	}
+	if o := bounded.observation; o != nil && !o.elsewhere {
+		o.answer.Cut = false // the handler has not panicked
 	}
 }
 
@@ -189,13 +203,17 @@ func (b *Bridge) Close() { b.conns.Close() }
 // the answer begins; what goes on for longer, as a stream does, sets others.
 type boundedWriter struct {
 	http.ResponseWriter
-	timeout time.Duration
-	begun   bool
+	timeout     time.Duration
+	begun       bool
+	observation *observation // nil: nobody observes
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *boundedWriter) WriteHeader(status int) {
 	w.begun = true
+	if o := w.observation; o != nil && o.answer.Status == 0 {
+		o.answer.Status = status
+	}
 	w.setDeadline()
 	w.ResponseWriter.WriteHeader(status)
 }

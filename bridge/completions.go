@@ -135,10 +135,13 @@ func (c *completions) whole(w http.ResponseWriter, r *http.Request, req *complet
 		done()
 		return err
 	}
+	o := observationOf(w)
 	c.streams.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
 		defer done()
 		var header metadata.MD
 		completion, err := c.client.CreateCompletion(ctx, req, grpc.Header(&header))
+		o.names(native.CompletionID(header))
+		o.fail(err)
 		if ctx.Err() != nil { // the client has left, or the drain is over
 			return false
 		}

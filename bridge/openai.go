@@ -71,6 +71,7 @@ func isOpenAI(path string) bool {
 
 // writeError answers a request with an error in the words of its API.
 func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+	observationOf(w).fail(err)
 	if isOpenAI(r.URL.Path) {
 		openai.WriteError(w, log, err)
 		return

@@ -34,6 +34,7 @@ func newMux(log *slog.Logger) *runtime.ServeMux {
 		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithForwardResponseOption(setNoStore),
+		runtime.WithMiddlewares(noteRoute),
 		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 			writeError(w, r, log, err)
 		}),
@@ -115,6 +116,9 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			create = rt.create
 		}
 		if create != nil {
+			if o := observationOf(w); o != nil {
+				o.answer.Route = r.URL.Path
+			}
 			rt.orError(create)(w, r, nil)
 			return
 		}

@@ -38,16 +38,21 @@ type streamCall struct {
 func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*streamCall) {
 	ctx, err := runtime.AnnotateContext(r.Context(), s.mux, r, calls[0].method)
 	if err != nil {
+		observationOf(w).fail(err)
 		calls[0].encoder.Refuse(w, err)
 		calls[0].end()
 		return
 	}
-	http2 := r.ProtoMajor == 2
+	http2, o := r.ProtoMajor == 2, observationOf(w)
 	s.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) (whole bool) {
 		defer calls[0].end()
 		for i, c := range calls {
 			response := newResponse(&s.timing, ctx, w, http2, c, s.log)
 			rest, ended := receive(response, s.conn, c.method, c.takeRequest())
+			o.names(response.id)
+			if o.fail(nil); ended != io.EOF {
+				o.fail(ended)
+			}
 			err := response.end(rest, ended)
 			if err != errRefused {
 				return err == nil

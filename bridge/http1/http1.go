@@ -100,6 +100,14 @@ func (c *Conns) Listener(l net.Listener) net.Listener {
 	return back
 }
 
+// Follower is an http.ResponseWriter that wants to know what becomes of a response on a
+// connection of its own, which does not go through it.
+type Follower interface {
+	// Follow is called before the handler returns. What it returns is called when the
+	// response has ended, with its status, or 0 if nothing was written.
+	Follow() (ended func(status int, whole bool))
+}
+
 // Respond has a function respond to a request whose body has been read. It returns when
 // that has, or has got a connection and a goroutine of its own. The function reports
 // whether the response is whole; if not, the client learns it. Its context has the values
@@ -109,9 +117,13 @@ func (c *Conns) Respond(w http.ResponseWriter, r *http.Request, ctx context.Cont
 	c.open.Add(1) // before net/http no longer counts the connection
 	if conn := c.hijack(w, r); conn != nil {
 		detached := newContext(context.Background(), ctx) // the request's ends with the handler
+		ended := func(int, bool) {}
+		if f, ok := w.(Follower); ok {
+			ended = f.Follow()
+		}
 		go func() {
 			defer c.open.Done()
-			c.serve(conn, detached, respond)
+			c.serve(conn, detached, respond, ended)
 		}()
 		return
 	}
@@ -154,8 +166,8 @@ func (c *Conns) hijack(w http.ResponseWriter, r *http.Request) *Conn {
 	return conn
 }
 
-// serve responds on a connection, and gives that back if it can.
-func (c *Conns) serve(conn *Conn, ctx *Context, respond func(*Context, http.ResponseWriter) bool) {
+// serve responds on a connection, tells of it, and gives the connection back if it can.
+func (c *Conns) serve(conn *Conn, ctx *Context, respond func(*Context, http.ResponseWriter) bool, ended func(int, bool)) {
 	whole := false
 	defer context.AfterFunc(c.ctx, func() {
 		ctx.Cancel()
@@ -167,6 +179,7 @@ func (c *Conns) serve(conn *Conn, ctx *Context, respond func(*Context, http.Resp
 			c.config.Log.Error("panic in a response", "cause", fmt.Sprint(err), "stack", string(debug.Stack()))
 			whole = false
 		}
+		ended(conn.status, whole && !conn.failed)
 		if returned := conn.end(whole); returned != nil {
 			c.listener.Load().giveBack(returned)
 		}
