@@ -23,9 +23,15 @@ type Limits struct {
 // (llama.cpp tools/server/server-task.cpp).
 var tokenLimits = []string{"n_predict"}
 
-// within checks a request against the limits.
-func (v *violations) within(l *Limits, req *completionv1.CompletionRequest) {
+// within checks a request against the limits, and returns the first one that it exceeds.
+func (v *violations) within(l *Limits, req *completionv1.CompletionRequest) (exceeded string) {
+	over := func(limit string) {
+		if exceeded == "" && len(*v) > 0 {
+			exceeded = limit
+		}
+	}
 	v.check(l.Messages == 0 || len(req.GetMessages()) <= l.Messages, "messages", "must be at most %d here", l.Messages)
+	over("max_messages")
 	if l.MessageBytes > 0 {
 		v.check(len(req.GetPrompt()) <= l.MessageBytes, "prompt", "must have at most %d bytes here", l.MessageBytes)
 		for i, m := range req.GetMessages() {
@@ -34,10 +40,13 @@ func (v *violations) within(l *Limits, req *completionv1.CompletionRequest) {
 			})
 		}
 	}
+	over("max_message_bytes")
 	if l.MaxTokens > 0 {
 		v.check(req.GetMaxTokens() <= l.MaxTokens, "max_tokens", "must be at most %d here", l.MaxTokens)
 		v.check(req.GetMaxCompletionTokens() <= l.MaxTokens, "max_completion_tokens", "must be at most %d here", l.MaxTokens)
 	}
+	over("max_tokens")
+	return exceeded
 }
 
 // fill limits the tokens of a request that does not.
@@ -58,9 +67,10 @@ type runningCount struct {
 func (c *runningCount) add(l *Limits, principal string) error {
 	switch {
 	case l.Running > 0 && c.all >= l.Running:
-		return failure.New(failure.Overloaded, "the server runs as many completions as it takes: try again")
+		return failure.New(failure.Overloaded, "the server runs as many completions as it takes: try again").WithLimit("max_running")
 	case l.RunningPerPrincipal > 0 && c.of[principal] >= l.RunningPerPrincipal:
-		return failure.New(failure.RateLimited, "at most %d of your completions may run at the same time: try again when one has ended", l.RunningPerPrincipal)
+		return failure.New(failure.RateLimited, "at most %d of your completions may run at the same time: try again when one has ended", l.RunningPerPrincipal).
+			WithLimit("max_running_per_principal")
 	}
 	c.all++
 	c.of[principal]++
@@ -86,7 +96,7 @@ func (c *readerCount) add(limit int, id string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if limit > 0 && c.of[id] >= limit {
-		return failure.New(failure.RateLimited, "at most %d may read a completion at the same time: try again when one has left", limit)
+		return failure.New(failure.RateLimited, "at most %d may read a completion at the same time: try again when one has left", limit).WithLimit("max_readers")
 	}
 	if c.of == nil {
 		c.of = map[string]int{}

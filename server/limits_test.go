@@ -32,9 +32,13 @@ func limited(t *testing.T, eng engine.Engine, l Limits) *fixture {
 	return newFixture(t, eng, func(c *Config) { c.Limits, c.Principal = l, principal })
 }
 
-// refused checks that an error is a refusal that says when to try again.
-func refused(t *testing.T, what string, err error, want failure.Reason) {
+// refused checks that an error is a refusal that says which limit was reached, and when
+// to try again.
+func refused(t *testing.T, what string, err error, want failure.Reason, limit string) {
 	t.Helper()
+	if got := limitOf(err); got != limit {
+		t.Errorf("%s: the limit is %q, want %q", what, got, limit)
+	}
 	wait := false
 	for _, d := range status.Convert(err).Details() {
 		retry, ok := d.(*errdetails.RetryInfo)
@@ -45,6 +49,16 @@ func refused(t *testing.T, what string, err error, want failure.Reason) {
 	}
 }
 
+// limitOf returns the limit that an error names.
+func limitOf(err error) string {
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok {
+			return info.GetMetadata()["limit"]
+		}
+	}
+	return ""
+}
+
 // TestRunningLimits reaches each limit of what runs, and asks for one more: that does
 // not reach the engine, nobody else is harmed, and when one has ended there is room.
 func TestRunningLimits(t *testing.T) {
@@ -52,11 +66,12 @@ func TestRunningLimits(t *testing.T) {
 		name   string
 		limits Limits
 		reason failure.Reason
+		limit  string
 		others bool // may begin some
 	}{
-		{"in all", Limits{Running: 2}, failure.Overloaded, false},
-		{"per principal", Limits{RunningPerPrincipal: 2}, failure.RateLimited, true},
-		{"both", Limits{Running: 3, RunningPerPrincipal: 2}, failure.RateLimited, true},
+		{"in all", Limits{Running: 2}, failure.Overloaded, "max_running", false},
+		{"per principal", Limits{RunningPerPrincipal: 2}, failure.RateLimited, "max_running_per_principal", true},
+		{"both", Limits{Running: 3, RunningPerPrincipal: 2}, failure.RateLimited, "max_running_per_principal", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -69,10 +84,10 @@ func TestRunningLimits(t *testing.T) {
 				synctest.Wait()
 
 				_, err := f.client.CreateCompletion(as(t, "ann"), prompt("x"))
-				refused(t, "a third one", err, tc.reason)
+				refused(t, "a third one", err, tc.reason, tc.limit)
 				_, third := f.stream(t, as(t, "ann"), prompt("x"))
 				_, err = read(third)
-				refused(t, "a third stream", err, tc.reason)
+				refused(t, "a third stream", err, tc.reason, tc.limit)
 				if again, _ := f.stream(t, as(t, "ann"), keyed); again != id {
 					t.Errorf("the first one's key: got %q", again)
 				}
@@ -177,12 +192,12 @@ func TestReaderLimit(t *testing.T) {
 		synctest.Wait()
 
 		_, err := read(f.resume(t, t.Context(), id, 0))
-		refused(t, "by its id", err, failure.RateLimited)
+		refused(t, "by its id", err, failure.RateLimited, "max_readers")
 		_, byKey := f.stream(t, t.Context(), keyed)
 		_, err = read(byKey)
-		refused(t, "by its key", err, failure.RateLimited)
+		refused(t, "by its key", err, failure.RateLimited, "max_readers")
 		_, err = f.client.CreateCompletion(t.Context(), keyed)
-		refused(t, "whole", err, failure.RateLimited)
+		refused(t, "whole", err, failure.RateLimited, "max_readers")
 		if c, err := f.client.GetCompletion(t.Context(), &completionv1.GetCompletionRequest{Id: id}); err != nil || c.GetText() != "a" {
 			t.Errorf("its state: %v, %v", c, err)
 		}
@@ -220,19 +235,21 @@ func TestRequestLimits(t *testing.T) {
 	for name, tc := range map[string]struct {
 		req    *completionv1.CompletionRequest
 		fields string
+		limit  string
 	}{
-		"as much as may be": {&completionv1.CompletionRequest{MaxTokens: proto.Int32(100), Messages: []*completionv1.Message{said(20), said(20)}}, ""},
-		"max_tokens":        {&completionv1.CompletionRequest{MaxTokens: proto.Int32(101), Messages: []*completionv1.Message{said(20)}}, "max_tokens"},
-		"the newer name":    {&completionv1.CompletionRequest{MaxCompletionTokens: proto.Int32(101), Messages: []*completionv1.Message{said(20)}}, "max_completion_tokens"},
-		"llama.cpp's name":  {&completionv1.CompletionRequest{ExtraJson: `{"N_predict":1}`, Messages: []*completionv1.Message{said(20)}}, "extra.N_predict"},
-		"messages":          {messages(said(20), said(20), said(20)), "messages"},
-		"bytes":             {messages(said(20), said(21)), "messages[1]"},
-		"bytes of a part":   {messages(&completionv1.Message{Role: "user", Parts: []*completionv1.Part{{Kind: &completionv1.Part_Text{Text: strings.Repeat("x", 20)}}}}), "messages[0]"},
-		"prompt":            {prompt(strings.Repeat("x", 20)), ""},
-		"bytes of a prompt": {prompt(strings.Repeat("x", 21)), "prompt"},
+		"as much as may be": {&completionv1.CompletionRequest{MaxTokens: proto.Int32(100), Messages: []*completionv1.Message{said(20), said(20)}}, "", ""},
+		"max_tokens":        {&completionv1.CompletionRequest{MaxTokens: proto.Int32(101), Messages: []*completionv1.Message{said(20)}}, "max_tokens", "max_tokens"},
+		"the newer name":    {&completionv1.CompletionRequest{MaxCompletionTokens: proto.Int32(101), Messages: []*completionv1.Message{said(20)}}, "max_completion_tokens", "max_tokens"},
+		"llama.cpp's name":  {&completionv1.CompletionRequest{ExtraJson: `{"N_predict":1}`, Messages: []*completionv1.Message{said(20)}}, "extra.N_predict", ""},
+		"messages":          {messages(said(20), said(20), said(20)), "messages", "max_messages"},
+		"bytes":             {messages(said(20), said(21)), "messages[1]", "max_message_bytes"},
+		"bytes of a part":   {messages(&completionv1.Message{Role: "user", Parts: []*completionv1.Part{{Kind: &completionv1.Part_Text{Text: strings.Repeat("x", 20)}}}}), "messages[0]", "max_message_bytes"},
+		"prompt":            {prompt(strings.Repeat("x", 20)), "", ""},
+		"bytes of a prompt": {prompt(strings.Repeat("x", 21)), "prompt", "max_message_bytes"},
 	} {
-		if got := wrongFields(validate(tc.req, l)); got != tc.fields {
-			t.Errorf("%s: got %q, want %q", name, got, tc.fields)
+		err := validate(tc.req, l)
+		if got := wrongFields(err); got != tc.fields || limitOf(err) != tc.limit {
+			t.Errorf("%s: got %q by %q, want %q by %q", name, got, limitOf(err), tc.fields, tc.limit)
 		}
 		if got := wrongFields(validate(tc.req, &Limits{})); got != "" {
 			t.Errorf("%s, without limits: got %q", name, got)

@@ -303,9 +303,9 @@ func journalFailure(ctx context.Context, err error) error {
 	case errors.Is(err, journal.ErrAhead):
 		return failure.New(failure.CursorAhead, "the completion has no event with that sequence yet")
 	case errors.Is(err, journal.ErrFull):
-		return failure.New(failure.Overloaded, "the server has no room for more events: try again")
+		return failure.New(failure.Overloaded, "the server has no room for more events: try again").WithLimit("journal_memory")
 	case errors.Is(err, journal.ErrTooLarge):
-		return failure.New(failure.Overloaded, "the completion grew past what this server keeps of one")
+		return failure.New(failure.Overloaded, "the completion grew past what this server keeps of one").WithLimit("max_completion_bytes")
 	case errors.Is(err, journal.ErrFenced), errors.Is(err, journal.ErrOwnerLost):
 		return failure.New(failure.OwnerLost, "the server that generated the completion is gone: try again").WithCause(err)
 	case ctx.Err() != nil:

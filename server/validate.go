@@ -29,7 +29,7 @@ const (
 // is left to the upstream.
 func validate(req *completionv1.CompletionRequest, l *Limits) error {
 	var v violations
-	v.within(l, req)
+	exceeded := v.within(l, req)
 	v.input(req)
 	v.parameters(req)
 	v.tools(req)
@@ -42,7 +42,7 @@ func validate(req *completionv1.CompletionRequest, l *Limits) error {
 		v.check(grace.IsValid() && grace.AsDuration() >= 0, "disconnect_grace", "must be a duration that is not negative")
 	}
 	if len(v) > 0 {
-		return failure.InvalidFields(v...)
+		return failure.InvalidFields(v...).WithLimit(exceeded)
 	}
 	return nil
 }

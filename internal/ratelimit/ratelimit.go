@@ -88,7 +88,7 @@ func (l *Limiter) admit(ctx context.Context, method string) error {
 	missing := 1 - bucket.TokensAt(now) // not by a reservation, which others would have to wait for
 	wait := time.Duration(missing/l.config.PerSecond*float64(time.Second)).Truncate(time.Millisecond) + time.Millisecond
 	return failure.New(failure.RateLimited, "you may call %v times a second, and %d times at once: try again in %v",
-		l.config.PerSecond, l.config.Burst, wait).WithRetryAfter(wait)
+		l.config.PerSecond, l.config.Burst, wait).WithLimit("rate").WithRetryAfter(wait)
 }
 
 // buckets returns those of a caller.

@@ -97,6 +97,7 @@ type Error struct {
 	Message string // for callers: safe, and says what to do where there is something
 
 	cause      error
+	limit      string // that was reached; "": it was none
 	retryAfter time.Duration
 	violations []*Violation
 }
@@ -132,6 +133,14 @@ func (e *Error) WithCause(err error) *Error {
 	return &c
 }
 
+// WithLimit returns a copy of e that names the limit which was reached, such as
+// max_running: the flag that sets it.
+func (e *Error) WithLimit(name string) *Error {
+	c := *e
+	c.limit = name
+	return &c
+}
+
 // WithRetryAfter returns a copy of e that asks callers to wait for d before they
 // try again. A d that is not positive changes nothing.
 func (e *Error) WithRetryAfter(d time.Duration) *Error {
@@ -157,7 +166,11 @@ func (e *Error) Unwrap() error { return e.cause }
 // grpc-go calls it by itself on an error that a handler returns.
 func (e *Error) GRPCStatus() *status.Status {
 	s := status.New(Code(e.Reason), e.Message)
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: e.Reason.String(), Domain: Domain}}
+	info := &errdetails.ErrorInfo{Reason: e.Reason.String(), Domain: Domain}
+	if e.limit != "" {
+		info.Metadata = map[string]string{"limit": e.limit}
+	}
+	details := []protoadapt.MessageV1{info}
 	if e.retryAfter > 0 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.retryAfter)})
 	}
