@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,9 +204,10 @@ func TestURLSource(t *testing.T) {
 // good ones are taken as soon as somebody can.
 func TestNoKeysYet(t *testing.T) {
 	i := testbed.NewIssuer(t)
-	down := true
+	var down atomic.Bool
+	down.Store(true)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if down {
+		if down.Load() {
 			http.Error(w, `{"error":"down"}`, http.StatusServiceUnavailable)
 			return
 		}
@@ -221,7 +223,7 @@ func TestNoKeysYet(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	down = false
+	down.Store(false)
 	<-v.keys.begin()
 	if _, err := v.principal(t.Context(), i.Token("alice")); err != nil {
 		t.Error(err)

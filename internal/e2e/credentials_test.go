@@ -363,23 +363,30 @@ func TestNewKeyOfIssuer(t *testing.T) {
 	}
 }
 
-// TestUnknownKeys sends tokens with keys that nobody knows, a thousand a second: the issuer
-// hears next to nothing of it, and good callers go on.
+// TestUnknownKeys sends tokens with keys that nobody knows, a thousand a second, over gRPC
+// and over HTTP: the issuer hears next to nothing of it, and good callers go on.
 func TestUnknownKeys(t *testing.T) {
-	for _, layout := range layouts {
+	for layout, calls := range map[string]int{"one process": 3000, "two processes": 1000} {
 		t.Run(layout, func(t *testing.T) {
 			issuer := testbed.NewIssuer(t)
 			p := start(t, layout, nil, append(tokenFlags(serveIssuer(t, issuer)), "--echo-interval=0s")...)
-			conn := p.conn(t)
-			client := completionv1.NewCompletionServiceClient(conn)
+			client := completionv1.NewCompletionServiceClient(p.conn(t))
 			call := func(token string) error {
 				_, err := client.ListModels(as(t.Context(), "Bearer "+token), &completionv1.ListModelsRequest{})
 				return err
 			}
+			if layout == "two processes" {
+				call = func(token string) error {
+					a, err := askJSON(as(t.Context(), "Bearer "+token), p, `{"prompt":"Hello"}`)
+					if err == nil && a.status != nil {
+						err = a.status.Err()
+					}
+					return err
+				}
+			}
 			if err := call(issuer.Token("alice")); err != nil { // as soon as it serves
 				t.Fatal(err)
 			}
-			const calls = 3000
 			key := issuer.Key("EdDSA")
 			begun := time.Now()
 			refused := make(chan error, calls)
