@@ -26,14 +26,14 @@ type connectionFlags struct {
 // httpConnectionFlags are of HTTP/2, which has many requests on one connection.
 type httpConnectionFlags struct {
 	MaxStreams count `default:"250" help:"How many requests of one HTTP/2 connection may run at the same time."`
-	MaxResets  count `default:"500" help:"How many requests of one HTTP/2 connection may be broken off in a second. With one more, it is closed."`
+	MaxResets  count `default:"100" help:"How many requests of one HTTP/2 connection may be broken off a second in the long run, and five times as many at once. With one more, it is closed."`
 }
 
 // grpcConnectionFlags are the same for gRPC, and far more: a bridge has the requests of all
 // its clients on one connection.
 type grpcConnectionFlags struct {
 	GRPCMaxStreams count `name:"grpc-max-streams" default:"30000" help:"How many calls of one gRPC connection may run at the same time: a bridge makes those of all its clients on one."`
-	GRPCMaxResets  count `name:"grpc-max-resets" default:"10000" help:"How many calls of one gRPC connection may be broken off in a second. With one more, it is closed."`
+	GRPCMaxResets  count `name:"grpc-max-resets" default:"2000" help:"How many calls of one gRPC connection may be broken off a second in the long run, and five times as many at once. With one more, it is closed."`
 }
 
 // defaultConnections is the default of --max-connections, given how many files may be open

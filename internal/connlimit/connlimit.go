@@ -11,6 +11,8 @@ import (
 	"errors"
 	"net"
 	"sync/atomic"
+
+	"golang.org/x/time/rate"
 )
 
 // Listener returns a listener that has at most so many connections at the same time. It
@@ -58,6 +60,16 @@ func (c *conn) Close() error {
 		c.listener.open.Add(-1)
 	}
 	return err
+}
+
+// burst is for how many seconds' worth of requests may be broken off at once: all that run
+// on a connection may have a reason to end together, and one that breaks them off steadily
+// is soon found out.
+const burst = 5
+
+// newResets returns what allows so many resets a second.
+func newResets(perSecond int) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), burst*perSecond)
 }
 
 // errResets is what a connection fails with that is closed for its resets.

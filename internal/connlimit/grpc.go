@@ -9,7 +9,8 @@ import (
 )
 
 // GRPC returns credentials for a grpc.Server that are those given, and close a connection
-// whose client resets more streams than so many in a second. Closed is called then.
+// whose client resets more streams than so many a second in the long run, or five times as
+// many at once. Closed is called then.
 //
 // They look at the frames that come in, as a stream may be reset before an interceptor
 // runs: that costs a goroutine each.
@@ -30,7 +31,7 @@ func (g *grpcCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.A
 		return nil, nil, err
 	}
 	return &grpcConn{Conn: c, raw: raw, closed: g.closed, skip: len(http2.ClientPreface),
-		resets: rate.NewLimiter(rate.Limit(g.perSecond), g.perSecond)}, info, nil
+		resets: newResets(g.perSecond)}, info, nil
 }
 
 // Clone implements credentials.TransportCredentials.

@@ -13,7 +13,7 @@ import (
 // counted. One is counted, too, that the server itself had to break off, for instance as
 // the client has misused a window (CVE-2025-8671).
 type HTTP struct {
-	PerSecond int                   // so many in a second, and at once
+	PerSecond int                   // so many a second in the long run, and five times as many at once
 	Closed    func(remote net.Addr) // is called when a connection is closed for one more
 }
 
@@ -28,7 +28,7 @@ type httpConn struct {
 
 // ConnContext is the http.Server's.
 func (h *HTTP) ConnContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, &httpConn{c, rate.NewLimiter(rate.Limit(h.PerSecond), h.PerSecond)})
+	return context.WithValue(ctx, connKey{}, &httpConn{c, newResets(h.PerSecond)})
 }
 
 // Handler returns a handler around one.

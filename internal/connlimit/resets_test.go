@@ -20,8 +20,9 @@ import (
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
-// perSecond is how many resets are allowed in these tests.
-const perSecond = 5
+// perSecond is how many resets are allowed in these tests in the long run, and atOnce how
+// many at once.
+const perSecond, atOnce = 5, 25
 
 // begin begins HTTP/2 on a connection.
 func begin(t *testing.T, c net.Conn) *testbed.HTTP2 {
@@ -85,7 +86,7 @@ func TestHTTP(t *testing.T) {
 				clients = append(clients, begin(t, c))
 			}
 			bad, good := clients[0], clients[1]
-			for range 10 * perSecond { // ended before they can be broken off
+			for range 10 * atOnce { // ended before they can be broken off
 				_, _ = good.Request(true, ":method", "GET", ":scheme", "http", ":authority", "x", ":path", "/")
 			}
 			breakOff := func(c *testbed.HTTP2) {
@@ -96,11 +97,11 @@ func TestHTTP(t *testing.T) {
 				}
 				_ = c.WriteRSTStream(stream, http2.ErrCodeCancel)
 			}
-			for range perSecond {
+			for range atOnce {
 				breakOff(bad)
 			}
 			if closes(bad) {
-				t.Fatalf("it is closed after %d", perSecond)
+				t.Fatalf("it is closed after %d", atOnce)
 			}
 			for range 2 { // one, and what may have become free in the meantime
 				breakOff(bad)
@@ -170,11 +171,11 @@ func TestGRPC(t *testing.T) {
 				stream, _ := bad.Request(false, ":method", "POST", ":scheme", "http", ":authority", "x", ":path", "/grpc.health.v1.Health/Check", "content-type", "application/grpc")
 				_ = bad.WriteRSTStream(stream, http2.ErrCodeCancel)
 			}
-			for range perSecond {
+			for range atOnce {
 				breakOff()
 			}
 			if closes(bad) {
-				t.Fatalf("it is closed after %d", perSecond)
+				t.Fatalf("it is closed after %d", atOnce)
 			}
 			for range 2 {
 				breakOff()
@@ -185,7 +186,7 @@ func TestGRPC(t *testing.T) {
 				t.Fatal("it stays open")
 			}
 			<-bad.Ended
-			for range 10 * perSecond { // calls that end do not count
+			for range 10 * atOnce { // calls that end do not count
 				if _, err := healthpb.NewHealthClient(good).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil {
 					t.Fatalf("the other connection: %v", err)
 				}

@@ -302,7 +302,7 @@ func TestMaxStreams(t *testing.T) {
 // TestMaxResets has one connection break its requests off, on each listener: with one too
 // many it is closed, upstream is called no more often than that, and others go on.
 func TestMaxResets(t *testing.T) {
-	const most = 10
+	const most = 50 // at once
 	for _, layout := range withAndWithoutTLS {
 		t.Run(layout, func(t *testing.T) {
 			var begun atomic.Int64
@@ -314,7 +314,7 @@ func TestMaxResets(t *testing.T) {
 			goesOn := goingOn(t, p)
 			_, addr, _ := strings.Cut(p.http, "://")
 			h := http2To(t, p, addr)
-			for n := int64(2); n < 100; n++ {
+			for n := int64(2); n < 5*most; n++ {
 				stream, err := beginHTTP2(h)
 				if err != nil || h.WriteData(stream, true, []byte(question)) != nil {
 					break

@@ -32,6 +32,7 @@ const root = "../.."
 // roles are what a process of the tests can be.
 var roles = map[string]testbed.Role{
 	"upstream": testbed.ServeUpstream,
+	"attacker": attackConnections,
 	"sluice": func(_ *testbed.Gate, args []string) error { // with nothing from the environment
 		return app.Run(context.Background(), args, func(string) string { return "" }, os.Stdout, os.Stderr)
 	},

@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-sse/sluice/internal/testbed"
+)
+
+// attackOnConnections is one of them, for a few seconds: -soak makes it last longer, and
+// the storm whole.
+type attackOnConnections struct {
+	kind  string
+	count int // how many at once; of the storm, how many in all
+	whole int // with -soak; 0: the same
+	args  string
+	most  int64 // MiB that may be left afterwards
+}
+
+// TestAttackConnections makes connections do what they should not. Good clients are to
+// notice little; what they notice is printed, as it is the machine's, too.
+func TestAttackConnections(t *testing.T) {
+	for _, a := range []attackOnConnections{
+		{kind: "slow-headers", count: 1000, args: "--header-timeout=1s"},
+		{kind: "stalled", count: 1000},
+		{kind: "resets", count: 8},
+		{kind: "grpc-resets", count: 8},
+		{kind: "storm", count: 2000, whole: 10_000},
+		{kind: "spaces", count: 100},
+	} {
+		t.Run(a.kind, func(t *testing.T) { underSiege(t, a.make) })
+	}
+}
+
+func (a attackOnConnections) make(t *testing.T, secure bool) {
+	duration, count := 2*time.Second, a.count
+	if *long {
+		duration = 10 * time.Second
+		if a.whole > 0 {
+			count = a.whole
+		}
+	}
+	u := newUpstream(t, pacedOr(silence))
+	s := besiege(t, fmt.Sprintf("%s, %d", a.kind, count), secure, u, a.args)
+	attackers := testbed.Start(t, strings.Join([]string{"attacker", a.kind, fmt.Sprint(count), duration.String(), s.Addrs[0], s.Addrs[1], fmt.Sprint(secure)}, " "))
+	defer attackers.Stop()
+	summary := ""
+	memory, cpu := s.Cost(func() {
+		begun := time.Now()
+		summary = attackers.Line()
+		time.Sleep(time.Until(begun.Add(duration))) // a storm may be over before good clients can notice it
+	})
+	eventually(t, "only good clients are served", func() bool { return u.open.Load() == 2*goodReaders })
+	checkAnswers(t, s)
+	fmt.Fprintf(os.Stdout, "%s for %v: %s; %v of the processor\n", a.kind, duration, summary, cpu.Round(10*time.Millisecond))
+	s.lift(t, memory, 96<<20)
+}
+
+// checkAnswers checks that new clients are served.
+func checkAnswers(t *testing.T, s *siege) {
+	t.Helper()
+	p := &program{http: "http://" + s.Addrs[0], grpc: s.Addrs[1]}
+	if s.secure != nil {
+		p.http = "https://" + s.Addrs[0]
+		config := s.secure.Clone()
+		config.ServerName = "127.0.0.1"
+		p.tls = &secured{client: newClient(t, config), config: config}
+	}
+	for _, face := range faces {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if a, err := face.ask(ctx, p, hello); err != nil || a.text != "Hello" {
+			t.Errorf("%s: got %+v, %v", face.name, a, err)
+		}
+		cancel()
+	}
+}
