@@ -70,35 +70,38 @@ func TestBrowser(t *testing.T) {
 }
 
 // browser is a running browser: the context that tabs derive from.
-type browser struct{ ctx context.Context }
+type browser struct {
+	ctx    context.Context
+	shared bool // all tabs have one profile, and so the same connections
+}
 
-func startBrowser(t *testing.T) browser {
+func startBrowser(t *testing.T, options ...chromedp.ExecAllocatorOption) browser {
 	t.Helper()
 	i := slices.IndexFunc(chromiums, func(name string) bool { _, err := exec.LookPath(name); return err == nil })
 	if i < 0 {
 		skip.For(t, "no browser, none of %s is in PATH: nothing of the page is tested", strings.Join(chromiums, ", "))
 	}
 	// The profile is a new one, which chromedp removes.
-	ctx, stop := chromedp.NewExecAllocator(context.Background(),
+	ctx, stop := chromedp.NewExecAllocator(context.Background(), append(options,
 		chromedp.ExecPath(chromiums[i]), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-extensions", true), chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-default-apps", true),
 		chromedp.Flag("force-color-profile", "srgb"),
-	)
+	)...)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("start %s: %v", chromiums[i], err)
 	}
-	return browser{ctx}
+	return browser{ctx: ctx}
 }
 
 var chromiums = []string{"chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell"}
 
-// tab is a tab with a page in it, in a profile of its own.
+// tab is a tab with a page in it, in a profile of its own unless those of the browser share one.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
@@ -106,6 +109,7 @@ type tab struct {
 
 	mu         sync.Mutex // guards all below
 	requests   []string   // that the page sent: method, space, path
+	protocols  []string   // by which it was answered: version, space, path
 	logs       []string   // what it gave to console.log
 	complaints []string   // of the page, or of the browser about it
 }
@@ -115,7 +119,11 @@ type tab struct {
 func (b browser) open(t *testing.T, url string, tolerated ...string) *tab {
 	t.Helper()
 	p := &tab{t: t, url: url}
-	ctx, closeTab := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.sent))
+	options := []chromedp.ContextOption{chromedp.WithListener(p.exchanged)}
+	if !b.shared {
+		options = append(options, chromedp.WithNewBrowserContext())
+	}
+	ctx, closeTab := chromedp.NewContext(b.ctx, options...)
 	p.ctx = ctx
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatal(err)
@@ -151,13 +159,22 @@ func (p *tab) visit(url string) {
 	}
 }
 
-func (p *tab) sent(event any) {
-	if e, ok := event.(*network.EventRequestWillBeSent); ok {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		_, path, _ := strings.Cut(strings.TrimPrefix(e.Request.URL, "http://"), "/")
-		p.requests = append(p.requests, e.Request.Method+" /"+path)
+// exchanged hears of requests and of their answers.
+func (p *tab) exchanged(event any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch e := event.(type) {
+	case *network.EventRequestWillBeSent:
+		p.requests = append(p.requests, e.Request.Method+" "+pathOf(e.Request.URL))
+	case *network.EventResponseReceived:
+		p.protocols = append(p.protocols, e.Response.Protocol+" "+pathOf(e.Response.URL))
 	}
+}
+
+func pathOf(url string) string {
+	_, rest, _ := strings.Cut(url, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	return "/" + path
 }
 
 const lastWords = "the test is over"
