@@ -25,7 +25,7 @@ type connectionFlags struct {
 
 // httpConnectionFlags are of HTTP/2, which has many requests on one connection.
 type httpConnectionFlags struct {
-	MaxStreams count `default:"250" help:"How many requests of one HTTP/2 connection may run at the same time."`
+	MaxStreams count `default:"100" help:"How many requests of one HTTP/2 connection may run at the same time."`
 	MaxResets  count `default:"100" help:"How many requests of one HTTP/2 connection may be broken off a second in the long run, and five times as many at once. With one more, it is closed."`
 }
 

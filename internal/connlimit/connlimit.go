@@ -11,6 +11,7 @@ import (
 	"errors"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/time/rate"
 )
@@ -62,14 +63,25 @@ func (c *conn) Close() error {
 	return err
 }
 
-// burst is for how many seconds' worth of requests may be broken off at once: all that run
-// on a connection may have a reason to end together, and one that breaks them off steadily
-// is soon found out.
-const burst = 5
+// resets bounds how often requests of a connection are broken off.
+//
+// Up to a quarter of a second's worth costs nothing: then it becomes slower, at most twice
+// as fast as in the long run, and after five seconds' worth the connection is closed. So
+// all that run on a connection may have a reason to end together, as the clients of a
+// bridge have, and somebody who breaks requests off for the sake of it neither fills the
+// processors nor stays.
+type resets struct{ pace, allowed *rate.Limiter }
 
-// newResets returns what allows so many resets a second.
-func newResets(perSecond int) *rate.Limiter {
-	return rate.NewLimiter(rate.Limit(perSecond), burst*perSecond)
+func newResets(perSecond int) resets {
+	return resets{
+		pace:    rate.NewLimiter(2*rate.Limit(perSecond), max(1, perSecond/4)),
+		allowed: rate.NewLimiter(rate.Limit(perSecond), 5*perSecond),
+	}
+}
+
+// add counts one. It returns how long the connection is to wait, or that it is one too many.
+func (r resets) add() (wait time.Duration, ok bool) {
+	return r.pace.Reserve().Delay(), r.allowed.Allow()
 }
 
 // errResets is what a connection fails with that is closed for its resets.

@@ -2,9 +2,9 @@ package connlimit
 
 import (
 	"net"
+	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc/credentials"
 )
 
@@ -47,7 +47,7 @@ type grpcConn struct {
 	net.Conn
 	raw    net.Conn // under TLS
 	closed func(net.Addr)
-	resets *rate.Limiter
+	resets resets
 
 	skip   int // how many bytes come before the next frame
 	header [headerSize]byte
@@ -57,14 +57,17 @@ type grpcConn struct {
 // Read implements net.Conn.
 func (c *grpcConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	for i := c.countResets(p[:n]); i > 0; i-- {
-		if !c.resets.Allow() {
+	var wait time.Duration
+	for range c.countResets(p[:n]) {
+		var ok bool
+		if wait, ok = c.resets.add(); !ok {
 			if c.raw.Close() == nil {
 				c.closed(c.raw.RemoteAddr())
 			}
 			return 0, errResets
 		}
 	}
+	time.Sleep(wait) // the client waits, too: the system takes no more from it
 	return n, err
 }
 

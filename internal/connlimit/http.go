@@ -4,8 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
-
-	"golang.org/x/time/rate"
+	"time"
 )
 
 // HTTP bounds how many requests of each HTTP/2 connection of an http.Server are broken
@@ -23,7 +22,7 @@ type connKey struct{}
 // httpConn is a connection of an http.Server.
 type httpConn struct {
 	net.Conn
-	resets *rate.Limiter
+	resets resets
 }
 
 // ConnContext is the http.Server's.
@@ -45,7 +44,14 @@ func (h *HTTP) Handler(next http.Handler) http.Handler {
 // client's, or the server's that stops.
 func (h *HTTP) count(ctx context.Context) {
 	c, ok := ctx.Value(connKey{}).(*httpConn)
-	if !ok || ctx.Err() == nil || c.resets.Allow() {
+	if !ok || ctx.Err() == nil {
+		return
+	}
+	wait, ok := c.resets.add()
+	if ok {
+		// Until the handler returns, the request counts among those that run. Of so many,
+		// net/http closes a connection with four times as many that wait to begin.
+		time.Sleep(min(wait, time.Second))
 		return
 	}
 	raw := c.Conn

@@ -22,7 +22,7 @@ import (
 
 // perSecond is how many resets are allowed in these tests in the long run, and atOnce how
 // many at once.
-const perSecond, atOnce = 5, 25
+const perSecond, atOnce = 20, 100
 
 // begin begins HTTP/2 on a connection.
 func begin(t *testing.T, c net.Conn) *testbed.HTTP2 {
@@ -103,7 +103,7 @@ func TestHTTP(t *testing.T) {
 			if closes(bad) {
 				t.Fatalf("it is closed after %d", atOnce)
 			}
-			for range 2 { // one, and what may have become free in the meantime
+			for range 2 * atOnce { // what may have become free in the meantime, and one
 				breakOff(bad)
 			}
 			select {
@@ -134,6 +134,7 @@ func TestGRPC(t *testing.T) {
 		"plain": insecure.NewCredentials(), "TLS": credentials.NewServerTLSFromCert(&pair),
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait
 			l, closed := listen(t), make(chan net.Addr, 10)
 			s := grpc.NewServer(grpc.Creds(connlimit.GRPC(creds, perSecond, func(remote net.Addr) { closed <- remote })))
 			healthpb.RegisterHealthServer(s, health.NewServer())
@@ -177,7 +178,7 @@ func TestGRPC(t *testing.T) {
 			if closes(bad) {
 				t.Fatalf("it is closed after %d", atOnce)
 			}
-			for range 2 {
+			for range 5 * atOnce { // it is read ever more slowly
 				breakOff()
 			}
 			select {
