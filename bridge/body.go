@@ -29,6 +29,7 @@ const maxLeft = 256 << 10
 type boundedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
+	memory  *bodyMemory
 	refused error // nil: it may be read
 	begun   bool  // to be read
 	atEOF   bool
@@ -37,11 +38,11 @@ type boundedBody struct {
 // boundBody bounds a request's body. It returns what is to be called before the
 // answer goes out: that reports whether it has read what was left of the body, which
 // can take as long as the deadline.
-func boundBody(w http.ResponseWriter, r *http.Request, most int64) (finish func() bool) {
+func boundBody(w http.ResponseWriter, r *http.Request, most int64, memory *bodyMemory) (finish func() bool) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return func() bool { return false }
 	}
-	body := &boundedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most), control: http.NewResponseController(w)}
+	body := &boundedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most), memory: memory, control: http.NewResponseController(w)}
 	// Not every ResponseWriter of a test can; a connection's can.
 	_ = body.control.SetReadDeadline(time.Now().Add(readTimeout))
 	if r.ContentLength > most && r.Header.Get("Expect") != "" { // do not ask for what is refused
@@ -79,16 +80,22 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 }
 
 // readBody reads a body to its end. Not only for its sake: net/http notices that a
-// client has left only then (golang/go#23262).
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(r.Body)
+// client has left only then (golang/go#23262). The caller calls release when it no longer
+// needs the body.
+func readBody(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
+	memory := &bodyMemory{} // for one that has no bytes
+	if bounded, ok := r.Body.(*boundedBody); ok {
+		memory = bounded.memory
+	}
+	body, release, err = memory.readAll(r)
 	if err != nil {
-		return nil, unread(w, r, err)
+		return nil, nil, unread(w, r, err)
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is empty: send a completion request in JSON")
+		release()
+		return nil, nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is empty: send a completion request in JSON")
 	}
-	return body, nil
+	return body, release, nil
 }
 
 // discardBody reads a body that means nothing to its end.
@@ -103,6 +110,8 @@ func discardBody(w http.ResponseWriter, r *http.Request) error {
 func unread(w http.ResponseWriter, r *http.Request, err error) error {
 	var tooLarge *http.MaxBytesError
 	switch {
+	case failure.Reason(err) != "":
+		return err
 	case errors.As(err, &tooLarge):
 		return failure.Invalid(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "body", "the body must have at most %d bytes", tooLarge.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -48,6 +48,7 @@ type Config struct {
 	Heartbeat    time.Duration // how much silence a comment breaks; default 15 s
 	WriteTimeout time.Duration // how long a client may take nothing before it is let go; default 30 s
 	MaxBody      int64         // the largest request body in bytes; default 4 MiB
+	BodyMemory   int64         // what all bodies together may take that are on their way, beyond 64 KiB each; default 256 MiB, and at least twice MaxBody
 	CORSOrigins  []string      // the other origins whose pages may call, as "https://example.com"; "*": all; default: none
 	Hosts        []string      // the names that a request may have as Host, besides localhost, loopback addresses and the one that it came to; none or "*": any
 	DedupeWindow time.Duration // for how long a request is known again that a client of OpenAI's repeats by itself; zero: not at all
@@ -68,6 +69,7 @@ type Bridge struct {
 	log          *slog.Logger
 	hosts        hosts
 	maxBody      int64
+	bodies       bodyMemory
 	writeTimeout time.Duration
 	conns        *http1.Conns
 	handler      http.Handler // the router, behind the guard of origins
@@ -87,6 +89,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		writeTimeout: cmp.Or(config.WriteTimeout, 30*time.Second),
 		observe:      config.Observe,
 	}
+	b.bodies.most = max(cmp.Or(config.BodyMemory, 256<<20), 2*b.maxBody)
 	b.conns = http1.New(http1.Config{WriteTimeout: b.writeTimeout, Log: b.log})
 	if config.DecodeLimit == nil {
 		config.DecodeLimit = func(context.Context, int) (func(), error) { return func() {}, nil }
@@ -140,7 +143,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		bounded.observation = &observation{done: b.observe(r), answer: Answer{Cut: true}}
 		defer bounded.observation.end()
 	}
-	finishBody := boundBody(w, r, b.maxBody)
+	finishBody := boundBody(w, r, b.maxBody, &b.bodies)
 	if r.ProtoMajor == 1 { // over HTTP/2, it would reset a response that is still waited for
 		bounded.setDeadline() // the connection may have an old one
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -81,10 +82,12 @@ func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 
 // complete serves POST /chat/completions, and POST /completions, which is the legacy one.
 func (o *openAI) complete(w http.ResponseWriter, r *http.Request, decode func(context.Context, jsonbody.Decoder, []byte) (*openai.Request, error), legacy bool) error {
-	body, err := readJSON(w, r)
+	body, release, err := readJSON(w, r)
 	if err != nil {
 		return err
 	}
+	release = sync.OnceFunc(release)
+	defer release()
 	req, err := decode(r.Context(), o.decoder, body)
 	if err != nil {
 		return err
@@ -98,6 +101,7 @@ func (o *openAI) complete(w http.ResponseWriter, r *http.Request, decode func(co
 		again = o.dedupe.begin(r, body)
 		again.applyTo(req.Completion)
 	}
+	release() // the response may take hours
 	if o.draining.Load() && !keyed && !again.found {
 		again.end()
 		return failure.Draining()

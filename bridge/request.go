@@ -55,17 +55,18 @@ func readIdempotencyKey(r *http.Request) (string, error) {
 // readMessage makes a message of a request's body, which it reads to its end, strictly.
 // what says what the body is to be.
 func readMessage(w http.ResponseWriter, r *http.Request, d jsonbody.Decoder, m proto.Message, what string) error {
-	body, err := readJSON(w, r)
+	body, release, err := readJSON(w, r)
 	if err != nil {
 		return err
 	}
+	defer release()
 	return d.Decode(r.Context(), body, m, what)
 }
 
-// readJSON reads a request's body, which says that it is JSON, to its end.
-func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// readJSON reads a request's body, which says that it is JSON, to its end. See readBody.
+func readJSON(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
 	if err := checkContentType(r.Header); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return readBody(w, r)
 }

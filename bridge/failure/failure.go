@@ -37,6 +37,15 @@ func Invalid(httpStatus int, code codes.Code, field, format string, args ...any)
 	}
 }
 
+// Overloaded returns what callers are told when the bridge itself has reached a limit,
+// which is named as the server names its own: as the flag that sets it.
+func Overloaded(message, limit string) error {
+	info := infoOf(completionv1.ErrorReason_OVERLOADED)
+	info.Metadata = map[string]string{"limit": limit}
+	return withDetails(status.New(codes.ResourceExhausted, message), info,
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)}).Err()
+}
+
 // Draining returns what callers are told by a bridge that stops, in the server's words.
 func Draining() error {
 	return withDetails(status.New(codes.Unavailable, "the server is stopping and begins no new completions: try again"),

@@ -43,6 +43,7 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 		Heartbeat:    time.Duration(f.Heartbeat),
 		WriteTimeout: time.Duration(common.WriteTimeout),
 		MaxBody:      int64(common.MaxBody),
+		BodyMemory:   int64(f.BodyMemory),
 		DecodeLimit:  limit,
 		CORSOrigins:  f.CORSOrigin,
 		Hosts:        f.hosts(h.listener.Addr()),

@@ -18,7 +18,7 @@ type attackOnConnections struct {
 	count int // how many at once; of the storm, how many in all
 	whole int // with -soak; 0: the same
 	args  string
-	most  int64 // MiB that may be left afterwards
+	most  int64 // MiB more than without, at the peak; 0: any
 }
 
 // TestAttackConnections makes connections do what they should not. Good clients are to
@@ -31,6 +31,7 @@ func TestAttackConnections(t *testing.T) {
 		{kind: "grpc-resets", count: 8},
 		{kind: "storm", count: 2000, whole: 10_000},
 		{kind: "spaces", count: 100},
+		{kind: "large-bodies", count: 150, whole: 1000, most: 700},
 	} {
 		t.Run(a.kind, func(t *testing.T) { underSiege(t, a.make) })
 	}
@@ -57,6 +58,9 @@ func (a attackOnConnections) make(t *testing.T, secure bool) {
 	eventually(t, "only good clients are served", func() bool { return u.open.Load() == 2*goodReaders })
 	checkAnswers(t, s)
 	fmt.Fprintf(os.Stdout, "%s for %v: %s; %v of the processor\n", a.kind, duration, summary, cpu.Round(10*time.Millisecond))
+	if a.most > 0 && memory>>20 > a.most {
+		t.Errorf("%d MiB more at the peak, want at most %d", memory>>20, a.most)
+	}
 	s.lift(t, memory, 96<<20)
 }
 

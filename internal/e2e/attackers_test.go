@@ -39,6 +39,7 @@ var attackKinds = map[string]func(a *attacker){
 	"resets":       func(a *attacker) { a.many(a.resets) },
 	"grpc-resets":  func(a *attacker) { a.many(a.grpcResets) },
 	"storm":        (*attacker).storm,
+	"large-bodies": func(a *attacker) { a.many(a.largeBody) },
 	"spaces":       func(a *attacker) { a.many(a.spaces) },
 }
 
@@ -153,6 +154,23 @@ func (a *attacker) stalledBody(i int) {
 	a.requests.Add(1)
 	if err == nil {
 		_, err = io.Copy(io.Discard, c)
+	}
+	a.ended(err)
+}
+
+// largeBody sends all but the last byte of as large a body as is taken.
+func (a *attacker) largeBody(int) {
+	const size = 4 << 20
+	c, err := a.dial(a.http)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	a.requests.Add(1)
+	if _, err = fmt.Fprintf(c, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", size); err == nil {
+		if _, err = io.WriteString(c, strings.Repeat(" ", size-1)); err == nil {
+			_, err = io.Copy(io.Discard, c)
+		}
 	}
 	a.ended(err)
 }
