@@ -31,7 +31,7 @@ func TestAttackConnections(t *testing.T) {
 		{kind: "grpc-resets", count: 8},
 		{kind: "storm", count: 2000, whole: 10_000},
 		{kind: "spaces", count: 100},
-		{kind: "large-bodies", count: 150, whole: 1000, most: 700},
+		{kind: "large-bodies", count: 300, whole: 1000, most: 900},
 	} {
 		t.Run(a.kind, func(t *testing.T) { underSiege(t, a.make) })
 	}
