@@ -67,13 +67,16 @@ func newVerifier(ctx context.Context, t Tokens, log *slog.Logger) (*verifier, er
 // principal returns whose token it is: the issuer, and behind a space, which neither key
 // files nor certificates have in theirs, the subject.
 func (v *verifier) principal(ctx context.Context, token string) (string, error) {
-	claims := &jwt.RegisteredClaims{}
+	// Not jwt.RegisteredClaims: encoding/json takes Sub for the sub of a struct, too, and an
+	// issuer may let its users say what is in a claim of that name.
+	claims := jwt.MapClaims{}
 	_, err := v.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
 		if _, ok := t.Header["crit"]; ok { // what must be understood, and we understand none (RFC 7515 section 4.1.11)
 			return nil, errCritical
 		}
 		return v.find.KeyfuncCtx(ctx)(t)
 	})
+	subject, _ := claims["sub"].(string)
 	switch {
 	case errors.Is(err, errNoKeys):
 		return "", failure.New(failure.UpstreamUnavailable, "tokens cannot be verified now: try again").WithCause(err)
@@ -81,10 +84,10 @@ func (v *verifier) principal(ctx context.Context, token string) (string, error) 
 		return "", failure.New(failure.Unauthenticated, "the token has expired: get a new one").WithCause(jwt.ErrTokenExpired)
 	case err != nil:
 		return "", wrong(tokenError(err))
-	case claims.Subject == "" || len(claims.Subject) > maxSubject:
+	case subject == "" || len(subject) > maxSubject:
 		return "", wrong(fmt.Sprintf("the token's sub has not 1 to %d bytes", maxSubject))
 	}
-	return v.issuer + " " + claims.Subject, nil
+	return v.issuer + " " + subject, nil
 }
 
 var errCritical = errors.New("the token's header has crit")
@@ -94,7 +97,7 @@ func tokenError(err error) string {
 	for _, known := range []error{
 		errCritical, errUnnamed, jwkset.ErrKeyNotFound,
 		jwt.ErrTokenMalformed, jwt.ErrTokenNotValidYet, jwt.ErrTokenInvalidAudience, jwt.ErrTokenInvalidIssuer,
-		jwt.ErrTokenRequiredClaimMissing, jwt.ErrTokenSignatureInvalid,
+		jwt.ErrTokenRequiredClaimMissing, jwt.ErrTokenSignatureInvalid, jwt.ErrInvalidType,
 	} {
 		if errors.Is(err, known) {
 			return known.Error()
