@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,8 +18,16 @@ const maxFile = 1 << 20
 // a Kubernetes volume.
 const pollInterval = time.Second
 
-// readFile reads a file of keys.
+// readFile reads a file of keys. It must be a regular one: a pipe would keep us waiting for
+// somebody who writes to it, also when we are to stop, and has nothing the second time.
 func readFile(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
