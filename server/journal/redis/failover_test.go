@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -77,7 +76,8 @@ func TestFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer node.Close()
-	host, port, _ := strings.Cut(primary.Addr, ":")
+	link := newAddress(t, primary.Addr) // by which the replica follows
+	host, port, _ := strings.Cut(link.Addr().String(), ":")
 	number, err := strconv.ParseInt(port, 10, 64)
 	if err != nil {
 		t.Fatal(err)
@@ -97,12 +97,12 @@ func TestFailover(t *testing.T) {
 		last, err := node.Do(t.Context(), node.B().Hget().Key(a.hashKey("ended")).Field("last").Build()).ToString()
 		return err == nil && last == "10"
 	})
-	replica.Signal(syscall.SIGSTOP)
+	link.Close()
+	link.move("")
 	add(t, running, 11, 20)
 	add(t, ended, 11, 20)
 	end(t, ended, 21)
 	primary.Kill()
-	replica.Signal(syscall.SIGCONT)
 	if err := node.Do(t.Context(), node.B().Replicaof().No().One().Build()).Error(); err != nil {
 		t.Fatal(err)
 	}
