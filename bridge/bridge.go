@@ -134,10 +134,6 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	keepAuthorization(r.Header)
 	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
-	for i, credentials := range r.Header["Authorization"] {
-		// The gateway would drop what metadata cannot hold: then they were none, not wrong.
-		r.Header["Authorization"][i] = strings.Map(printable, credentials)
-	}
 	bounded := &boundedWriter{ResponseWriter: w, timeout: b.writeTimeout}
 	if b.observe != nil {
 		bounded.observation = &observation{done: b.observe(r), answer: Answer{Cut: true}}
@@ -158,14 +154,6 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if o := bounded.observation; o != nil && !o.elsewhere {
 		o.answer.Cut = false // the handler has not panicked
 	}
-}
-
-// printable replaces a character that metadata cannot hold by one that no token has.
-func printable(c rune) rune {
-	if c < ' ' || c > '~' {
-		return '?'
-	}
-	return c
 }
 
 // keepAuthorization makes of credentials that no metadata can have some that are wrong for
