@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // listen listens where a flag says.
@@ -26,13 +27,10 @@ func listen(flag, address string) (*net.TCPListener, error) {
 	return nil, fmt.Errorf("%s %s: %w", flag, address, err)
 }
 
-// prefaceSize is how much a client of gRPC sends first, at least: HTTP/2's preface and the
-// header of a SETTINGS frame, in bytes (RFC 9113 section 3.4).
-const prefaceSize = 24 + 9
-
 // grpcListener is a listener for a grpc.Server that, when it closes, closes the
-// connections whose client has not opened HTTP/2 yet. The server would wait for them
-// when it stops, for up to two minutes (grpc.ConnectionTimeout), gracefully or not.
+// connections whose client has not opened TLS and HTTP/2 yet. The server would wait for
+// them when it stops, gracefully or not, and cut no other one before: for as long as its
+// grpc.ConnectionTimeout is.
 type grpcListener struct {
 	net.Listener
 
@@ -46,12 +44,11 @@ func listenGRPC(l net.Listener) *grpcListener {
 	return &grpcListener{Listener: l, conns: map[*newConn]struct{}{}}
 }
 
-// newConn is a connection that is new until its client has sent the preface. One goroutine
-// reads.
+// newConn is a connection that is new until the server takes back the deadline which it
+// has set for the opening (grpc-go server.go, handleRawConn). It sets no other.
 type newConn struct {
 	net.Conn
 	listener *grpcListener
-	missing  int // bytes of the preface
 }
 
 // Accept implements net.Listener.
@@ -60,7 +57,7 @@ func (l *grpcListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &newConn{Conn: c, listener: l, missing: prefaceSize}
+	n := &newConn{Conn: c, listener: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -82,15 +79,12 @@ func (l *grpcListener) Close() error {
 	return l.Listener.Close()
 }
 
-// Read implements net.Conn.
-func (c *newConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if c.missing > 0 {
-		if c.missing -= n; c.missing <= 0 {
-			c.listener.forget(c)
-		}
+// SetDeadline implements net.Conn.
+func (c *newConn) SetDeadline(t time.Time) error {
+	if t.IsZero() {
+		c.listener.forget(c)
 	}
-	return n, err
+	return c.Conn.SetDeadline(t)
 }
 
 // Close implements net.Conn.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -87,13 +88,15 @@ func TestSeenDraining(t *testing.T) {
 }
 
 // TestStopIsPrompt checks that nothing but what runs is waited for: not a silent
-// connection, not one between requests.
+// connection, not one between requests, nor one whose client stops in the middle of
+// what opens it.
 func TestStopIsPrompt(t *testing.T) {
-	for _, layout := range layouts {
+	for _, layout := range append(layouts, overTLS...) {
 		t.Run(layout, func(t *testing.T) {
 			p := start(t, layout, nil, "--echo-interval=0s")
-			for _, addr := range []string{strings.TrimPrefix(p.http, "http://"), p.grpc} {
-				for _, sent := range []string{"", "GET /healthz HT"} {
+			preface := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x06\x04\x00\x00\x00\x00\x00" // SETTINGS, and not what they are
+			for _, addr := range []string{p.http[strings.Index(p.http, "//")+2:], p.grpc} {
+				for _, sent := range []string{"", "GET /healthz HT", preface, clientHello(t)} {
 					c, err := net.Dial("tcp", addr)
 					if err != nil {
 						t.Fatal(err)
@@ -112,6 +115,23 @@ func TestStopIsPrompt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// clientHello is how a client begins TLS.
+func clientHello(t *testing.T) string {
+	t.Helper()
+	client, server := net.Pipe()
+	defer server.Close()
+	go func() {
+		defer client.Close()
+		_ = tls.Client(client, &tls.Config{ServerName: "localhost", NextProtos: []string{"h2"}}).HandshakeContext(t.Context())
+	}()
+	hello := make([]byte, 16<<10)
+	n, err := server.Read(hello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(hello[:n])
 }
 
 // TestStopWithStuckClients checks that clients which take nothing are not waited for, once
