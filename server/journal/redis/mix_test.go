@@ -147,17 +147,29 @@ func (m *mix) die(rng *rand.Rand, w *writer, id string, sequence int32) {
 		w.Close()
 		return
 	}
-	if err := w.journal.release(context.Background(), id, w.fence); err != nil {
+	err := w.journal.release(context.Background(), id, w.fence)
+	for range 10 { // its connection may break
+		if err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+		err = w.journal.release(context.Background(), id, w.fence)
+	}
+	if err != nil {
 		m.t.Errorf("%s: %v", id, err)
 	}
 	other := m.journals[0]
 	if other == w.journal {
 		other = m.journals[1]
 	}
-	at, err := other.record(context.Background(), id)
-	for ; err == nil && !at.Ended; at, err = other.record(context.Background(), id) {
+	for range 1000 { // nor may it be had at once from there
+		at, err := other.record(context.Background(), id)
+		if err == nil && at.Ended {
+			break
+		}
 		if err := other.EndLost(context.Background(), id, []byte("lost")); err != nil && !errors.Is(err, journal.ErrFenced) {
 			m.refused.Add(1)
+			time.Sleep(10 * time.Millisecond)
 		}
 	}
 	for range 2 {
