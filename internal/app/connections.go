@@ -79,7 +79,7 @@ func (f *connectionFlags) listen(flag, address string, log *slog.Logger) (net.Li
 func (f *connectionFlags) limitHTTP(s *http.Server, http2 *httpConnectionFlags, log *slog.Logger) {
 	s.ReadHeaderTimeout, s.MaxHeaderBytes = time.Duration(f.HeaderTimeout), int(f.MaxHeader)
 	s.HTTP2.MaxConcurrentStreams = int(http2.MaxStreams)
-	resets := &connlimit.HTTP{PerSecond: int(http2.MaxResets), Closed: closedForResets(log, "--max-resets")}
+	resets := &connlimit.HTTP{PerSecond: int(http2.MaxResets), Streams: int(http2.MaxStreams), Closed: closedForResets(log, "--max-resets")}
 	s.ConnContext = resets.ConnContext
 	s.Handler = resets.Handler(s.Handler)
 }
