@@ -38,7 +38,7 @@ func TestAttackConnections(t *testing.T) {
 }
 
 func (a attackOnConnections) make(t *testing.T, secure bool) {
-	duration, count := 2*time.Second, a.count
+	duration, count := 1500*time.Millisecond, a.count
 	if *long {
 		duration = 10 * time.Second
 		if a.whole > 0 {

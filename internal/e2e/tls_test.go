@@ -170,7 +170,7 @@ func TestClientCertificates(t *testing.T) {
 }
 
 // renewals is how often certificates are renewed in TestRenewal.
-const renewals = 3
+const renewals = 2
 
 // TestRenewal renews the certificate while streams of each kind go on and connections are
 // opened all the time: none is cut, and the new ones see the new certificate.
