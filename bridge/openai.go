@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -35,6 +34,8 @@ func newOpenAI(c *completions, dedupeWindow time.Duration) *openAI {
 	o.create = map[string]handler{
 		openai.Path + "/chat/completions": chat,
 		"/v1/chat/completions":            chat,
+		openai.Path + "/responses":        o.respond,
+		"/v1/responses":                   o.respond,
 		openai.Path + "/completions": func(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
 			return o.complete(w, r, openai.DecodeText, true)
 		},
@@ -46,6 +47,8 @@ func newOpenAI(c *completions, dedupeWindow time.Duration) *openAI {
 // that begin something are among them for the sake of other methods, which are refused.
 func (o *openAI) register(handle func(pattern string, h handler)) {
 	for _, base := range []string{openai.Path, "/v1"} {
+		handle("GET "+base+"/responses/{id}", o.retrieve)
+		handle("POST "+base+"/responses/{id}/cancel", o.cancelResponse)
 		handle("GET "+base+"/models/{id=**}", o.model)
 		handle("GET "+base+"/models", func(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
 			return o.models(w, r, base == "/v1")
@@ -62,7 +65,7 @@ func isOpenAI(path string) bool {
 	if strings.HasPrefix(path, openai.Path+"/") || path == openai.Path {
 		return true
 	}
-	for _, prefix := range []string{"/v1/chat", "/v1/models/"} {
+	for _, prefix := range []string{"/v1/chat", "/v1/models/", "/v1/responses"} {
 		if strings.HasPrefix(path, prefix) {
 			return true
 		}
@@ -81,49 +84,68 @@ func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 }
 
 // complete serves POST /chat/completions, and POST /completions, which is the legacy one.
-func (o *openAI) complete(w http.ResponseWriter, r *http.Request, decode func(context.Context, jsonbody.Decoder, []byte) (*openai.Request, error), legacy bool) error {
-	body, release, err := readJSON(w, r)
+func (o *openAI) complete(w http.ResponseWriter, r *http.Request, decode decodeFunc, legacy bool) error {
+	a, err := o.ask(w, r, decode)
 	if err != nil {
 		return err
 	}
-	release = sync.OnceFunc(release)
-	defer release()
-	req, err := decode(r.Context(), o.decoder, body)
-	if err != nil {
-		return err
-	}
-	if req.Completion.IdempotencyKey, err = readIdempotencyKey(r); err != nil {
-		return err
-	}
-	keyed := req.Completion.GetIdempotencyKey() != ""
-	var again dedupeTicket // a completion that is found again may be tried again, too
-	if !keyed {
-		again = o.dedupe.begin(r, body)
-		again.applyTo(req.Completion)
-	}
-	release() // the response may take hours
-	if o.draining.Load() && !keyed && !again.found {
-		again.end()
-		return failure.Draining()
-	}
-	refused := func(refusal openai.Refusal) {
-		if refusal.Retry {
-			again.forget()
-		}
-	}
-	if req.Stream {
+	if a.Stream {
 		o.streams.serve(w, r, &streamCall{
 			method:  completionv1.CompletionService_StreamCompletion_FullMethodName,
-			request: req.Completion,
-			encoder: &openai.Encoder{Legacy: legacy, IncludeUsage: req.IncludeUsage, Log: o.log, Keyed: keyed, Refused: refused},
-			done:    again.end,
+			request: a.Completion,
+			encoder: &openai.Encoder{Legacy: legacy, IncludeUsage: a.IncludeUsage, Log: o.log, Keyed: a.keyed, Refused: a.refused},
+			done:    a.again.end,
 		})
 		return nil
 	}
-	answer := &openai.Answer{Legacy: legacy, Keyed: keyed, Log: o.log, Refused: refused}
-	return o.whole(w, r, req.Completion, again.end, func(_ context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error) {
+	answer := &openai.Answer{Legacy: legacy, Keyed: a.keyed, Log: o.log, Refused: a.refused}
+	return o.whole(w, r, a.Completion, a.again.end, func(_ context.Context, w http.ResponseWriter, completion *completionv1.Completion, header metadata.MD, err error) {
 		answer.Write(w, completion, header, err)
 	})
+}
+
+// decodeFunc makes a request of a body.
+type decodeFunc = func(context.Context, jsonbody.Decoder, []byte) (*openai.Request, error)
+
+// asked is a request that may be answered. again is to be ended with the response.
+type asked struct {
+	*openai.Request
+	keyed bool         // it has an idempotency key of its own
+	again dedupeTicket // a completion that is found again may be tried again, too
+}
+
+// refused takes note of what the answer is, in place of a completion.
+func (a *asked) refused(refusal openai.Refusal) {
+	if refusal.Retry {
+		a.again.forget()
+	}
+}
+
+// ask reads a request that begins something. The body is let go when it returns: the
+// response may take hours.
+func (o *openAI) ask(w http.ResponseWriter, r *http.Request, decode decodeFunc) (*asked, error) {
+	body, release, err := readJSON(w, r)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	req, err := decode(r.Context(), o.decoder, body)
+	if err != nil {
+		return nil, err
+	}
+	if req.Completion.IdempotencyKey, err = readIdempotencyKey(r); err != nil {
+		return nil, err
+	}
+	a := &asked{Request: req, keyed: req.Completion.GetIdempotencyKey() != ""}
+	if !a.keyed {
+		a.again = o.dedupe.begin(r, body)
+		a.again.applyTo(req.Completion)
+	}
+	if o.draining.Load() && !a.keyed && !a.again.found {
+		a.again.end()
+		return nil, failure.Draining()
+	}
+	return a, nil
 }
 
 // listModels calls the server for what can be asked for.

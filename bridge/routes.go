@@ -139,6 +139,11 @@ func asGet(r *http.Request) *http.Request {
 	}
 	get := *r
 	get.Method = http.MethodGet
+	if strings.Contains(r.URL.Path, "/responses/") { // which the query may make one
+		u := *r.URL
+		u.RawQuery = ""
+		get.URL = &u
+	}
 	return &get
 }
 
@@ -157,7 +162,7 @@ func routingError(w http.ResponseWriter, r *http.Request, code int) error {
 // methods lists the methods of a path for the Allow header of a 405, which the gateway's
 // mux does not know how to tell.
 func methods(path string) string {
-	if path == native.Path || strings.HasSuffix(path, ":cancel") || strings.HasSuffix(path, "/completions") {
+	if path == native.Path || strings.HasSuffix(path, ":cancel") || strings.HasSuffix(path, "/completions") || strings.HasSuffix(path, "/responses") || strings.HasSuffix(path, "/cancel") {
 		return "POST"
 	}
 	return "GET, HEAD"

@@ -60,6 +60,13 @@ func CursorAhead() error {
 		infoOf(completionv1.ErrorReason_CURSOR_AHEAD)).Err()
 }
 
+// CompletionNotFound returns what callers are told who name a completion that cannot be, in
+// the server's words for one that is not.
+func CompletionNotFound() error {
+	return withDetails(status.New(codes.NotFound, "no such completion"),
+		infoOf(completionv1.ErrorReason_COMPLETION_NOT_FOUND)).Err()
+}
+
 // ModelNotFound returns what callers are told who ask for a model that is not listed.
 func ModelNotFound(id string) error {
 	return withDetails(status.Newf(codes.NotFound, "no model %q", Clip(id)),

@@ -47,6 +47,15 @@ func (m *members) string(name, value string) {
 	m.out = appendString(m.out, value)
 }
 
+// nullable appends a member that is a string, or null for an empty one.
+func (m *members) nullable(name, value string) {
+	if value == "" {
+		m.raw(name, "null")
+		return
+	}
+	m.string(name, value)
+}
+
 // nonEmpty appends a member that is a string, if there is anything in it.
 func (m *members) nonEmpty(name, value string) {
 	if value != "" {

@@ -22,6 +22,8 @@ const (
 	nativePrefix = "cmpl_"
 	chatPrefix   = "chatcmpl-"
 	textPrefix   = "cmpl-"
+
+	responsePrefix = "resp_"
 )
 
 // foreignID returns a completion's id as this API has it.

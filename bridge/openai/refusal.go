@@ -110,15 +110,15 @@ func errorType(httpStatus int) string {
 // JSON returns the body of the answer, on one line.
 func (r Refusal) JSON() []byte {
 	m := members{out: []byte(`{"error":{`)}
+	r.members(&m)
+	return append(m.out, "}}"...)
+}
+
+func (r Refusal) members(m *members) {
 	m.string("message", r.Message)
 	m.string("type", r.Type)
-	if r.Param == "" {
-		m.raw("param", "null")
-	} else {
-		m.string("param", r.Param)
-	}
+	m.nullable("param", r.Param)
 	m.string("code", r.Code)
-	return append(m.out, "}}"...)
 }
 
 // Write answers a request. The header x-should-retry, which the official clients obey,

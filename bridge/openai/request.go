@@ -23,6 +23,7 @@ type Request struct {
 	Completion   *completionv1.CompletionRequest
 	Stream       bool // the answer is wanted in chunks
 	IncludeUsage bool // with the usage in one of its own
+	Background   bool // and nobody needs to wait for it
 }
 
 // common are the parameters that chat and legacy completions have in common. What is
@@ -81,7 +82,7 @@ type textBody struct {
 // DecodeChat makes a request of the body of POST /chat/completions.
 func DecodeChat(ctx context.Context, d jsonbody.Decoder, body []byte) (*Request, error) {
 	var b chatBody
-	if err := decode(ctx, d, body, &b); err != nil {
+	if err := decode(ctx, d, body, chat, &b); err != nil {
 		return nil, err
 	}
 	r, err := b.toRequest()
@@ -130,7 +131,7 @@ func (b *chatBody) toRequest() (*Request, error) {
 // DecodeText makes a request of the body of POST /completions.
 func DecodeText(ctx context.Context, d jsonbody.Decoder, body []byte) (*Request, error) {
 	var b textBody
-	if err := decode(ctx, d, body, &b); err != nil {
+	if err := decode(ctx, d, body, text, &b); err != nil {
 		return nil, err
 	}
 	r, err := b.toRequest()
@@ -192,7 +193,7 @@ func extraOf(others jsontext.Value, of endpoint) (string, error) {
 	kept := make([]byte, 0, len(others))
 	fields := (&completionv1.CompletionRequest{}).ProtoReflect().Descriptor().Fields()
 	for i, name := range names {
-		p := find(name)
+		p := find(name, of)
 		if values[i].Kind() == 'n' && p.use != passedOn && p.name != "" {
 			continue // as absent
 		}

@@ -20,8 +20,13 @@ var testDecoder = jsonbody.Decoder{MaxBody: 4 << 20, Acquire: func(context.Conte
 // decodeTest decodes a body of a request; the error is what callers are told.
 func decodeTest(of endpoint, body string) (*Request, error) {
 	decode := DecodeChat
-	if of == text {
+	switch of {
+	case text:
 		decode = DecodeText
+	case responses:
+		decode = func(ctx context.Context, d jsonbody.Decoder, body []byte) (*Request, error) {
+			return DecodeResponse(ctx, d, body, findTest)
+		}
 	}
 	req, err := decode(context.Background(), testDecoder, []byte(body))
 	var refused *runtime.HTTPStatusError

@@ -19,8 +19,8 @@ import (
 )
 
 // decode makes a body of the JSON of a request, within bounds.
-func decode(ctx context.Context, d jsonbody.Decoder, body []byte, into any) error {
-	return invalid(d.Bounded(ctx, body, isText, func() error {
+func decode(ctx context.Context, d jsonbody.Decoder, body []byte, of endpoint, into any) error {
+	return invalid(d.Bounded(ctx, body, of.isText, func() error {
 		err := json.Unmarshal(body, into)
 		if err != nil {
 			return explain(err)
@@ -31,8 +31,9 @@ func decode(ctx context.Context, d jsonbody.Decoder, body []byte, into any) erro
 
 // isText tells which parameters stay the text that they are, for the most part, and so
 // take little memory: schemas, and what goes upstream as it is.
-func isText(param string) bool {
-	return param == "tools" || param == "response_format" || find(param).name == "" || find(param).use == passedOn
+func (e endpoint) isText(param string) bool {
+	p := find(param, e)
+	return param == "tools" || param == "response_format" || param == "text" || p.name == "" || p.use == passedOn
 }
 
 // explain says in the words of this API why a body cannot be decoded.

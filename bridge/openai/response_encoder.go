@@ -1,0 +1,194 @@
+package openai
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
+	"github.com/sluice-sse/sluice/bridge/native"
+	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/bridge/wire"
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// ResponseEncoder makes the events of a response of those of a completion, from its
+// first one on. It implements bridge.Encoder.
+type ResponseEncoder struct {
+	From    int           // the number of the first event that is wanted
+	Log     *slog.Logger  // for what clients are not told
+	Keyed   bool          // the request has an idempotency key
+	Refused func(Refusal) // is told what the answer was, in place of a stream; nil: nobody is
+
+	id       string // the completion's own, once the server has named it
+	response response
+	ahead    bool // there is no such event as is wanted
+}
+
+// SetHeader implements bridge.Encoder.
+func (e *ResponseEncoder) SetHeader(h http.Header, md metadata.MD) {
+	h.Set("Content-Type", sse.MediaType)
+	native.SetLocation(h, native.CompletionID(md))
+}
+
+// Heartbeat implements bridge.Encoder.
+func (e *ResponseEncoder) Heartbeat() string { return sse.Heartbeat }
+
+// Begin implements bridge.Encoder.
+func (e *ResponseEncoder) Begin(md metadata.MD) (id string) {
+	e.id = native.CompletionID(md)
+	e.response.from = e.From
+	return e.id
+}
+
+// AppendMessage implements bridge.Encoder: it appends the events of an event.
+func (e *ResponseEncoder) AppendMessage(dst, event []byte) (out []byte, terminal bool, err error) {
+	if _, delta, ok := wire.SplitDelta(event); ok && e.response.id != "" {
+		if out, ok := e.response.appendUsual(dst, delta); ok {
+			return out, false, nil
+		}
+	}
+	m := &completionv1.CompletionEvent{}
+	if err := proto.Unmarshal(event, m); err != nil {
+		return dst, false, fmt.Errorf("decode event: %w", err)
+	}
+	out, terminal, err = e.response.append(dst, m)
+	if terminal && e.From > e.response.sequence {
+		e.ahead = true
+		return dst, false, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "starting_after",
+			"starting_after: the response has ended with the event %d", e.response.sequence-1)
+	}
+	return out, terminal, err
+}
+
+// appendUsual appends the events of a delta that has only what most have. Like package
+// wire, it may decline, and has then done nothing.
+func (r *response) appendUsual(dst, delta []byte) (out []byte, ok bool) {
+	var text, reasoning, refusal, calls []byte
+	for s := (wire.Scanner{Rest: delta}); ; {
+		before := s.Rest
+		if !s.Next() {
+			if s.Unusual {
+				return dst, false
+			}
+			break
+		}
+		if s.Tag != wire.DeltaToolCalls && !utf8.Valid(s.Bytes) {
+			return dst, false
+		}
+		switch s.Tag {
+		case wire.DeltaText:
+			text = s.Bytes
+		case wire.DeltaReasoning:
+			reasoning = s.Bytes
+		case wire.DeltaRefusal:
+			refusal = s.Bytes
+		case wire.DeltaToolCalls:
+			calls = before
+			for again := true; again; again = s.NextSame() {
+				if !isUsualCall(s.Bytes) {
+					return dst, false
+				}
+			}
+		default:
+			return dst, false
+		}
+	}
+	if len(reasoning) > 0 {
+		dst = r.piece(dst, summaryPart, reasoning)
+	}
+	if len(text) > 0 {
+		dst = r.piece(dst, textPart, text)
+	}
+	if len(refusal) > 0 {
+		dst = r.piece(dst, refusalPart, refusal)
+	}
+	if calls == nil {
+		return dst, true
+	}
+	s := wire.Scanner{Rest: calls}
+	for more := s.Next(); more; more = s.NextSame() {
+		dst = r.usualCall(dst, s.Bytes)
+	}
+	return dst, true
+}
+
+// isUsualCall tells whether a piece of a call has only what most have.
+func isUsualCall(piece []byte) bool {
+	s := wire.Scanner{Rest: piece}
+	for s.Next() {
+		switch s.Tag {
+		case wire.ToolCallIndex:
+		case wire.ToolCallID, wire.ToolCallName, wire.ToolCallArguments:
+			if !utf8.Valid(s.Bytes) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return !s.Unusual
+}
+
+// usualCall appends the events of such a piece.
+func (r *response) usualCall(dst, piece []byte) []byte {
+	var number int32
+	var id, name, arguments []byte
+	for s := (wire.Scanner{Rest: piece}); s.Next(); {
+		switch s.Tag {
+		case wire.ToolCallIndex:
+			number = int32(s.Number)
+		case wire.ToolCallID:
+			id = s.Bytes
+		case wire.ToolCallName:
+			name = s.Bytes
+		case wire.ToolCallArguments:
+			arguments = s.Bytes
+		}
+	}
+	it, dst := r.call(dst, number, string(id), string(name))
+	return r.arguments(dst, it, arguments)
+}
+
+// valid returns a text that is UTF-8.
+func valid(s string) []byte { return []byte(strings.ToValidUTF8(s, "\uFFFD")) }
+
+// AppendEnd implements bridge.Encoder. The failure of a completion is an event of its
+// response, or an error if that has not begun.
+func (e *ResponseEncoder) AppendEnd(dst []byte, err error, _ metadata.MD, begun bool) (out []byte, ok bool) {
+	if !begun { // a true status
+		return dst, false
+	}
+	why := ResponseRefusal(e.Log, err, e.id != "", e.Keyed)
+	if e.response.id != "" && !e.ahead {
+		return e.response.fail(dst, why), true
+	}
+	e.response.sequence = max(e.response.sequence, e.From) // so that it is wanted
+	return e.response.event(dst, "error", func(m *members) {
+		m.string("code", why.Code)
+		m.string("message", why.Message)
+		m.nullable("param", why.Param)
+		m.name("error")
+		m.object(func() { why.members(m) })
+	}), true
+}
+
+// Refuse implements bridge.Encoder.
+func (e *ResponseEncoder) Refuse(w http.ResponseWriter, err error) {
+	if err == io.EOF {
+		err = errNothing
+	}
+	native.SetLocation(w.Header(), e.id)
+	r := ResponseRefusal(e.Log, err, e.id != "", e.Keyed)
+	if e.Refused != nil {
+		e.Refused(r)
+	}
+	r.Write(w)
+}

@@ -1,0 +1,227 @@
+package openai
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/sluice-sse/sluice/bridge/sse"
+)
+
+// item is one of the things that a response consists of.
+type item struct {
+	id     string // of the item
+	index  int    // in the response's output
+	of     itemKind
+	parts  []*outputPart // of a message or of reasoning; a call has one, its arguments
+	done   bool          // nothing is added any more
+	callID string
+	name   string // of the function, from here on of calls alone
+	number int32  // of the call, in the completion
+	extra  *structpb.Struct
+}
+
+// itemKind is what an item is, and the prefix of its id.
+type itemKind string
+
+const (
+	itemMessage   itemKind = "msg_"
+	itemReasoning itemKind = "rs_"
+	itemCall      itemKind = "fc_"
+)
+
+// outputPart is a text that grows: a part of a message, a summary, the arguments of a call.
+type outputPart struct {
+	kind     *partKind
+	item     *item
+	index    int
+	text     []byte // so far, quoted for JSON, without the quotes
+	logprobs []byte // so far, in JSON, without the brackets
+
+	middle []byte // of the event of a piece, between its sequence number and the piece
+}
+
+// partKind is how parts of a kind are written.
+type partKind struct {
+	item     itemKind
+	name     string // the type of the part; "": it is not written as one
+	member   string // which holds its text, in the part and in the event that it is done
+	position string // the name of its index; "": it has none
+	delta    string // the event of a piece
+	done     string // the event when it is done
+	added    string // those of the part
+	closed   string
+	head     []byte // of the event of a piece, up to its sequence number
+	tail     string // behind the piece
+}
+
+var (
+	textPart = newPartKind(partKind{item: itemMessage, name: "output_text", member: "text", position: "content_index", delta: "response.output_text.delta",
+		done: "response.output_text.done", added: "response.content_part.added", closed: "response.content_part.done", tail: ",\"logprobs\":[]}\n\n"})
+	refusalPart = newPartKind(partKind{item: itemMessage, name: "refusal", member: "refusal", position: "content_index", delta: "response.refusal.delta",
+		done: "response.refusal.done", added: "response.content_part.added", closed: "response.content_part.done", tail: "}\n\n"})
+	// Reasoning is a summary, although it is the whole of it: that is what the official
+	// clients and those built on them show. None but openai-node knows reasoning_text.
+	summaryPart = newPartKind(partKind{item: itemReasoning, name: "summary_text", member: "text", position: "summary_index", delta: "response.reasoning_summary_text.delta",
+		done: "response.reasoning_summary_text.done", added: "response.reasoning_summary_part.added", closed: "response.reasoning_summary_part.done", tail: "}\n\n"})
+	argumentsPart = newPartKind(partKind{item: itemCall, member: "arguments", delta: "response.function_call_arguments.delta",
+		done: "response.function_call_arguments.done", tail: "}\n\n"})
+)
+
+func newPartKind(k partKind) *partKind {
+	k.head = []byte("event: " + k.delta + "\ndata: {\"type\":\"" + k.delta + "\",\"sequence_number\":")
+	return &k
+}
+
+// newItem adds an item to the response.
+func (r *response) newItem(of itemKind) *item {
+	it := &item{of: of, index: len(r.items)}
+	it.id = foreignID(string(of), r.id) + "_" + strconv.Itoa(it.index)
+	r.items = append(r.items, it)
+	return it
+}
+
+// newPart adds a part to an item.
+func (it *item) newPart(kind *partKind) *outputPart {
+	p := &outputPart{kind: kind, item: it, index: len(it.parts)}
+	m := members{some: true}
+	p.place(&m)
+	m.name("delta")
+	p.middle = m.out
+	it.parts = append(it.parts, p)
+	return p
+}
+
+// place appends the members that say where a part is.
+func (p *outputPart) place(m *members) {
+	m.string("item_id", p.item.id)
+	m.int("output_index", p.item.index)
+	if p.kind.position != "" {
+		m.int(p.kind.position, p.index)
+	}
+}
+
+// quoted appends a member that is the part's text.
+func (p *outputPart) quoted(m *members) {
+	m.name(p.kind.member)
+	m.out = append(append(append(m.out, '"'), p.text...), '"')
+}
+
+// append appends the members of a part.
+func (p *outputPart) append(m *members) {
+	m.string("type", p.kind.name)
+	p.quoted(m)
+	if p.kind == textPart {
+		m.raw("annotations", "[]")
+		p.likely(m)
+	}
+}
+
+func (p *outputPart) likely(m *members) {
+	m.name("logprobs")
+	m.out = append(append(append(m.out, '['), p.logprobs...), ']')
+}
+
+// append appends the members of an item.
+func (it *item) append(m *members, status string) {
+	m.string("id", it.id)
+	content := func(name string) {
+		m.name(name)
+		m.list(len(it.parts), func(i int) { it.parts[i].append(m) })
+	}
+	switch it.of {
+	case itemMessage:
+		m.raw("type", `"message"`)
+		m.string("status", status)
+		m.raw("role", `"assistant"`)
+		content("content")
+	case itemReasoning:
+		m.raw("type", `"reasoning"`)
+		content("summary")
+	case itemCall:
+		m.raw("type", `"function_call"`)
+		m.string("status", status)
+		m.string("call_id", it.callID)
+		m.string("name", it.name)
+		it.parts[0].quoted(m)
+		m.extra(it.extra, "id", "type", "status", "call_id", "name", "arguments", "index", "function")
+	}
+}
+
+// addExtra puts what the upstream has said of a call to what it had said.
+func (it *item) addExtra(s *structpb.Struct) error {
+	if len(s.GetFields()) == 0 {
+		return nil
+	}
+	m := members{}
+	if m.extra(s); m.err != nil {
+		return m.err
+	}
+	if it.extra == nil {
+		it.extra = &structpb.Struct{Fields: map[string]*structpb.Value{}}
+	}
+	for name, value := range s.GetFields() {
+		it.extra.Fields[name] = value
+	}
+	return nil
+}
+
+// appendQuoted appends a piece to a part, and what it looks like to dst.
+func (p *outputPart) appendQuoted(dst, text []byte) []byte {
+	start := len(dst)
+	dst = sse.AppendQuoted(dst, text)
+	p.text = append(p.text, dst[start+1:len(dst)-1]...)
+	return dst
+}
+
+// find returns the call with a number in the completion, or nil. Most often it is the
+// last one.
+func (r *response) find(number int32) *item {
+	for _, it := range slices.Backward(r.items) {
+		if it.of == itemCall && it.number == number {
+			return it
+		}
+	}
+	return nil
+}
+
+// parseID returns the completion whose response has an id, or that has an item with it.
+func parseID(prefix, id string) (completion string, ok bool) {
+	rest, ok := strings.CutPrefix(id, prefix)
+	if !ok || rest == "" || len(rest) > maxID {
+		return "", false
+	}
+	for _, c := range []byte(rest) {
+		switch {
+		case 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return "", false
+		}
+	}
+	return nativePrefix + rest, true
+}
+
+// maxID bounds what is looked up, in bytes.
+const maxID = 128
+
+// ParseResponseID returns the completion whose response has an id.
+func ParseResponseID(id string) (completion string, ok bool) { return parseID(responsePrefix, id) }
+
+// parseItemID returns the completion that an item is of, and its place in the output.
+func parseItemID(id string) (completion string, index int, ok bool) {
+	for _, kind := range []itemKind{itemMessage, itemReasoning, itemCall} {
+		completion, ok = parseID(string(kind), id)
+		if !ok {
+			continue
+		}
+		i := strings.LastIndexByte(completion, '_')
+		n, err := strconv.Atoi(completion[i+1:])
+		if err != nil || n < 0 || i < len(nativePrefix) {
+			return "", 0, false
+		}
+		return completion[:i], n, true
+	}
+	return "", 0, false
+}

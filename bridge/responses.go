@@ -1,0 +1,189 @@
+package bridge
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
+	"github.com/sluice-sse/sluice/bridge/http1"
+	"github.com/sluice-sse/sluice/bridge/jsonbody"
+	"github.com/sluice-sse/sluice/bridge/native"
+	"github.com/sluice-sse/sluice/bridge/openai"
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// respond serves POST /responses.
+func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
+	find := func(ctx context.Context, completion string) (*openai.WholeResponse, error) {
+		return o.read(ctx, r, completion)
+	}
+	a, err := o.ask(w, r, func(ctx context.Context, d jsonbody.Decoder, body []byte) (*openai.Request, error) {
+		return openai.DecodeResponse(ctx, d, body, find)
+	})
+	if err != nil {
+		return err
+	}
+	if a.Stream {
+		o.streams.serve(w, r, &streamCall{
+			method:  completionv1.CompletionService_StreamCompletion_FullMethodName,
+			request: a.Completion,
+			encoder: &openai.ResponseEncoder{Log: o.log, Keyed: a.keyed, Refused: a.refused},
+			done:    a.again.end,
+		})
+		return nil
+	}
+	ctx, err := o.context(r.Context(), r, completionv1.CompletionService_StreamCompletion_FullMethodName)
+	if err != nil {
+		a.again.end()
+		return err
+	}
+	observed := observationOf(w)
+	o.streams.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
+		defer a.again.end()
+		whole, id, err := o.begin(ctx, r, a)
+		observed.names(id)
+		observed.fail(err)
+		if ctx.Err() != nil { // the client has left, or the drain is over
+			return false
+		}
+		native.SetLocation(w.Header(), id)
+		if err != nil {
+			refusal := openai.ResponseRefusal(o.log, err, id != "", a.keyed)
+			a.refused(refusal)
+			refusal.Write(w)
+			return true
+		}
+		openai.WriteResponse(w, whole)
+		return true
+	})
+	return nil
+}
+
+// begin begins a completion, and returns what its response is when it has ended, or at
+// once, if that is in the background.
+func (o *openAI) begin(ctx context.Context, r *http.Request, a *asked) (whole *openai.WholeResponse, id string, err error) {
+	whole = &openai.WholeResponse{}
+	f := &follower{event: whole.Add}
+	if a.Background {
+		f.event = nil
+	}
+	err = follow(ctx, o.streams.conn, completionv1.CompletionService_StreamCompletion_FullMethodName, a.Completion, f)
+	if err == nil && a.Background {
+		whole, err = o.read(ctx, r, f.id)
+	}
+	return whole, f.id, err
+}
+
+// read returns a response as it stands.
+func (o *openAI) read(ctx context.Context, r *http.Request, completion string) (*openai.WholeResponse, error) {
+	ctx, err := o.context(ctx, r, completionv1.CompletionService_GetCompletion_FullMethodName)
+	if err != nil {
+		return nil, err
+	}
+	c, err := o.client.GetCompletion(ctx, &completionv1.GetCompletionRequest{Id: completion})
+	if err != nil {
+		return nil, err
+	}
+	whole := &openai.WholeResponse{}
+	const resume = completionv1.CompletionService_ResumeCompletion_FullMethodName
+	if c.GetState() == completionv1.Completion_RUNNING {
+		// Who asks again and again waits for it: with each reader that leaves, the
+		// grace begins anew.
+		request := &completionv1.ResumeCompletionRequest{Id: completion, AfterSequence: c.GetLastSequence()}
+		if err := follow(ctx, o.streams.conn, resume, request, &follower{}); err != nil {
+			return nil, err
+		}
+		return whole, whole.Set(c)
+	}
+	// The order of the items is known by the events alone.
+	err = follow(ctx, o.streams.conn, resume, &completionv1.ResumeCompletionRequest{Id: completion}, &follower{event: whole.Add})
+	if err == nil || c.GetState() != completionv1.Completion_FAILED || !failure.OfCompletion(err) {
+		return whole, err
+	}
+	if !whole.Begun() {
+		if err := whole.Set(c); err != nil {
+			return nil, err
+		}
+	}
+	whole.Fail(openai.ResponseRefusal(o.log, err, true, false))
+	return whole, nil
+}
+
+// context returns the context of a call for a request.
+func (o *openAI) context(ctx context.Context, r *http.Request, method string) (context.Context, error) {
+	return runtime.AnnotateContext(ctx, o.mux, r, method)
+}
+
+// responseID returns the completion that a path names.
+func responseID(params map[string]string) (string, error) {
+	id, ok := openai.ParseResponseID(params["id"])
+	if !ok {
+		return "", failure.CompletionNotFound()
+	}
+	return id, nil
+}
+
+// retrieve serves GET /responses/{id}: the response as it stands, or its events.
+func (o *openAI) retrieve(w http.ResponseWriter, r *http.Request, params map[string]string) error {
+	id, err := responseID(params)
+	if err != nil {
+		return err
+	}
+	query := r.URL.Query()
+	stream, err := strconv.ParseBool(query.Get("stream"))
+	if err != nil && query.Get("stream") != "" {
+		return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "stream", "stream: must be true or false")
+	}
+	if !stream {
+		whole, err := o.read(r.Context(), r, id)
+		if err != nil {
+			return err
+		}
+		native.SetLocation(w.Header(), id)
+		openai.WriteResponse(w, whole)
+		return nil
+	}
+	from := 0
+	if after := query.Get("starting_after"); after != "" {
+		n, err := strconv.ParseInt(after, 10, 32)
+		if err != nil || n < 0 {
+			return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "starting_after", "starting_after: %q is not the number of an event", failure.Clip(after))
+		}
+		from = int(n) + 1
+	}
+	o.streams.serve(w, r, &streamCall{
+		method:  completionv1.CompletionService_ResumeCompletion_FullMethodName,
+		request: &completionv1.ResumeCompletionRequest{Id: id},
+		encoder: &openai.ResponseEncoder{From: from, Log: o.log, Keyed: true},
+		resumes: true,
+	})
+	return nil
+}
+
+// cancelResponse serves POST /responses/{id}/cancel.
+func (o *openAI) cancelResponse(w http.ResponseWriter, r *http.Request, params map[string]string) error {
+	if err := discardBody(w, r); err != nil {
+		return err
+	}
+	id, err := responseID(params)
+	if err != nil {
+		return err
+	}
+	ctx, err := o.context(r.Context(), r, completionv1.CompletionService_CancelCompletion_FullMethodName)
+	if err != nil {
+		return err
+	}
+	if _, err := o.client.CancelCompletion(ctx, &completionv1.CancelCompletionRequest{Id: id}); err != nil {
+		return err
+	}
+	whole, err := o.read(r.Context(), r, id)
+	if err != nil {
+		return err
+	}
+	openai.WriteResponse(w, whole)
+	return nil
+}
