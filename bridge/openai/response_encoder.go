@@ -51,6 +51,9 @@ func (e *ResponseEncoder) Begin(md metadata.MD) (id string) {
 // AppendMessage implements bridge.Encoder: it appends the events of an event.
 func (e *ResponseEncoder) AppendMessage(dst, event []byte) (out []byte, terminal bool, err error) {
 	if _, delta, ok := wire.SplitDelta(event); ok && e.response.id != "" {
+		if p, text, ok := e.response.goesOn(delta); ok {
+			return e.response.pieceOf(dst, p, text, p.kind.tail), false, nil
+		}
 		if out, ok := e.response.appendUsual(dst, delta); ok {
 			return out, false, nil
 		}
@@ -66,6 +69,40 @@ func (e *ResponseEncoder) AppendMessage(dst, event []byte) (out []byte, terminal
 			"starting_after: the response has ended with the event %d", e.response.sequence-1)
 	}
 	return out, terminal, err
+}
+
+// goesOn returns the text of a delta that is nothing but another piece of a part that has
+// begun, as nearly all are, and the part.
+func (r *response) goesOn(delta []byte) (p *outputPart, text []byte, ok bool) {
+	s := wire.Scanner{Rest: delta}
+	if !s.Next() || len(s.Rest) > 0 {
+		return nil, nil, false
+	}
+	if p, text = r.open, s.Bytes; s.Tag == wire.DeltaToolCalls {
+		p, text = r.callGoesOn(s.Bytes)
+	}
+	return p, text, p != nil && s.Tag == p.kind.field && len(text) > 0 && utf8.Valid(text)
+}
+
+// callGoesOn returns what goesOn does for a piece of a call; no part if it has more than that.
+func (r *response) callGoesOn(piece []byte) (p *outputPart, arguments []byte) {
+	var number int32
+	s := wire.Scanner{Rest: piece}
+	for s.Next() {
+		switch s.Tag {
+		case wire.ToolCallIndex:
+			number = int32(s.Number)
+		case wire.ToolCallArguments:
+			arguments = s.Bytes
+		default:
+			return nil, nil
+		}
+	}
+	it := r.find(number)
+	if s.Unusual || it == nil || it == r.waiting {
+		return nil, nil
+	}
+	return it.parts[0], arguments
 }
 
 // appendUsual appends the events of a delta that has only what most have. Like package

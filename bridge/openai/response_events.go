@@ -91,9 +91,7 @@ func (r *response) piece(dst []byte, kind *partKind, text []byte) []byte {
 
 func (r *response) pieceOf(dst []byte, p *outputPart, text []byte, tail string) []byte {
 	start := len(dst)
-	dst = append(dst, p.kind.head...)
-	dst = strconv.AppendInt(dst, int64(r.sequence), 10)
-	dst = append(dst, p.middle...)
+	dst = p.appendPrefix(dst, r.sequence)
 	dst = p.appendQuoted(dst, text)
 	dst = append(dst, tail...)
 	return r.number(dst, start)

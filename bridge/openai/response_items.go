@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/bridge/wire"
 )
 
 // item is one of the things that a response consists of.
@@ -37,15 +38,18 @@ type outputPart struct {
 	kind     *partKind
 	item     *item
 	index    int
-	text     []byte // so far, quoted for JSON, without the quotes
-	logprobs []byte // so far, in JSON, without the brackets
+	text     grownText // so far, quoted for JSON, without the quotes
+	logprobs []byte    // so far, in JSON, without the brackets
 
-	middle []byte // of the event of a piece, between its sequence number and the piece
+	prefix []byte // of the event of a piece, up to the piece: with the number of the last one
+	digits int    // where that number begins in it
+	number int    // that number
 }
 
 // partKind is how parts of a kind are written.
 type partKind struct {
 	item     itemKind
+	field    byte   // of a delta, by its tag on the wire
 	name     string // the type of the part; "": it is not written as one
 	member   string // which holds its text, in the part and in the event that it is done
 	position string // the name of its index; "": it has none
@@ -53,27 +57,21 @@ type partKind struct {
 	done     string // the event when it is done
 	added    string // those of the part
 	closed   string
-	head     []byte // of the event of a piece, up to its sequence number
 	tail     string // behind the piece
 }
 
 var (
-	textPart = newPartKind(partKind{item: itemMessage, name: "output_text", member: "text", position: "content_index", delta: "response.output_text.delta",
-		done: "response.output_text.done", added: "response.content_part.added", closed: "response.content_part.done", tail: ",\"logprobs\":[]}\n\n"})
-	refusalPart = newPartKind(partKind{item: itemMessage, name: "refusal", member: "refusal", position: "content_index", delta: "response.refusal.delta",
-		done: "response.refusal.done", added: "response.content_part.added", closed: "response.content_part.done", tail: "}\n\n"})
+	textPart = &partKind{item: itemMessage, field: wire.DeltaText, name: "output_text", member: "text", position: "content_index", delta: "response.output_text.delta",
+		done: "response.output_text.done", added: "response.content_part.added", closed: "response.content_part.done", tail: ",\"logprobs\":[]}\n\n"}
+	refusalPart = &partKind{item: itemMessage, field: wire.DeltaRefusal, name: "refusal", member: "refusal", position: "content_index", delta: "response.refusal.delta",
+		done: "response.refusal.done", added: "response.content_part.added", closed: "response.content_part.done", tail: "}\n\n"}
 	// Reasoning is a summary, although it is the whole of it: that is what the official
 	// clients and those built on them show. None but openai-node knows reasoning_text.
-	summaryPart = newPartKind(partKind{item: itemReasoning, name: "summary_text", member: "text", position: "summary_index", delta: "response.reasoning_summary_text.delta",
-		done: "response.reasoning_summary_text.done", added: "response.reasoning_summary_part.added", closed: "response.reasoning_summary_part.done", tail: "}\n\n"})
-	argumentsPart = newPartKind(partKind{item: itemCall, member: "arguments", delta: "response.function_call_arguments.delta",
-		done: "response.function_call_arguments.done", tail: "}\n\n"})
+	summaryPart = &partKind{item: itemReasoning, field: wire.DeltaReasoning, name: "summary_text", member: "text", position: "summary_index", delta: "response.reasoning_summary_text.delta",
+		done: "response.reasoning_summary_text.done", added: "response.reasoning_summary_part.added", closed: "response.reasoning_summary_part.done", tail: "}\n\n"}
+	argumentsPart = &partKind{item: itemCall, field: wire.DeltaToolCalls, member: "arguments", delta: "response.function_call_arguments.delta",
+		done: "response.function_call_arguments.done", tail: "}\n\n"}
 )
-
-func newPartKind(k partKind) *partKind {
-	k.head = []byte("event: " + k.delta + "\ndata: {\"type\":\"" + k.delta + "\",\"sequence_number\":")
-	return &k
-}
 
 // newItem adds an item to the response.
 func (r *response) newItem(of itemKind) *item {
@@ -86,10 +84,6 @@ func (r *response) newItem(of itemKind) *item {
 // newPart adds a part to an item.
 func (it *item) newPart(kind *partKind) *outputPart {
 	p := &outputPart{kind: kind, item: it, index: len(it.parts)}
-	m := members{some: true}
-	p.place(&m)
-	m.name("delta")
-	p.middle = m.out
 	it.parts = append(it.parts, p)
 	return p
 }
@@ -106,7 +100,7 @@ func (p *outputPart) place(m *members) {
 // quoted appends a member that is the part's text.
 func (p *outputPart) quoted(m *members) {
 	m.name(p.kind.member)
-	m.out = append(append(append(m.out, '"'), p.text...), '"')
+	m.out = append(p.text.appendTo(append(m.out, '"')), '"')
 }
 
 // append appends the members of a part.
@@ -168,11 +162,49 @@ func (it *item) addExtra(s *structpb.Struct) error {
 	return nil
 }
 
+// appendPrefix appends what stands before a piece in its event, which is the same for all
+// pieces of a part, but for the number: that is counted up where it stands.
+func (p *outputPart) appendPrefix(dst []byte, number int) []byte {
+	if p.prefix == nil || p.number != number-1 || !countUp(p.prefix[p.digits:]) {
+		p.setPrefix(number)
+	}
+	p.number = number
+	return append(dst, p.prefix...)
+}
+
+func (p *outputPart) setPrefix(number int) {
+	m := members{out: append(p.prefix[:0], "event: "+p.kind.delta+"\ndata: {"...)}
+	m.string("type", p.kind.delta)
+	m.name("sequence_number")
+	p.digits = len(m.out)
+	m.out = strconv.AppendInt(m.out, int64(number), 10)
+	p.place(&m)
+	m.name("delta")
+	p.prefix = m.out
+}
+
+// countUp makes the decimal number that text begins with the next one. It returns false
+// if there is no room for it, and the number is then not one any more.
+func countUp(text []byte) bool {
+	last := 0
+	for '0' <= text[last+1] && text[last+1] <= '9' {
+		last++
+	}
+	for ; last >= 0; last-- {
+		if text[last] != '9' {
+			text[last]++
+			return true
+		}
+		text[last] = '0'
+	}
+	return false
+}
+
 // appendQuoted appends a piece to a part, and what it looks like to dst.
 func (p *outputPart) appendQuoted(dst, text []byte) []byte {
 	start := len(dst)
 	dst = sse.AppendQuoted(dst, text)
-	p.text = append(p.text, dst[start+1:len(dst)-1]...)
+	p.text.add(dst[start+1 : len(dst)-1])
 	return dst
 }
 

@@ -1,0 +1,210 @@
+package openai
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+)
+
+// conversation makes messages of items. What the model has said between two turns of others
+// is one message, as far as it can be: upstreams want calls of a turn together.
+type conversation struct {
+	find Find
+	most int // bytes of items that are looked up
+
+	out   []*completionv1.Message
+	own   *completionv1.Message // of the model, to which more may be added; nil: none
+	found map[string]*WholeResponse
+}
+
+// maxFound is how many responses a request may refer to.
+const maxFound = 100
+
+func (c *conversation) messages(ctx context.Context, instructions *string, from *input) ([]*completionv1.Message, error) {
+	if instructions != nil {
+		c.add(&completionv1.Message{Role: "system", Content: instructions})
+	}
+	if from.text != nil {
+		c.add(&completionv1.Message{Role: "user", Content: from.text})
+	}
+	for i := range from.items {
+		if err := c.item(ctx, &from.items[i]); err != nil {
+			return nil, in(fmt.Sprintf("input[%d]", i), err)
+		}
+	}
+	if len(from.items) == 0 && from.text == nil {
+		return nil, wrong("input", "must not be empty")
+	}
+	return c.out, nil
+}
+
+// add adds a message of another than the model.
+func (c *conversation) add(m *completionv1.Message) {
+	c.out, c.own = append(c.out, m), nil
+}
+
+// model returns the message of the model's turn.
+func (c *conversation) model() *completionv1.Message {
+	if c.own == nil {
+		c.own = &completionv1.Message{Role: "assistant"}
+		c.out = append(c.out, c.own)
+	}
+	return c.own
+}
+
+func (c *conversation) item(ctx context.Context, i *inputItem) error {
+	kind := i.kind()
+	if kind != "function_call" { // whose others are what the upstream has said beside it
+		if err := noOthers(i.Others); err != nil {
+			return err
+		}
+	}
+	switch kind {
+	case "message":
+		return c.message(i)
+	case "function_call":
+		extra, err := structOf(i.Others, "parsed_arguments")
+		if err != nil {
+			return err
+		}
+		c.call(&completionv1.ToolCall{Id: textOf(i.CallID), Name: textOf(i.Name), Arguments: textOf(i.Arguments), Extra: extra})
+		return nil
+	case "function_call_output":
+		m := &completionv1.Message{Role: "tool", ToolCallId: textOf(i.CallID)}
+		if err := i.Output.setContent(m); err != nil {
+			return in("output", err)
+		}
+		c.add(m)
+		return nil
+	case "reasoning":
+		return c.reasoning(i)
+	case "item_reference":
+		return c.reference(ctx, textOf(i.ID))
+	case "":
+		return wrong("type", "is required")
+	}
+	return wrong("type", "is not known here, and so cannot be had")
+}
+
+func (c *conversation) message(i *inputItem) error {
+	m := &completionv1.Message{Role: textOf(i.Role)}
+	if err := i.Content.setContent(m); err != nil {
+		return in("content", err)
+	}
+	if m.GetRole() != "assistant" {
+		c.add(m)
+		return nil
+	}
+	c.say(m)
+	return nil
+}
+
+// say adds what the model has said.
+func (c *conversation) say(m *completionv1.Message) {
+	own := c.model()
+	if own.Content != nil || own.Parts != nil || own.Extra != nil {
+		c.own = nil
+		own = c.model()
+	}
+	own.Content, own.Parts, own.Extra = m.Content, m.Parts, m.Extra
+}
+
+func (c *conversation) call(call *completionv1.ToolCall) {
+	own := c.model()
+	own.ToolCalls = append(own.ToolCalls, call)
+}
+
+func (c *conversation) reasoning(i *inputItem) error {
+	if i.EncryptedContent != nil {
+		return wrong("encrypted_content", "cannot be had: leave it out, and send the summary")
+	}
+	texts := i.Summary
+	if i.Content != nil {
+		texts = append(texts, i.Content.parts...)
+	}
+	var parts []*completionv1.Part
+	for n := range texts {
+		p, err := texts[n].toMessage()
+		if err != nil {
+			return in(fmt.Sprintf("summary[%d]", n), err)
+		}
+		parts = append(parts, p)
+	}
+	c.think(joinTexts(parts, "\n\n"))
+	return nil
+}
+
+func (c *conversation) think(text string) {
+	if text == "" {
+		return
+	}
+	own := c.model()
+	own.Reasoning = proto.String(own.GetReasoning() + text)
+}
+
+// reference adds an item of a response that there was before.
+func (c *conversation) reference(ctx context.Context, id string) error {
+	completion, index, ok := parseItemID(id)
+	if !ok {
+		return wrong("id", "is that of no item of this server's: send the item itself")
+	}
+	w := c.found[completion]
+	if w == nil {
+		if len(c.found) == maxFound {
+			return wrong("id", "refers to too many responses: send the items themselves")
+		}
+		var err error
+		if w, err = c.find(ctx, completion); err != nil {
+			return err
+		}
+		if c.found == nil {
+			c.found = map[string]*WholeResponse{}
+		}
+		c.found[completion] = w
+	}
+	if index >= len(w.r.items) || w.r.items[index].id != id {
+		return wrong("id", "is that of no item of this server's: send the item itself")
+	}
+	it := w.r.items[index]
+	for _, p := range it.parts {
+		c.most -= p.text.len()
+	}
+	if c.most < 0 {
+		return wrong("id", "refers to too much: send the items themselves")
+	}
+	return c.again(it)
+}
+
+// again adds an item of a response as if it had been sent.
+func (c *conversation) again(it *item) error {
+	var texts []string
+	m := &completionv1.Message{}
+	for _, p := range it.parts {
+		var text string
+		if err := json.Unmarshal(append(p.text.appendTo([]byte{'"'}), '"'), &text); err != nil {
+			return err
+		}
+		if p.kind == refusalPart {
+			m.Extra = &structpb.Struct{Fields: map[string]*structpb.Value{"refusal": structpb.NewStringValue(text)}}
+			continue
+		}
+		texts = append(texts, text)
+	}
+	all := strings.Join(texts, "")
+	switch it.of {
+	case itemReasoning:
+		c.think(all)
+	case itemCall:
+		c.call(&completionv1.ToolCall{Id: it.callID, Name: it.name, Arguments: all, Extra: it.extra})
+	default:
+		m.Content = &all
+		c.say(m)
+	}
+	return nil
+}
