@@ -56,8 +56,11 @@ func TestResponseLong(t *testing.T) {
 	events := []*completionv1.CompletionEvent{created}
 	for i := range 1200 {
 		event := text1(strings.Repeat("wörd\n", i%50))
-		if i%2 == 1 {
-			event = called(int32(i%3), "", "", fmt.Sprint(i, ","))
+		switch run := i / 107 % 3; run {
+		case 0:
+			event = thought("Hm")
+		case 1:
+			event = called(int32(i/700), "", "", fmt.Sprint(i, ","))
 		}
 		events = append(events, event)
 	}
