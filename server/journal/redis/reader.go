@@ -87,15 +87,15 @@ func (j *Journal) openStored(ctx context.Context, id string, after int32, follow
 // seek checks the reader's cursor. A cursor that is ahead of a completion whose owner is
 // lost has been handed out by that while the store was gone: what follows it is the end.
 func (r *storedReader) seek(ctx context.Context, at record) error {
+	if at.lost && r.last >= at.Last { // the end, which is no event, is never behind a cursor
+		r.last = at.Last - 1
+		return nil
+	}
 	if r.last <= at.Last {
 		return nil
 	}
 	if at.Ended {
-		if !at.lost {
-			return journal.ErrAhead
-		}
-		r.last = at.Last - 1
-		return nil
+		return journal.ErrAhead
 	}
 	if lost, err := r.journal.isLost(ctx, at); !lost {
 		if err != nil {
@@ -169,6 +169,9 @@ func (r *storedReader) read(ctx context.Context) ([]journal.Entry, error) {
 	case len(entries) > 0:
 		r.readAgain() // there may be more, and perhaps no owner
 		return entries, nil
+	case at.lost && r.last >= at.Last: // what the reader has read is lost, too
+		r.last = at.Last - 1
+		return r.read(ctx)
 	case at.Ended && r.last >= at.Last:
 		r.ended = true
 		return nil, nil
