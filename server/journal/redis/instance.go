@@ -16,8 +16,7 @@ type cancel struct {
 	since time.Time
 }
 
-// keepAlive gives signs of life, and does what is to be done from time to time, until the
-// journal is closed.
+// keepAlive does what is to be done from time to time, until the journal is closed.
 func (j *Journal) keepAlive() {
 	interval := j.config.Lease / 4
 	ticker := time.NewTicker(interval)
@@ -28,9 +27,26 @@ func (j *Journal) keepAlive() {
 		case <-j.ctx.Done():
 			return
 		}
-		_ = j.renew()
 		j.repeat()
 		j.checkOwners(n%4 == 0)
+		if !j.outage.isGone() {
+			j.resync(true)
+		}
+	}
+}
+
+// keepLease renews the lease until the journal is closed. Nothing else is done in between,
+// which might take longer than the lease.
+func (j *Journal) keepLease() {
+	ticker := time.NewTicker(j.config.Lease / 4)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			_ = j.renew()
+		case <-j.ctx.Done():
+			return
+		}
 	}
 }
 
@@ -41,7 +57,7 @@ func (j *Journal) renew() error {
 	ctx, stop := context.WithTimeout(j.ctx, j.config.Patience/2)
 	defer stop()
 	err := j.client.Do(ctx, j.client.B().Set().Key(j.leaseKey(j.instance)).Value("1").PxMilliseconds(j.config.Lease.Milliseconds()).Build()).Error()
-	j.observe(j.ctx, began, err)
+	j.observe(j.ctx, began, err, true)
 	return err
 }
 
@@ -62,10 +78,10 @@ func (j *Journal) repeat() {
 		j.tell(j.ctx, c.owner, cancelMessage(id))
 	}
 	for _, t := range topics {
-		t.mu.Lock()
-		owner, n := t.owner, len(t.followers)
-		t.mu.Unlock()
-		j.tellReaders(t.id, owner, n)
+		if j.ctx.Err() != nil {
+			return
+		}
+		j.tellReaders(t)
 	}
 	for _, w := range writers {
 		w.dropReaders(j.config.Lease)
@@ -108,12 +124,16 @@ func (j *Journal) isAlive(ctx context.Context, instance string) (bool, error) {
 	return j.do(ctx, j.client.B().Exists().Key(j.leaseKey(instance)).Build()).AsBool()
 }
 
-// isLost tells whether a completion that has not ended has no owner any more.
+// isLost tells whether a completion that has not ended has no owner any more. It returns
+// errGone for as long as nobody can know: leases are over when the store comes back.
 func (j *Journal) isLost(ctx context.Context, at record) (bool, error) {
 	if at.owner == j.instance {
 		return j.writer(at.ID) == nil, nil
 	}
 	alive, err := j.isAlive(ctx, at.owner)
+	if !alive && err == nil && at.owner != "" && j.outage.isJustOver(j.config.Lease) {
+		return false, errGone
+	}
 	return !alive && err == nil, err
 }
 
@@ -122,8 +142,13 @@ func (j *Journal) isLost(ctx context.Context, at record) (bool, error) {
 func cancelMessage(id string) string { return "cancel " + id }
 
 // tellReaders tells the owner of a completion how many follow it here.
-func (j *Journal) tellReaders(id, owner string, n int) {
-	j.tell(j.ctx, owner, fmt.Sprintf("readers %d %s %s", n, j.instance, id))
+func (j *Journal) tellReaders(t *topic) {
+	t.telling.Lock()
+	defer t.telling.Unlock()
+	t.mu.Lock()
+	owner, n := t.owner, len(t.followers)
+	t.mu.Unlock()
+	j.tell(j.ctx, owner, fmt.Sprintf("readers %d %s %s", n, j.instance, t.id))
 }
 
 func (j *Journal) tell(ctx context.Context, instance, message string) {

@@ -18,6 +18,8 @@ type outage struct {
 	mu      sync.Mutex // guards all below
 	since   time.Time  // of the first failure in a row; zero: it answers
 	gone    bool
+	refuses bool                 // it answers, and takes nothing: only a write shows that it does again
+	back    time.Time            // when it last came back
 	changed func(available bool) // nil: nobody wants to know
 }
 
@@ -29,6 +31,13 @@ func (o *outage) isGone() bool {
 	return o.gone
 }
 
+// isJustOver tells whether the store was gone within so long.
+func (o *outage) isJustOver(within time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.back.IsZero() && time.Since(o.back) < within
+}
+
 func (o *outage) notify(changed func(available bool)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -36,16 +45,25 @@ func (o *outage) notify(changed func(available bool)) {
 	changed(!o.gone)
 }
 
-// observe notes how a command went that began at a time. It tells whether the store has
-// just gone, or has just come back.
-func (o *outage) observe(began time.Time, failed bool, patience time.Duration) (went, back bool) {
+// observe notes how a command went that began at a time, and whether it would have been
+// refused by a store that takes nothing. It tells whether the store has just gone, or has
+// just come back.
+func (o *outage) observe(began time.Time, err error, writes bool, patience time.Duration) (went, back bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !failed {
-		back = o.gone
-		o.since = time.Time{}
+	if !isOutage(err) {
+		if o.refuses && !writes {
+			return false, false
+		}
+		if back = o.gone; back {
+			o.back = time.Now()
+		}
+		o.since, o.refuses = time.Time{}, false
 		o.set(false)
 		return false, back
+	}
+	if _, said := rueidis.IsRedisErr(err); said {
+		o.refuses = true
 	}
 	if o.since.IsZero() {
 		// A command may seem to have taken longer than it could: the process stood still.
@@ -65,7 +83,7 @@ func (o *outage) set(gone bool) {
 }
 
 // unavailable are the errors of a store that answers, and can do nothing for now.
-var unavailable = []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "TRYAGAIN", "UNAVAILABLE"}
+var unavailable = []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "TRYAGAIN", "UNAVAILABLE", "BUSY", "NOAUTH", "WRONGPASS"}
 
 // isOutage tells whether a command failed because the store cannot be had.
 func isOutage(err error) bool {
@@ -80,17 +98,17 @@ func isOutage(err error) bool {
 }
 
 // observe notes how commands went, unless their caller gave up.
-func (j *Journal) observe(ctx context.Context, began time.Time, err error) {
+func (j *Journal) observe(ctx context.Context, began time.Time, err error, writes bool) {
 	if ctx.Err() != nil {
 		return
 	}
-	went, back := j.outage.observe(began, isOutage(err), j.config.Patience)
+	went, back := j.outage.observe(began, err, writes, j.config.Patience)
 	switch {
 	case went:
 		j.config.Log.Error("the journal's store is gone: what runs goes on in memory", "cause", err)
 	case back:
 		j.config.Log.Info("the journal's store is back")
-		j.ended.Go(j.resync)
+		j.ended.Go(func() { j.resync(false) })
 	}
 }
 
@@ -101,7 +119,7 @@ func (j *Journal) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisRe
 
 // doMulti runs commands, in one go.
 func (j *Journal) doMulti(ctx context.Context, cmds ...rueidis.Completed) (results []rueidis.RedisResult) {
-	j.try(ctx, func(ctx context.Context) error {
+	j.try(ctx, false, func(ctx context.Context) error {
 		results = j.client.DoMulti(ctx, cmds...)
 		return results[len(results)-1].Error()
 	}, func(err error) {
@@ -112,7 +130,7 @@ func (j *Journal) doMulti(ctx context.Context, cmds ...rueidis.Completed) (resul
 
 // exec runs a script.
 func (j *Journal) exec(ctx context.Context, script *rueidis.Lua, keys []string, args ...string) (result rueidis.RedisResult) {
-	j.try(ctx, func(ctx context.Context) error {
+	j.try(ctx, true, func(ctx context.Context) error {
 		result = script.Exec(ctx, j.client, keys, args)
 		return result.Error()
 	}, func(err error) { result = rueidis.NewErrorResult(err) })
@@ -120,7 +138,7 @@ func (j *Journal) exec(ctx context.Context, script *rueidis.Lua, keys []string, 
 }
 
 // try runs commands unless the store is gone; then it refuses.
-func (j *Journal) try(ctx context.Context, run func(context.Context) error, refuse func(error)) {
+func (j *Journal) try(ctx context.Context, writes bool, run func(context.Context) error, refuse func(error)) {
 	if j.outage.isGone() {
 		refuse(errGone)
 		return
@@ -128,7 +146,7 @@ func (j *Journal) try(ctx context.Context, run func(context.Context) error, refu
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, j.config.Patience/2)
 	defer cancel()
-	j.observe(ctx, began, run(limited))
+	j.observe(ctx, began, run(limited), writes)
 }
 
 // later runs what nobody waits for.
@@ -140,8 +158,9 @@ func (j *Journal) later(f func(context.Context)) {
 }
 
 // resync writes what the store has not, or has lost, of what this process writes, and lets
-// go of what has been taken from it.
-func (j *Journal) resync() {
+// go of what has been taken from it: of all, or only of what is known to be behind, as the
+// store may go again while this is done.
+func (j *Journal) resync(behind bool) {
 	j.mu.Lock()
 	writers := make([]*writer, 0, len(j.writers))
 	for _, w := range j.writers {
@@ -152,6 +171,6 @@ func (j *Journal) resync() {
 		if j.ctx.Err() != nil || j.outage.isGone() {
 			return
 		}
-		w.resync(j.ctx)
+		w.resync(j.ctx, behind)
 	}
 }

@@ -105,6 +105,7 @@ func New(config Config) (*Journal, error) {
 		j.Close()
 		return nil, fmt.Errorf("write to the journal's store: %w", err)
 	}
+	j.ended.Go(j.keepLease)
 	j.ended.Go(j.keepAlive)
 	j.subscription = subscription{connected: make(chan struct{}), channels: map[string]int{j.leaseKey(j.instance): 1}}
 	j.ended.Go(j.keepSubscribed)
@@ -145,13 +146,17 @@ func (j *Journal) Create(ctx context.Context, c journal.Completion, o journal.Ow
 	switch {
 	case err != nil && (c.Key != "" || !j.outage.isGone()):
 		j.forget(w)
+		j.withdraw(w) // the answer may be what was lost
 		return nil, journal.Completion{}, err
 	case err != nil:
-		w.behind = true
 	case holder.ID != c.ID:
 		j.forget(w)
+		j.withdraw(w)
 		return nil, holder, nil
 	}
+	w.mu.Lock() // it can be found already, to be written again
+	defer w.mu.Unlock()
+	w.behind = err != nil
 	if w.held, holder, err = j.local.CreateHeld(ctx, c, o); w.held == nil || err != nil {
 		j.forget(w)
 		j.withdraw(w)

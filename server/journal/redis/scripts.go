@@ -39,10 +39,11 @@ const (
 	hasGap           // entries are missing before these
 )
 
-// createScript makes a completion's hash. KEYS: it. ARGV: how long it lives, in
+// createScript makes a completion's hash. KEYS: it, the stream. ARGV: how long it lives, in
 // milliseconds, and its fields.
 var createScript = rueidis.NewLuaScript(`
 if redis.call('EXISTS', KEYS[1]) == 0 then
+	redis.call('DEL', KEYS[2])
 	redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 	redis.call('PEXPIRE', KEYS[1], ARGV[1])
 end
@@ -61,7 +62,8 @@ end
 // of the first entry and the last one, their frames, how long the stream lives, in
 // milliseconds, and whether the last entry is the end.
 //
-// A batch that the script has got before is there already: the answer had been lost.
+// A batch that the script has got before is there already: the answer had been lost. When
+// the stream is gone, all is missing that was in it.
 var appendScript = rueidis.NewLuaScript(endFunction + `
 local h = redis.call('HMGET', KEYS[1], 'fence', 'last', 'ended')
 if not h[1] then return {0, 0} end
@@ -70,6 +72,10 @@ if h[1] ~= ARGV[1] then return {1, last} end
 if last >= to then return {2, last} end
 if h[3] then return {1, last} end
 if last + 1 ~= first then return {3, last} end
+if last > 0 and redis.call('EXISTS', KEYS[2]) == 0 then
+	redis.call('HSET', KEYS[1], 'last', 0)
+	return {3, 0}
+end
 redis.call('XADD', KEYS[2], to .. '-0', 'b', ARGV[4])
 redis.call('HSET', KEYS[1], 'last', to)
 if ARGV[6] == '1' then ending(tonumber(ARGV[5]))
@@ -124,7 +130,7 @@ func (j *Journal) life() time.Duration { return j.config.Life + 2*j.config.Reten
 // create makes a completion's hash.
 func (j *Journal) create(ctx context.Context, w *writer) error {
 	c := &w.Completion
-	return j.exec(ctx, createScript, []string{j.hashKey(c.ID)}, milliseconds(j.life()),
+	return j.exec(ctx, createScript, []string{j.hashKey(c.ID), j.streamKey(c.ID)}, milliseconds(j.life()),
 		"fence", w.fence, "owner", j.instance, "last", "0",
 		"principal", c.Principal, "key", c.Key, "request", string(c.Request[:]), "model", c.Model,
 		"created", c.CreateTime.UTC().Format(time.RFC3339Nano)).Error()
@@ -158,7 +164,6 @@ func (j *Journal) claim(ctx context.Context, w *writer) (journal.Completion, err
 		}
 		if !errors.Is(err, journal.ErrNotFound) {
 			if err == nil || errors.Is(err, journal.ErrExpired) {
-				j.withdraw(w)
 				return record.Completion, nil
 			}
 			return journal.Completion{}, err
@@ -247,6 +252,9 @@ func (j *Journal) read(ctx context.Context, id string, after int32, n int64) (re
 		return r, nil, err
 	}
 	entries, err := parseBatches(batches, after)
+	if len(entries) > 0 && entries[0].Sequence != after+1 {
+		return r, nil, journal.ErrExpired
+	}
 	return r, entries, err
 }
 

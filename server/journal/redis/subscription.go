@@ -21,13 +21,17 @@ type subscription struct {
 
 // add subscribes to a channel, and returns when the store has confirmed that. It is to be
 // removed in any case.
-func (s *subscription) add(ctx context.Context, name string) error {
+func (s *subscription) add(ctx context.Context, name string, patience time.Duration) error {
 	s.mu.Lock()
 	s.channels[name]++
 	if s.client != nil && s.channels[name] == 1 {
-		if s.client.Do(ctx, s.client.B().Subscribe().Channel(name).Build()).Error() != nil {
+		// Not the caller's context: all others share the connection, which is given up only
+		// when it does not answer.
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		if s.client.Do(limited, s.client.B().Subscribe().Channel(name).Build()).Error() != nil {
 			s.disconnectLocked()
 		}
+		cancel()
 	}
 	client, connected := s.client, s.connected
 	s.mu.Unlock()

@@ -18,6 +18,8 @@ type topic struct {
 	id    string
 	users int // guarded by Journal.mu: followers, and those that are about to be
 
+	telling sync.Mutex // one at a time says how many follow, so that the latest is the last
+
 	mu        sync.Mutex // guards all below
 	followers map[*storedReader]struct{}
 	tail      []journal.Entry // the latest that were published, without a gap
@@ -37,7 +39,7 @@ func (j *Journal) join(ctx context.Context, id string) (*topic, error) {
 	j.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, j.config.Patience)
 	defer cancel()
-	if err := j.subscription.add(ctx, j.hashKey(id)); err != nil {
+	if err := j.subscription.add(ctx, j.hashKey(id), j.config.Patience); err != nil {
 		j.leave(t)
 		return nil, err
 	}
@@ -62,18 +64,16 @@ func (j *Journal) follow(t *topic, r *storedReader, at record) {
 	t.followers[r] = struct{}{}
 	t.last = max(t.last, at.Last)
 	t.owner = at.owner
-	n := len(t.followers)
 	t.mu.Unlock()
-	j.tellReaders(t.id, at.owner, n)
+	j.tellReaders(t)
 }
 
 // unfollow counts a reader out.
 func (j *Journal) unfollow(t *topic, r *storedReader) {
 	t.mu.Lock()
 	delete(t.followers, r)
-	owner, n := t.owner, len(t.followers)
 	t.mu.Unlock()
-	j.tellReaders(t.id, owner, n)
+	j.tellReaders(t)
 	j.leave(t)
 }
 

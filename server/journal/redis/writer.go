@@ -100,10 +100,10 @@ func (w *writer) lose() {
 }
 
 // resync compares what the store has with what is in memory, and writes what is missing.
-func (w *writer) resync(ctx context.Context) {
+func (w *writer) resync(ctx context.Context, behind bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.lost || w.held == nil {
+	if w.lost || w.held == nil || behind && !w.behind {
 		return
 	}
 	record, err := w.journal.record(ctx, w.ID)
