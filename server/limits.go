@@ -19,10 +19,6 @@ type Limits struct {
 	MessageBytes        int   // of one message, as protobuf, or of a prompt
 }
 
-// tokenLimits are members of an extra that count for an upstream instead of max_tokens
-// (llama.cpp tools/server/server-task.cpp).
-var tokenLimits = []string{"n_predict"}
-
 // within checks a request against the limits, and returns the first one that it exceeds.
 func (v *violations) within(l *Limits, req *completionv1.CompletionRequest) (exceeded string) {
 	over := func(limit string) {

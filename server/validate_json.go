@@ -39,12 +39,14 @@ func (v *violations) extra(m proto.Message, s *structpb.Struct, set ...string) {
 func (v *violations) requestExtra(req *completionv1.CompletionRequest, l *Limits) {
 	// A completion is one choice, and always streamed.
 	set := []string{"stream", "stream_options", "n", "best_of"}
-	if l.MaxTokens > 0 {
-		set = append(set, tokenLimits...)
-	}
 	v.extra(req, req.GetExtra(), set...)
-	if text := req.GetExtraJson(); text != "" && v.object("extra", req.GetExtra(), text) {
+	text := req.GetExtraJson()
+	right := text == "" || v.object("extra", req.GetExtra(), text)
+	if text != "" && right {
 		v.extraNames(req, memberNames(text), set)
+	}
+	if l.MaxTokens > 0 && right {
+		v.moreTokens(req, l.MaxTokens)
 	}
 }
 
