@@ -195,8 +195,10 @@ func wrong(cause string) error {
 	return failure.New(failure.Unauthenticated, "the key or token is not valid here").WithCause(errors.New(cause))
 }
 
-// certificateName returns the name in the certificate of the caller's connection: its
-// first URI, or else its first DNS name. It is "" if there is none, or it is not verified.
+// certificateName returns the principal of the caller's connection: what kind of name its
+// certificate has, and behind a space that name, which is its first URI, or else its first
+// DNS name. So it is never that of a key, which has no space, nor that of a token, which
+// begins with a URL. It is "" if there is none, or it is not verified.
 func certificateName(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -209,9 +211,9 @@ func certificateName(ctx context.Context) string {
 	leaf := tls.State.VerifiedChains[0][0]
 	switch {
 	case len(leaf.URIs) > 0:
-		return leaf.URIs[0].String()
-	case len(leaf.DNSNames) > 0 && leaf.DNSNames[0] != Anonymous:
-		return leaf.DNSNames[0]
+		return "uri " + leaf.URIs[0].String()
+	case len(leaf.DNSNames) > 0:
+		return "dns " + leaf.DNSNames[0]
 	}
 	return ""
 }

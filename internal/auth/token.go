@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/MicahParks/jwkset"
@@ -41,7 +42,7 @@ type verifier struct {
 }
 
 func newVerifier(ctx context.Context, t Tokens, log *slog.Logger) (*verifier, error) {
-	if u, err := url.Parse(t.Issuer); err != nil || u.Scheme == "" || u.Host == "" {
+	if u, err := url.Parse(t.Issuer); err != nil || u.Scheme == "" || u.Host == "" || strings.ContainsAny(t.Issuer, " \t") {
 		return nil, errors.New("the issuer of tokens is not a URL such as https://example.com")
 	}
 	if t.Audience == "" {
@@ -64,8 +65,8 @@ func newVerifier(ctx context.Context, t Tokens, log *slog.Logger) (*verifier, er
 	)}, nil
 }
 
-// principal returns whose token it is: the issuer, and behind a space, which neither key
-// files nor certificates have in theirs, the subject.
+// principal returns whose token it is: the issuer, which has no space, and behind one the
+// subject. See certificateName.
 func (v *verifier) principal(ctx context.Context, token string) (string, error) {
 	// Not jwt.RegisteredClaims: encoding/json takes Sub for the sub of a struct, too, and an
 	// issuer may let its users say what is in a claim of that name.

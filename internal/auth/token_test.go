@@ -234,3 +234,13 @@ func TestNoKeysYet(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestIssuerWithSpace checks that an issuer has no space: a/b c of one, and c of a/b, would
+// be the same principal where servers share a journal.
+func TestIssuerWithSpace(t *testing.T) {
+	i := testbed.NewIssuer(t)
+	_, err := newVerifier(t.Context(), Tokens{"https://issuer.test/a b", testbed.Audience, i.File()}, slog.New(slog.DiscardHandler))
+	if err == nil {
+		t.Error("taken")
+	}
+}
