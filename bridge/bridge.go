@@ -30,7 +30,6 @@ import (
 	"net"
 	"net/http"
 	"regexp"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -128,11 +127,11 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := r.Header.Get(requestIDHeader)
 	if !safeRequestID.MatchString(id) {
 		id = rand.Text()
-		r.Header.Set(requestIDHeader, id)
 	}
+	r.Header.Set(requestIDHeader, id)
 	w.Header().Set(requestIDHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	keepAuthorization(r.Header)
+	boundHeader(r.Header)
 	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
 	bounded := &boundedWriter{ResponseWriter: w, timeout: b.writeTimeout}
 	if b.observe != nil {
@@ -153,20 +152,6 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if o := bounded.observation; o != nil && !o.elsewhere {
 		o.answer.Cut = false // the handler has not panicked
-	}
-}
-
-// keepAuthorization makes of credentials that no metadata can have some that are wrong for
-// certain. The gateway would leave them out, and the server take the caller for one who
-// has sent none.
-func keepAuthorization(h http.Header) {
-	for i, value := range h["Authorization"] {
-		h["Authorization"][i] = strings.Map(func(r rune) rune {
-			if r < ' ' || r > '~' {
-				return '?'
-			}
-			return r
-		}, value)
 	}
 }
 

@@ -52,9 +52,12 @@ func notOfHost(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`/\@?#*,"`, r)
 }
 
-// check refuses a request for another host. A request that names none is from no
+// check refuses a request for another host, or for what is none. A request that names none is from no
 // browser: HTTP/1.0 probes send such ones (haproxy's httpchk).
 func (h hosts) check(r *http.Request) error {
+	if len(r.Host) > maxHost {
+		return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "Host", "a Host has at most %d characters", maxHost)
+	}
 	if h.any || r.Host == "" {
 		return nil
 	}
