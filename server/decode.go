@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -45,6 +46,7 @@ type decoder struct {
 	bytes int // of a request, as protobuf
 	parts int // of a request: messages and elements of lists and maps
 	limit func(ctx context.Context, bytes int) (release func(), err error)
+	open  openReceives
 }
 
 // newDecoder returns a decoder of requests that have at most so many bytes as JSON.
@@ -59,7 +61,11 @@ type rawRequest struct{ data mem.BufferSlice }
 // decode makes a message of the bytes that receive has got.
 func (d *decoder) decode(ctx context.Context, m any, receive func(any) error) error {
 	var raw rawRequest
-	if err := receive(&raw); err != nil {
+	into := func() error { return receive(&raw) }
+	if _, open := m.(*healthpb.HealthCheckRequest); open { // for which nobody needs credentials
+		into = func() error { return d.open.receive(func() error { return receive(&raw) }) }
+	}
+	if err := into(); err != nil {
 		return err
 	}
 	release, err := d.limit(ctx, d.maxSize(raw.data))
@@ -182,8 +188,10 @@ func countParts(md protoreflect.MessageDescriptor, b []byte, most, nesting int) 
 	return parts, nil
 }
 
-// registrar registers services whose unary requests the decoder makes. Those of
-// streams are decoded by decodingStream.
+// registrar registers services whose unary requests the decoder makes, within the
+// interceptors: so a caller without credentials is refused before anything of a request is
+// received but what a stream's window lets through. Those of streams are decoded by
+// decodingStream.
 type registrar struct {
 	*grpc.Server
 	decoder *decoder
@@ -195,7 +203,18 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	bounded.Methods = make([]grpc.MethodDesc, len(desc.Methods))
 	for i, m := range desc.Methods {
 		bounded.Methods[i] = grpc.MethodDesc{MethodName: m.MethodName, Handler: func(srv any, ctx context.Context, receive func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-			return m.Handler(srv, ctx, func(in any) error { return r.decoder.decode(ctx, in, receive) }, interceptor)
+			return m.Handler(srv, ctx, func(any) error { return nil }, func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+				within := func(ctx context.Context, req any) (any, error) {
+					if err := r.decoder.decode(ctx, req, receive); err != nil {
+						return nil, err
+					}
+					return handler(ctx, req)
+				}
+				if interceptor == nil {
+					return within(ctx, req)
+				}
+				return interceptor(ctx, req, info, within)
+			})
 		}}
 	}
 	r.Server.RegisterService(&bounded, impl)

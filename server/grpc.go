@@ -18,18 +18,29 @@ import (
 // status of ours, and not by grpc-go.
 const maxReceived = 32 << 20
 
+// streamWindow is how many bytes a client may send of a request that nobody receives yet,
+// as of one whose caller is not known. grpc-go would go up to 16 MiB, on a fast network.
+const streamWindow = 64 << 10
+
+// connWindow is how many it may send on all streams of a connection until they are taken
+// from there, which never takes long.
+const connWindow = 1 << 20
+
 // NewGRPCServer returns a gRPC server on which s, the health service and reflection
 // are registered, and the health service. A reader that takes nothing for
 // writeTimeout is let go with SLOW_READER.
 //
-// Chained interceptors among the options see what they do over an in-process connection:
-// requests as messages, and SLOW_READER as the error that a handler returns. Those of
-// streams run before the request is decoded, those of unary methods after it.
+// Chained interceptors among the options see what they do over an in-process connection,
+// such as SLOW_READER as the error that a handler returns. But they run before the request
+// is received: those of unary methods have an empty message, which is filled in when they
+// call the handler.
 func NewGRPCServer(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOption) (*grpc.Server, *health.Server) {
 	d := newDecoder(s.config.MaxBody, s.config.DecodeLimit)
 	g := grpc.NewServer(append(opts,
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(max(maxReceived, 2*d.bytes)),
+		grpc.InitialWindowSize(streamWindow),
+		grpc.InitialConnWindowSize(connWindow),
 		//lint:ignore SA1019 one that is registered would be every client's of the program, too
 		grpc.RPCDecompressor(compressed{}),
 		grpc.StreamInterceptor(streams(d, writeTimeout)), // before those that are chained,

@@ -154,3 +154,77 @@ func TestStop(t *testing.T) {
 	}
 	<-stopped
 }
+
+// TestRefusedUnreceived checks that an interceptor refuses a call before its request has
+// come, of whichever kind of method, and that one may look at the request after.
+func TestRefusedUnreceived(t *testing.T) {
+	f := newFixture(t, play(nil, begun, stopped))
+	refused := failure.New(failure.Unauthenticated, "no")
+	conn, _ := f.listen(t, time.Minute,
+		grpc.ChainUnaryInterceptor(func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+			return nil, refused
+		}),
+		grpc.ChainStreamInterceptor(func(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error { return refused }))
+	for _, method := range []string{
+		completionv1.CompletionService_CreateCompletion_FullMethodName, completionv1.CompletionService_StreamCompletion_FullMethodName,
+		completionv1.CompletionService_GetCompletion_FullMethodName, completionv1.CompletionService_ResumeCompletion_FullMethodName,
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		s, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RecvMsg(&completionv1.Completion{}); status.Code(err) != codes.Unauthenticated {
+			t.Errorf("%s: got %v", method, err)
+		}
+	}
+}
+
+// TestUnaryRequest checks that an interceptor has the request when the handler has run, and
+// the handler what came.
+func TestUnaryRequest(t *testing.T) {
+	f := newFixture(t, play(nil, begun, stopped))
+	var before, after string
+	conn, _ := f.listen(t, time.Minute, grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		before = req.(*completionv1.CompletionRequest).GetPrompt()
+		resp, err := handler(ctx, req)
+		after = req.(*completionv1.CompletionRequest).GetPrompt()
+		return resp, err
+	}))
+	_, err := completionv1.NewCompletionServiceClient(conn).CreateCompletion(t.Context(), prompt("x"))
+	if err != nil || before != "" || after != "x" {
+		t.Errorf("got %q before and %q after, %v", before, after, err)
+	}
+}
+
+// TestOpenRequests checks that strangers have the server wait for few requests that never
+// come, though these need no credentials, and do not keep others from being answered.
+func TestOpenRequests(t *testing.T) {
+	f := newFixture(t, play(nil, begun, stopped))
+	conn, _ := f.listen(t, time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	given := make(chan error, 3*maxOpenReceives)
+	for i := range cap(given) {
+		desc, method := &grpc.StreamDesc{ClientStreams: true}, healthpb.Health_Check_FullMethodName
+		if i%2 == 0 {
+			desc.ServerStreams, method = true, healthpb.Health_Watch_FullMethodName
+		}
+		s, err := conn.NewStream(ctx, desc, method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { given <- s.RecvMsg(&healthpb.HealthCheckResponse{}) }()
+	}
+	for range cap(given) - maxOpenReceives {
+		if err := <-given; reason(err) != failure.Overloaded {
+			t.Errorf("got %v", err)
+		}
+	}
+	for range 3 {
+		if _, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil {
+			t.Error(err)
+		}
+	}
+}
