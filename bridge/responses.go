@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"context"
+	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -133,12 +135,15 @@ func (o *openAI) retrieve(w http.ResponseWriter, r *http.Request, params map[str
 	if err != nil {
 		return err
 	}
-	query := r.URL.Query()
-	stream, err := strconv.ParseBool(query.Get("stream"))
-	if err != nil && query.Get("stream") != "" {
-		return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "stream", "stream: must be true or false")
+	stream, err := wantsStream(w, r)
+	if err != nil {
+		return err
 	}
+	after := r.URL.Query().Get("starting_after")
 	if !stream {
+		if after != "" {
+			return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "starting_after", "starting_after: is for events, which stream=true asks for")
+		}
 		whole, err := o.read(r.Context(), r, id)
 		if err != nil {
 			return err
@@ -148,7 +153,7 @@ func (o *openAI) retrieve(w http.ResponseWriter, r *http.Request, params map[str
 		return nil
 	}
 	from := 0
-	if after := query.Get("starting_after"); after != "" {
+	if after != "" {
 		n, err := strconv.ParseInt(after, 10, 32)
 		if err != nil || n < 0 {
 			return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "starting_after", "starting_after: %q is not the number of an event", failure.Clip(after))
@@ -163,6 +168,32 @@ func (o *openAI) retrieve(w http.ResponseWriter, r *http.Request, params map[str
 	})
 	return nil
 }
+
+// wantsStream tells whether the events of a response are wanted. The query says so, or the
+// body: that is where openai-go has it (GetStreaming of responses/response.go, 3.99).
+func wantsStream(w http.ResponseWriter, r *http.Request) (bool, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRetrieveBody))
+	if err != nil {
+		return false, unread(w, r, err)
+	}
+	if value := r.URL.Query().Get("stream"); value != "" {
+		stream, err := strconv.ParseBool(value)
+		if err != nil {
+			return false, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "stream", "stream: must be true or false")
+		}
+		return stream, nil
+	}
+	var asked struct {
+		Stream bool `json:"stream"`
+	}
+	if len(body) > 0 && json.Unmarshal(body, &asked) != nil {
+		return false, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", `the body must be none, or {"stream":true}`)
+	}
+	return asked.Stream, nil
+}
+
+// maxRetrieveBody bounds the body of a GET, in bytes.
+const maxRetrieveBody = 1 << 10
 
 // cancelResponse serves POST /responses/{id}/cancel.
 func (o *openAI) cancelResponse(w http.ResponseWriter, r *http.Request, params map[string]string) error {

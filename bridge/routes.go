@@ -101,7 +101,7 @@ func mustRegister(err error) {
 
 // ServeHTTP implements http.Handler.
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost && r.Body != nil { // a body means nothing then
+	if r.Method != http.MethodPost && r.Body != nil && !mayStreamResponse(r) { // a body means nothing then
 		if err := discardBody(w, r); err != nil {
 			writeError(w, r, rt.log, err)
 			return
@@ -139,12 +139,18 @@ func asGet(r *http.Request) *http.Request {
 	}
 	get := *r
 	get.Method = http.MethodGet
-	if strings.Contains(r.URL.Path, "/responses/") { // which the query may make one
+	if mayStreamResponse(&get) {
 		u := *r.URL
 		u.RawQuery = ""
 		get.URL = &u
 	}
 	return &get
+}
+
+// mayStreamResponse tells whether a request is for a response, which the query or the body
+// may make a stream.
+func mayStreamResponse(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/responses/")
 }
 
 func routingError(w http.ResponseWriter, r *http.Request, code int) error {

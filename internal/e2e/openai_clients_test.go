@@ -19,22 +19,26 @@ import (
 )
 
 // openAIClients are clients of OpenAI's API, by their names in the table of
-// docs/openai.md: the program that each is tested with, or a function.
+// docs/openai.md: the programs that each is tested with, and functions.
 var openAIClients = []struct {
-	name   string
-	script []string
-	run    func(t *testing.T, url string) map[string]string // what is wrong, by feature
+	name    string
+	scripts []string                                           // with arguments behind the base URL
+	runs    []func(t *testing.T, url string) map[string]string // each returns what is wrong, by feature
 }{
-	{name: "openai-node 6", script: []string{"openai-node.js", "openai"}},
-	{name: "openai-node 7", script: []string{"openai-node.js", "openai-7"}},
-	{name: "openai-go 3", run: runOpenAIGo},
-	{name: "AI SDK, openai-compatible", script: []string{"ai-sdk-compatible.js"}},
-	{name: "LangChain", script: []string{"langchain.js"}},
+	{name: "openai-node 6", scripts: []string{"openai-node.js openai", "responses.js openai"}},
+	{name: "openai-node 7", scripts: []string{"openai-node.js openai-7", "responses.js openai-7"}},
+	{name: "openai-go 3", runs: []func(*testing.T, string) map[string]string{runOpenAIGo, runOpenAIGoResponses}},
+	{name: "openai-python 3, replayed", runs: []func(*testing.T, string) map[string]string{runOpenAIPython}},
+	{name: "AI SDK, openai-compatible", scripts: []string{"ai-sdk-chat.js compatible"}},
+	{name: "AI SDK, openai", scripts: []string{"ai-sdk-chat.js openai", "ai-sdk-responses.js"}},
+	{name: "LangChain", scripts: []string{"langchain.js", "langchain-responses.js"}},
 }
 
 // clientFeatures are the rows of the table.
 var clientFeatures = []string{"chat, whole", "chat, streamed", "stream helper", "usage", "tool loop", "structured output", "reasoning", "refusal", "logprobs",
-	"images in", "legacy completions", "models", "errors", "abort"}
+	"images in", "legacy completions", "models", "errors", "abort",
+	"responses, whole", "responses, streamed", "responses, stream helper", "responses, resumed", "responses, background", "responses, tool loop",
+	"responses, structured output", "responses, reasoning", "responses, refusal", "responses, images in", "responses, errors", "responses, abort"}
 
 var updateTables = flag.Bool("tables", false, "write the tables of docs/openai.md")
 
@@ -49,20 +53,23 @@ func TestOpenAIClients(t *testing.T) {
 		done[c.name] = map[string]bool{}
 		for _, base := range []string{"/openai/v1", "/v1"} {
 			t.Run(c.name+base, func(t *testing.T) {
-				run := c.run
-				if run == nil {
-					run = func(t *testing.T, url string) map[string]string {
-						return runFeatures(t, node, append([]string{c.script[0], url}, c.script[1:]...)...)
-					}
+				runs := c.runs
+				for _, script := range c.scripts {
+					name, more, _ := strings.Cut(script, " ")
+					runs = append(runs, func(t *testing.T, url string) map[string]string {
+						return runFeatures(t, node, append([]string{name, url}, strings.Fields(more)...)...)
+					})
 				}
-				for feature, mistake := range run(t, p.http+base) {
-					if !slices.Contains(clientFeatures, feature) {
-						t.Errorf("the table has no row for %q", feature)
+				for _, run := range runs {
+					for feature, mistake := range run(t, p.http+base) {
+						if !slices.Contains(clientFeatures, feature) {
+							t.Errorf("the table has no row for %q", feature)
+						}
+						if mistake != "" {
+							t.Errorf("%s: %s", feature, mistake)
+						}
+						done[c.name][feature] = true
 					}
-					if mistake != "" {
-						t.Errorf("%s: %s", feature, mistake)
-					}
-					done[c.name][feature] = true
 				}
 			})
 		}

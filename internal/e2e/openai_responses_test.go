@@ -127,20 +127,3 @@ func TestResponsesInTheBackground(t *testing.T) {
 		})
 	}
 }
-
-// TestResponsesClients has unmodified clients use the Responses API, under both base URLs.
-func TestResponsesClients(t *testing.T) {
-	node := nodeWith(t, "testdata/openai")
-	p := start(t, "two processes", newUpstream(t, playScene).env())
-	for _, script := range [][]string{{"responses.js", "openai"}, {"responses.js", "openai-7"}, {"ai-sdk-responses.js"}} {
-		for _, base := range []string{"/openai/v1", "/v1"} {
-			t.Run(strings.Join(script, " ")+base, func(t *testing.T) {
-				for feature, mistake := range runFeatures(t, node, append([]string{script[0], p.http + base}, script[1:]...)...) {
-					if mistake != "" {
-						t.Errorf("%s: %s", feature, mistake)
-					}
-				}
-			})
-		}
-	}
-}

@@ -2,7 +2,7 @@
 import { createOpenAI } from "@ai-sdk/openai";
 import { APICallError, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
 import { z } from "zod";
-import { cities, equal, report, thrown, url, weather } from "./report.js";
+import { cities, equal, picture, report, thrown, url, weather } from "./report.js";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
 const model = createOpenAI({ baseURL: url, apiKey: "anything" }).responses("m");
@@ -44,5 +44,22 @@ await report({
   errors: async () => {
     const bad = await thrown(() => generateText({ model, prompt: "too long", maxRetries: 0 }));
     equal([APICallError.isInstance(bad), bad.statusCode, bad.data.error.code], [true, 400, "context_length_exceeded"]);
+    const parts = [];
+    for await (const part of streamText({ model, prompt: "cut", onError() {} }).fullStream) parts.push(part);
+    equal(parts.some((part) => part.type === "error"), true);
+    equal(parts.some((part) => part.type === "finish" && part.finishReason === "stop"), false);
   },
-});
+  "images in": async () => {
+    const content = [
+      { type: "text", text: "look" },
+      { type: "image", image: picture },
+    ];
+    equal((await generateText({ model, messages: [{ role: "user", content }] })).text, `I see ${picture} ()`);
+  },
+  abort: async () => {
+    const controller = new AbortController();
+    for await (const piece of streamText({ model, prompt: "endless", abortSignal: controller.signal, onError() {} }).textStream) {
+      if (piece) controller.abort();
+    }
+  },
+}, "responses, ");

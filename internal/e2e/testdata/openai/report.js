@@ -2,10 +2,12 @@
 // other, and tells of each whether it went as it must.
 import { isDeepStrictEqual } from "node:util";
 
-// report runs the features and prints the mistake of each, or null.
-export async function report(features) {
+// report runs the features and prints the mistake of each, or null. The prefix is that of
+// their names in the table of docs/openai.md.
+export async function report(features, prefix = "") {
   const result = {};
-  for (const [name, feature] of Object.entries(features)) {
+  for (const [own, feature] of Object.entries(features)) {
+    const name = prefix + own;
     try {
       await feature();
       result[name] = null;
