@@ -138,6 +138,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		bounded.observation = &observation{done: b.observe(r), answer: Answer{Cut: true}}
 		defer bounded.observation.end()
 	}
+	defer b.recover(bounded, r)
 	finishBody := boundBody(w, r, b.maxBody, &b.bodies)
 	if r.ProtoMajor == 1 { // over HTTP/2, it would reset a response that is still waited for
 		bounded.setDeadline() // the connection may have an old one
@@ -201,6 +202,9 @@ func (w *boundedWriter) Write(p []byte) (int, error) {
 	}
 	return w.ResponseWriter.Write(p)
 }
+
+// Begun tells whether the answer has begun.
+func (w *boundedWriter) Begun() bool { return w.begun }
 
 // Unwrap is for http.ResponseController.
 func (w *boundedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

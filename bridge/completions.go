@@ -136,7 +136,7 @@ func (c *completions) whole(w http.ResponseWriter, r *http.Request, req *complet
 		return err
 	}
 	o := observationOf(w)
-	c.streams.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
+	c.streams.respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
 		defer done()
 		var header metadata.MD
 		completion, err := c.client.CreateCompletion(ctx, req, grpc.Header(&header))

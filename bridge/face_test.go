@@ -49,6 +49,8 @@ func (e *lines) AppendMessage(dst, wire []byte) (out []byte, terminal bool, err 
 		return dst, false, nil
 	case "two":
 		return append(dst, "one\ntwo\n"...), false, nil
+	case "panic":
+		panic("a fault")
 	case "bad":
 		return dst, false, errors.New("a bad message")
 	default:
@@ -164,6 +166,12 @@ func TestFace(t *testing.T) {
 			}
 			return refused
 		}, 200, false, "a\nerror NotFound\n", false},
+		{"a panic at the first message", func(s grpc.ServerStream, _ func()) error { return say(s, "panic") }, 500, false, `{"error":{"code":500,"status":"INTERNAL"`, false},
+		{"a panic", func(s grpc.ServerStream, _ func()) error { return errors.Join(say(s, "a"), say(s, "panic")) }, 200, false, "a\n", true},
+		{"a panic in silence", func(s grpc.ServerStream, heard func()) error {
+			heard()
+			return say(s, "panic")
+		}, 200, false, "~\n", true},
 		{"a bad message", func(s grpc.ServerStream, _ func()) error { return say(s, "a", "bad", "b") }, 200, false, "a\nerror", false},
 		{"cut", func(s grpc.ServerStream, _ func()) error {
 			if err := say(s, "a", "b"); err != nil {
@@ -240,7 +248,7 @@ func openFace(t *testing.T, play script, kind, protocol string) (resp *http.Resp
 	conns := http1.New(http1.Config{WriteTimeout: time.Minute, Log: log})
 	s := &streams{conn: conn, conns: conns, mux: newMux(log), log: log, timing: timing{testHeartbeat, testHeartbeat, time.Minute, time.Now()}}
 	server := &http.Server{Protocols: &http.Protocols{}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.serve(w, r, &streamCall{method: "/test.Service/Say", request: &healthpb.HealthCheckRequest{}, encoder: &lines{}})
+		s.serve(&boundedWriter{ResponseWriter: w, timeout: time.Minute}, r, &streamCall{method: "/test.Service/Say", request: &healthpb.HealthCheckRequest{}, encoder: &lines{}})
 	})}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)

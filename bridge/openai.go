@@ -76,7 +76,12 @@ func isOpenAI(path string) bool {
 // writeError answers a request with an error in the words of its API.
 func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	observationOf(w).fail(err)
-	if isOpenAI(r.URL.Path) {
+	writeErrorAs(isOpenAI(r.URL.Path), w, log, err)
+}
+
+// writeErrorAs answers with an error in OpenAI's words, or in ours.
+func writeErrorAs(openAI bool, w http.ResponseWriter, log *slog.Logger, err error) {
+	if openAI {
 		openai.WriteError(w, log, err)
 		return
 	}

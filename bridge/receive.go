@@ -39,13 +39,19 @@ func receive(s *response, conn grpc.ClientConnInterface, method string, request 
 	}
 	r := &remote{response: s}
 	r.changed.L = &r.mu
+	defer r.await() // after a panic
 	ended = r.receiveAll(conn, method, request)
+	r.await()
+	return r.pending, ended
+}
+
+// await waits for the goroutine that writes what is pending.
+func (r *remote) await() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.writing {
 		r.changed.Wait()
 	}
-	return r.pending, ended
 }
 
 // growStack has the goroutine's stack grow to what the handler will need, as long as
@@ -83,6 +89,11 @@ func (r *remote) receiveAll(conn grpc.ClientConnInterface, method string, reques
 	opened := make(chan struct{})
 	go func() {
 		defer close(opened)
+		defer func() {
+			if p := recover(); p != nil {
+				err = fault(r.log, p)
+			}
+		}()
 		stream, err = open(r.ctx, conn, method, request)
 	}()
 	<-opened
@@ -186,7 +197,7 @@ func (r *remote) writePending() {
 		r.pending = nil
 		r.changed.Signal()
 		r.mu.Unlock()
-		err := r.write(*buf)
+		err := r.writeAlone(*buf)
 		http1.PutBuffer(buf)
 		r.mu.Lock()
 		if err != nil {
@@ -196,4 +207,14 @@ func (r *remote) writePending() {
 	}
 	r.writing = false
 	r.changed.Signal()
+}
+
+// writeAlone is write on a goroutine that nobody else recovers.
+func (r *remote) writeAlone(buf []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fault(r.log, p)
+		}
+	}()
+	return r.write(buf)
 }

@@ -44,7 +44,7 @@ func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]st
 		return err
 	}
 	observed := observationOf(w)
-	o.streams.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
+	o.streams.respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
 		defer a.again.end()
 		whole, id, err := o.begin(ctx, r, a)
 		observed.names(id)

@@ -44,10 +44,11 @@ func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*stream
 		return
 	}
 	http2, o := r.ProtoMajor == 2, observationOf(w)
-	s.conns.Respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) (whole bool) {
+	s.respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) (whole bool) {
 		defer calls[0].end()
 		for i, c := range calls {
 			response := newResponse(&s.timing, ctx, w, http2, c, s.log)
+			defer response.close() // after a panic
 			rest, ended := receive(response, s.conn, c.method, c.takeRequest())
 			o.names(response.id)
 			if o.fail(nil); ended != io.EOF {

@@ -60,6 +60,11 @@ func hasEnd(entries []journal.Entry) bool {
 // nextBatch journals what the engine has next, and returns what is journaled: nothing,
 // perhaps. It reports whether the run goes on; if not, its end is journaled too.
 func (r *run) nextBatch() (b *batch, more bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			b, more = r.recovered(p), false
+		}
+	}()
 	var err error
 	if b = r.unwritten; b != nil {
 		r.unwritten = nil
@@ -232,9 +237,9 @@ func (r *run) addOutcome(b *batch, outcome error) error {
 
 // finish lets go of all that the run has, when its end is journaled, or could not be.
 func (r *run) finish(journalErr error) {
+	defer r.server.remove(r)
 	r.stopDetach()
 	r.watchdog.stop()
 	r.writer.Close()
 	r.tell(journalErr)
-	r.server.remove(r)
 }

@@ -96,9 +96,8 @@ func (r *run) start(call context.Context, w journal.Writer, eng engine.Engine, r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.writer = w
-	r.ctx = r.server.config.Observer.Began(call, r.ctx, Began{ID: r.ID, Request: req})
 	r.watchdog.start(r.cancel, r.server)
-	r.stream = eng.Generate(r.ctx, req)
+	r.stream = r.open(call, eng, Began{ID: r.ID, Request: req})
 	r.stopDetach = context.AfterFunc(r.ctx, r.detach) // an end does not wait for a reader
 	r.rest()
 }

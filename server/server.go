@@ -180,16 +180,21 @@ func (s *Server) begin(ctx context.Context, req *completionv1.CompletionRequest)
 		}
 		return id, nil, err
 	}
+	started := false
+	defer func() {
+		if !started {
+			s.remove(r)
+		}
+	}()
 	w, holder, err := s.config.Journal.Create(ctx, c, r)
 	if err != nil {
-		s.remove(r)
 		return "", nil, journalFailure(ctx, err)
 	}
 	if w == nil {
-		s.remove(r)
 		id, err = sameRequest(holder, hash)
 		return id, nil, err
 	}
+	started = true
 	r.start(ctx, w, eng, req)
 	return c.ID, r, nil
 }

@@ -53,6 +53,13 @@ func Draining() error {
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)}).Err()
 }
 
+// Fault returns what callers are told of a panic, in the server's words. There is no reason
+// for it: this one says that they are not to blame, and need not try again.
+func Fault() error {
+	return withDetails(status.New(codes.Internal, "the server has a fault, of which its log tells"),
+		infoOf(completionv1.ErrorReason_UPSTREAM_REJECTED)).Err()
+}
+
 // CursorAhead returns what callers are told who want to go on after an event that does
 // not exist.
 func CursorAhead() error {

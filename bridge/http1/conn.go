@@ -88,6 +88,9 @@ func (c *Conn) WriteHeader(status int) {
 	}
 }
 
+// Begun tells whether the status is said, or data.
+func (c *Conn) Begun() bool { return c.status != 0 }
+
 // Write implements http.ResponseWriter.
 func (c *Conn) Write(p []byte) (int, error) {
 	if len(p) == 0 {

@@ -92,10 +92,11 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		MaxBody:            int64(common.MaxBody),
 		DecodeLimit:        limit,
 	})
+	recovery := server.Recovery{Log: p.log}
 	// The outermost first.
 	g.interceptors.add(interceptors{
-		unary:  []grpc.UnaryServerInterceptor{g.auth.Unary},
-		stream: []grpc.StreamServerInterceptor{g.auth.Stream},
+		unary:  []grpc.UnaryServerInterceptor{recovery.Unary, g.auth.Unary},
+		stream: []grpc.StreamServerInterceptor{recovery.Stream, g.auth.Stream},
 	})
 	f.addRate(&g.interceptors, auth.Principal)
 	g.interceptors.add(p.interceptors)

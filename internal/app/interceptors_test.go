@@ -137,6 +137,39 @@ func TestInterceptors(t *testing.T) {
 	}
 }
 
+// TestPanic checks that a call which panics is answered for, and the next one is as ever,
+// over gRPC, over HTTP in one process and over HTTP in two.
+func TestPanic(t *testing.T) {
+	var faulty interceptors
+	fault := func(ctx context.Context) {
+		if slices.Contains(metadata.ValueFromIncomingContext(ctx, "authorization"), "Bearer fault") {
+			panic("a fault")
+		}
+	}
+	faulty.unary = append(faulty.unary, func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		fault(ctx)
+		return handler(ctx, req)
+	})
+	faulty.stream = append(faulty.stream, func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		fault(ss.Context())
+		return handler(srv, ss)
+	})
+	one := serveWith(t, faulty, "--http=127.0.0.1:0", "--grpc=127.0.0.1:0", "--echo-interval=0s")
+	bridge := serveWith(t, interceptors{}, "bridge", "--http=127.0.0.1:0", "--server="+one[1])
+	for _, stream := range []bool{true, false} {
+		for authorization, want := range map[string]codes.Code{"Bearer fault": codes.Internal, "Bearer good": codes.OK} {
+			for name, got := range map[string]codes.Code{
+				"gRPC": callGRPC(t, one[1], stream, authorization), "HTTP in one process": callHTTP(t, one[0], stream, authorization),
+				"HTTP in two processes": callHTTP(t, bridge[0], stream, authorization),
+			} {
+				if got != want {
+					t.Errorf("%s, %s, a stream: %v: got %v", name, authorization, stream, got)
+				}
+			}
+		}
+	}
+}
+
 func callGRPC(t *testing.T, addr string, stream bool, authorization string) codes.Code {
 	t.Helper()
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -184,6 +217,8 @@ func callHTTP(t *testing.T, addr string, stream bool, authorization string) code
 	switch {
 	case resp.StatusCode == 401 && strings.Contains(string(body), `"UNAUTHENTICATED"`):
 		return codes.Unauthenticated
+	case resp.StatusCode == 500 && strings.Contains(string(body), `"INTERNAL"`):
+		return codes.Internal
 	case resp.StatusCode == 200 && strings.Contains(string(body), `"STOP"`):
 		return codes.OK
 	}
