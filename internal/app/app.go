@@ -20,6 +20,7 @@ import (
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/internal/certs"
 	"github.com/sluice-sse/sluice/internal/inproc"
+	"github.com/sluice-sse/sluice/internal/telemetry"
 )
 
 // duplicateSignal is how long a signal may be repeated and is still one. Who starts the
@@ -85,7 +86,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
-	p := &program{getenv: getenv, stdin: os.Stdin, stdout: stdout, stderr: stderr, log: slog.New(slog.NewTextHandler(stderr, nil)), interceptors: i}
+	p := &program{getenv: getenv, stdin: os.Stdin, stdout: stdout, stderr: stderr, interceptors: i}
 	return command.run(ctx, p)
 }
 
@@ -95,18 +96,24 @@ type program struct {
 	stdin        io.Reader
 	stdout       io.Writer
 	stderr       io.Writer // what is not for the log
-	log          *slog.Logger
 	interceptors interceptors
+	log          *slog.Logger // since startTelemetry, as the one below
+	telemetry    *telemetry.Telemetry
 	stores       map[certs.Files]*certs.Store // of the certificates that were asked for
 }
 
 func (c *serverCommand) run(ctx context.Context, p *program) error {
+	about, stop, err := c.startTelemetry(p)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	s, err := newGRPCFace(p, &c.serverFlags, &c.commonFlags, newDecodeLimit(c.MaxBody))
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	fmt.Fprint(p.stdout, banner(address{}, s.addr(), c.upstreamLines(s.hasKey)+c.callersLine(), c.example()))
+	fmt.Fprint(p.stdout, banner(address{}, s.addr(), c.upstreamLines(s.hasKey)+c.callersLine()+about, c.example()))
 	return c.serve(ctx, p.log, s)
 }
 
@@ -114,6 +121,11 @@ func (c *bridgeCommand) run(ctx context.Context, p *program) error {
 	if c.TLSClientCA != "" {
 		return errors.New("--tls-client-ca: a bridge alone cannot tell its server whose certificate it has seen: use keys or tokens, or both faces in one process")
 	}
+	about, stop, err := c.startTelemetry(p)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	creds, err := c.serverCredentials(p)
 	if err != nil {
 		return err
@@ -130,7 +142,7 @@ func (c *bridgeCommand) run(ctx context.Context, p *program) error {
 	if !isLoopback(b.listener.Addr()) {
 		p.log.Info("others can reach this bridge: who of them may call is the server's to decide", "server", c.Server)
 	}
-	fmt.Fprint(p.stdout, banner(b.addr(), address{}, c.serverLine(), example{request: exampleEcho}))
+	fmt.Fprint(p.stdout, banner(b.addr(), address{}, c.serverLine()+about, example{request: exampleEcho}))
 	watching, stopWatching := context.WithCancel(context.Background())
 	var watcher sync.WaitGroup
 	watcher.Go(func() { b.bridge.WatchServer(watching) })
@@ -140,6 +152,11 @@ func (c *bridgeCommand) run(ctx context.Context, p *program) error {
 }
 
 func (c *bothCommand) run(ctx context.Context, p *program) error {
+	about, stop, err := c.startTelemetry(p)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	limit := newDecodeLimit(c.MaxBody)
 	s, err := newGRPCFace(p, &c.serverFlags, &c.commonFlags, limit)
 	if err != nil {
@@ -157,6 +174,6 @@ func (c *bothCommand) run(ctx context.Context, p *program) error {
 		b.listener.Close()
 		return err
 	}
-	fmt.Fprint(p.stdout, banner(b.addr(), s.addr(), c.upstreamLines(s.hasKey)+c.callersLine(), c.example()))
+	fmt.Fprint(p.stdout, banner(b.addr(), s.addr(), c.upstreamLines(s.hasKey)+c.callersLine()+about, c.example()))
 	return c.serve(ctx, p.log, s, b)
 }

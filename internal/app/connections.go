@@ -59,7 +59,7 @@ func (f *connectionFlags) check() error {
 }
 
 // listen listens where a flag says, and bounds the connections there.
-func (f *connectionFlags) listen(flag, address string, log *slog.Logger) (net.Listener, error) {
+func (f *connectionFlags) listen(flag, address string, p *program) (net.Listener, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
@@ -67,36 +67,40 @@ func (f *connectionFlags) listen(flag, address string, log *slog.Logger) (net.Li
 	if err != nil {
 		return nil, err
 	}
+	protocol := strings.TrimPrefix(flag, "--")
 	refusals := &occasional{every: 10 * time.Second}
 	return connlimit.Listener(l, int(f.MaxConnections), func() {
+		p.telemetry.Refused(protocol, "overloaded", "max_connections")
 		if n := refusals.add(); n > 0 {
-			log.Warn("connections are refused: there are as many as --max-connections", "listener", flag, "refused", n)
+			p.log.Warn("connections are refused: there are as many as --max-connections", "listener", flag, "refused", n)
 		}
 	}), nil
 }
 
 // limitHTTP bounds the connections of an http.Server.
-func (f *connectionFlags) limitHTTP(s *http.Server, http2 *httpConnectionFlags, log *slog.Logger) {
+func (f *connectionFlags) limitHTTP(s *http.Server, http2 *httpConnectionFlags, p *program) {
 	s.ReadHeaderTimeout, s.MaxHeaderBytes = time.Duration(f.HeaderTimeout), int(f.MaxHeader)
 	s.HTTP2.MaxConcurrentStreams = int(http2.MaxStreams)
-	resets := &connlimit.HTTP{PerSecond: int(http2.MaxResets), Streams: int(http2.MaxStreams), Closed: closedForResets(log, "--max-resets")}
+	resets := &connlimit.HTTP{PerSecond: int(http2.MaxResets), Streams: int(http2.MaxStreams), Closed: closedForResets(p, "http", "max_resets")}
 	s.ConnContext = resets.ConnContext
 	s.Handler = resets.Handler(s.Handler)
 }
 
 // limitGRPC returns what bounds the connections of a grpc.Server that has such credentials.
-func (f *connectionFlags) limitGRPC(http2 *grpcConnectionFlags, c credentials.TransportCredentials, log *slog.Logger) []grpc.ServerOption {
+func (f *connectionFlags) limitGRPC(http2 *grpcConnectionFlags, c credentials.TransportCredentials, p *program) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(connlimit.GRPC(c, int(http2.GRPCMaxResets), closedForResets(log, "--grpc-max-resets"))),
+		grpc.Creds(connlimit.GRPC(c, int(http2.GRPCMaxResets), closedForResets(p, "grpc", "grpc_max_resets"))),
 		grpc.ConnectionTimeout(time.Duration(f.HeaderTimeout)),
 		grpc.MaxHeaderListSize(uint32(f.MaxHeader)),
 		grpc.MaxConcurrentStreams(uint32(http2.GRPCMaxStreams)),
 	}
 }
 
-func closedForResets(log *slog.Logger, flag string) func(net.Addr) {
+func closedForResets(p *program, protocol, limit string) func(net.Addr) {
+	flag := "--" + strings.ReplaceAll(limit, "_", "-")
 	return func(remote net.Addr) {
-		log.Info("a connection is closed: its client breaks off more requests than "+flag, "remote", remote.String())
+		p.telemetry.Refused(protocol, "overloaded", limit)
+		p.log.Info("a connection is closed: its client breaks off more requests than "+flag, "remote", remote.String())
 	}
 }
 

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -72,7 +71,7 @@ func TestOpenAddress(t *testing.T) {
 func TestOpenBridge(t *testing.T) {
 	for address, want := range map[string]bool{"0.0.0.0:0": true, "127.0.0.1:0": false} {
 		var log strings.Builder
-		p := &program{getenv: func(string) string { return "" }, stdout: io.Discard, log: slog.New(slog.NewTextHandler(&log, nil))}
+		p := &program{getenv: func(string) string { return "" }, stdout: io.Discard, stderr: &log}
 		c, err := parse([]string{"bridge", "--http=" + address, "--server=127.0.0.1:1"}, p.getenv, io.Discard, io.Discard)
 		if err != nil {
 			t.Fatal(err)

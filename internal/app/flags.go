@@ -56,6 +56,7 @@ type bridgeFlags struct {
 type commonFlags struct {
 	connectionFlags `group:"Connections"`
 	tlsFlags        `group:"TLS"`
+	telemetryFlags  `group:"Telemetry"`
 
 	MaxBody       byteSize            `group:"Limits" default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
 	WriteTimeout  positiveDuration    `group:"Timeouts" default:"30s" help:"How long a reader may take nothing before it is let go."`

@@ -3,7 +3,6 @@ package app
 import (
 	"cmp"
 	"context"
-	"log/slog"
 	"net"
 	"time"
 
@@ -41,30 +40,14 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 	if err != nil {
 		return nil, err
 	}
-	var upstream engine.Engine
-	if f.OpenAIBaseURL != "" {
-		key, err := f.apiKey(p.getenv)
-		if err != nil {
-			return nil, err
-		}
-		g.hasKey = key != ""
-		g.upstream, err = openai.New(openai.Config{
-			BaseURL:        f.OpenAIBaseURL,
-			Key:            key,
-			APIType:        f.OpenAIAPIType,
-			APIVersion:     f.OpenAIAPIVersion,
-			ConnectTimeout: time.Duration(f.ConnectTimeout),
-			Retries:        int(f.UpstreamRetries),
-		})
-		if err != nil {
-			return nil, err
-		}
-		upstream = g.upstream
+	upstream, err := g.openUpstream(p, f)
+	if err != nil {
+		return nil, err
 	}
 	if g.auth, err = f.authenticator(p.log); err != nil {
 		return nil, err
 	}
-	if g.listener, err = f.listen(common, p.log); err != nil {
+	if g.listener, err = f.listen(common, p); err != nil {
 		g.auth.Close()
 		return nil, err
 	}
@@ -87,6 +70,7 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		IdleTimeout:        time.Duration(f.IdleTimeout),
 		TotalTimeout:       time.Duration(f.TotalTimeout),
 		Principal:          auth.Principal,
+		Observer:           p.telemetry.Observer(),
 		MaxConnectionAge:   time.Duration(f.MaxConnectionAge),
 		Limits:             f.limits(),
 		MaxBody:            int64(common.MaxBody),
@@ -95,15 +79,48 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 	recovery := server.Recovery{Log: p.log}
 	// The outermost first.
 	g.interceptors.add(interceptors{
-		unary:  []grpc.UnaryServerInterceptor{recovery.Unary, g.auth.Unary},
-		stream: []grpc.StreamServerInterceptor{recovery.Stream, g.auth.Stream},
+		unary:  []grpc.UnaryServerInterceptor{p.telemetry.Unary, recovery.Unary, g.auth.Unary},
+		stream: []grpc.StreamServerInterceptor{p.telemetry.Stream, recovery.Stream, g.auth.Stream},
 	})
 	f.addRate(&g.interceptors, auth.Principal)
 	g.interceptors.add(p.interceptors)
-	g.grpc, g.health = server.NewGRPCServer(g.server, time.Duration(common.WriteTimeout), append(common.limitGRPC(&f.grpcConnectionFlags, creds, p.log),
+	g.grpc, g.health = server.NewGRPCServer(g.server, time.Duration(common.WriteTimeout), append(common.limitGRPC(&f.grpcConnectionFlags, creds, p),
 		grpc.ChainUnaryInterceptor(g.interceptors.unary...), grpc.ChainStreamInterceptor(g.interceptors.stream...))...)
 	tellOutages(g.journal, g.health)
+	if err := p.telemetry.Watch(g.server.Stats, g.journal.Bytes); err != nil {
+		g.close()
+		return nil, err
+	}
 	return g, nil
+}
+
+// openUpstream returns the engine in front of the OpenAI-compatible server, or nil if there
+// is none.
+func (g *grpcFace) openUpstream(p *program, f *serverFlags) (engine.Engine, error) {
+	p.telemetry.KnowModel(f.Model)
+	if f.OpenAIBaseURL == "" {
+		return nil, nil
+	}
+	key, err := f.apiKey(p.getenv)
+	if err != nil {
+		return nil, err
+	}
+	g.hasKey = key != ""
+	g.upstream, err = openai.New(openai.Config{
+		BaseURL:        f.OpenAIBaseURL,
+		Key:            key,
+		APIType:        f.OpenAIAPIType,
+		APIVersion:     f.OpenAIAPIVersion,
+		ConnectTimeout: time.Duration(f.ConnectTimeout),
+		Retries:        int(f.UpstreamRetries),
+		OnRequest:      p.telemetry.Request,
+		OnRetry:        p.telemetry.Retried,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.telemetry.ListModels(g.upstream.Models)
+	return g.upstream, nil
 }
 
 // openTLS reads the certificates, and returns what connections begin with.
@@ -123,8 +140,8 @@ func (g *grpcFace) openTLS(p *program, f *serverFlags, common *commonFlags) (cre
 }
 
 // listen listens, unless that were for strangers.
-func (f *serverFlags) listen(common *commonFlags, log *slog.Logger) (net.Listener, error) {
-	l, err := common.listen("--grpc", f.GRPC, log)
+func (f *serverFlags) listen(common *commonFlags, p *program) (net.Listener, error) {
+	l, err := common.listen("--grpc", f.GRPC, p)
 	if err != nil {
 		return nil, err
 	}

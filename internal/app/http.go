@@ -35,7 +35,7 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 	if h.tls, err = p.listenerTLS(files, "h2", "http/1.1"); err != nil {
 		return nil, err
 	}
-	if h.listener, err = common.listen("--http", f.HTTP, p.log); err != nil {
+	if h.listener, err = common.listen("--http", f.HTTP, p); err != nil {
 		return nil, err
 	}
 	h.bridge, err = bridge.New(conn, bridge.Config{
@@ -49,6 +49,7 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 		Hosts:        f.hosts(h.listener.Addr()),
 		DedupeWindow: time.Duration(f.DedupeWindow),
 		Log:          p.log,
+		Observe:      p.telemetry.Observe,
 	})
 	if err != nil {
 		h.listener.Close()
@@ -67,7 +68,7 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 		// A client whose machine is gone says nothing: ping it.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 20 * time.Second, PingTimeout: 10 * time.Second},
 	}
-	common.limitHTTP(h.http, &f.httpConnectionFlags, p.log)
+	common.limitHTTP(h.http, &f.httpConnectionFlags, p)
 	h.bridge.Configure(h.http)
 	h.http.Protocols.SetHTTP1(true)
 	if h.tls != nil {

@@ -230,3 +230,9 @@ func (c *handlerContext) Value(key any) any {
 	}
 	return c.values.Value(key)
 }
+
+// IsInProcess tells whether a handler's context is that of a call in this process.
+func IsInProcess(ctx context.Context) bool {
+	_, ok := grpc.ServerTransportStreamFromContext(ctx).(*call)
+	return ok
+}

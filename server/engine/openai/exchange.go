@@ -29,7 +29,7 @@ func (e *Engine) send(ctx context.Context, req *completionv1.CompletionRequest, 
 	if err != nil {
 		return nil, err
 	}
-	x := &exchange{transport: e.transport, body: body}
+	x := &exchange{transport: e.transport, onRequest: e.config.OnRequest, body: body}
 	client := e.client(x, req.GetModel())
 	// go-openai is not told the model. By lists of its own it would reject parameters
 	// that some models do not take, and other models have similar names.
@@ -49,8 +49,9 @@ func (e *Engine) send(ctx context.Context, req *completionv1.CompletionRequest, 
 // returns an *upstreamError for both.
 type exchange struct {
 	transport http.RoundTripper
-	body      []byte // replaces the one of go-openai; nil: it does not
-	maxBody   int64  // bytes of the response; 0: it is a stream, with no limit
+	onRequest func(*http.Request) // nil: nobody is told
+	body      []byte              // replaces the one of go-openai; nil: it does not
+	maxBody   int64               // bytes of the response; 0: it is a stream, with no limit
 
 	response *http.Response // the stream; nil until there is one
 }
@@ -68,6 +69,9 @@ func (x *exchange) Do(req *http.Request) (*http.Response, error) {
 		// to be closed.
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.body)), nil }
 		req.Body, _ = req.GetBody()
+	}
+	if x.onRequest != nil {
+		x.onRequest(req)
 	}
 	res, err := x.transport.RoundTrip(req)
 	if err != nil {

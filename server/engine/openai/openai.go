@@ -78,6 +78,10 @@ type Config struct {
 	// certainly costs nothing (retry.go). The default is none.
 	Retries int
 
+	// OnRequest is called with each request that is sent to the upstream, by many
+	// goroutines at once, and may add to its header. Default: nobody is told.
+	OnRequest func(*http.Request)
+
 	// OnRetry is called for each of these, by many goroutines at once, with the reason
 	// why the completion would have failed. Default: nobody is told.
 	OnRetry func(failure.Reason)
@@ -145,7 +149,7 @@ func (e *Engine) Close() {
 // Models implements engine.Engine. Azure lists models, not deployments. Errors are
 // *failure.Error, or the cause of ctx.
 func (e *Engine) Models(ctx context.Context) ([]string, error) {
-	list, err := e.client(&exchange{transport: e.transport, maxBody: maxModelsBody}, "").ListModels(ctx)
+	list, err := e.client(&exchange{transport: e.transport, onRequest: e.config.OnRequest, maxBody: maxModelsBody}, "").ListModels(ctx)
 	// Some servers have a string or null where go-openai wants a number. The rest of
 	// the list has been decoded nevertheless.
 	var wrongType *json.UnmarshalTypeError
