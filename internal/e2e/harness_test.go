@@ -92,7 +92,7 @@ func (p *program) stop() <-chan struct{} {
 // The program stops, and must stop well, when the test ends.
 func start(t testing.TB, layout string, env map[string]string, args ...string) *program {
 	t.Helper()
-	p := &program{log: &lockedBuffer{}}
+	p := &program{log: &lockedBuffer{}, printed: &lockedBuffer{}}
 	layout, overTLS := strings.CutSuffix(layout, " over TLS")
 	if overTLS {
 		p.tls = newSecured(t)

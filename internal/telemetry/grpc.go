@@ -42,7 +42,7 @@ func (t *Telemetry) Unary(ctx context.Context, req any, info *grpc.UnaryServerIn
 // Stream is a grpc.StreamServerInterceptor, to be the outermost. It sees no messages.
 func (t *Telemetry) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx, c := t.begin(stream.Context(), info.FullMethod)
-	if !c.inside {
+	if !c.inside && !isHealth(info.FullMethod) { // a bridge watches the health for as long as it runs
 		t.calls.Add(1)
 		defer t.calls.Add(-1)
 	}
@@ -51,10 +51,12 @@ func (t *Telemetry) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamS
 	return err
 }
 
+func isHealth(method string) bool { return strings.HasPrefix(method, "/grpc.health.") }
+
 // begin returns the context of a call. Health checks have no span: there are too many.
 func (t *Telemetry) begin(ctx context.Context, method string) (context.Context, *call) {
 	c := &call{method: method, began: time.Now(), inside: inproc.IsInProcess(ctx)}
-	if strings.HasPrefix(method, "/grpc.health.") {
+	if isHealth(method) {
 		c.span = trace.SpanFromContext(ctx)
 		return context.WithValue(ctx, callKey{}, c), c
 	}

@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+)
+
+var (
+	adminLine = regexp.MustCompile(`http://[\d.]+:\d+/metrics`)
+	buckets   = regexp.MustCompile(`(?m)^\w+_bucket\{.*\n`)
+)
+
+// startWatched runs the program with metrics, and returns where they are.
+func startWatched(t *testing.T, layout string, env map[string]string, args ...string) (p *program, metrics string) {
+	t.Helper()
+	p = start(t, layout, env, append([]string{"--admin=:0"}, args...)...)
+	eventually(t, "the line of --admin", func() bool { return adminLine.MatchString(p.printed.String()) })
+	return p, adminLine.FindString(p.printed.String())
+}
+
+func scrape(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %v", resp.Status, err)
+	}
+	return string(b)
+}
+
+// TestMetrics has completions end, be resumed, be refused and be retried, and checks that
+// all of it is counted, under names that Prometheus's linter approves of.
+func TestMetrics(t *testing.T) {
+	for _, layout := range layouts {
+		t.Run(layout, func(t *testing.T) {
+			var refused atomic.Bool
+			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+				if refused.CompareAndSwap(false, true) {
+					refuse(503, "overloaded", "Retry-After", "1")(w, r)
+					return
+				}
+				say(w, "a")
+				say(w, "b")
+				time.Sleep(20 * time.Millisecond) // so that time per token is not zero
+				_, _ = io.WriteString(w, `data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}`+"\n\n")
+				chunk(w, `{}`, "stop")
+			})
+			p, metrics := startWatched(t, layout, u.env(), "--max-messages=3")
+			resp := p.post(t, question)
+			if word := lastWord(resp); word != "finished" {
+				t.Fatal(word)
+			}
+			lastWord(p.send(t.Context(), t, "GET", resp.Header.Get("Location")+"/events", ""))
+			many := strings.Repeat(`{"role":"user","content":"x"},`, 4)
+			p.post(t, `{"messages":[`+strings.TrimSuffix(many, ",")+`]}`)
+			for i := range 20 { // a caller can make up names
+				lastWord(p.post(t, strings.Replace(question, `"m"`, fmt.Sprintf(`"made-up-%d"`, i), 1)))
+			}
+			face := "http"
+			if layout != "one process" { // the bridge has metrics of its own
+				face = "grpc"
+			}
+			var got string
+			for _, want := range []string{
+				`sluice_completions_total\{gen_ai_request_model="m",outcome="finished"\} 1`,
+				`sluice_completions_total\{gen_ai_request_model="other",outcome="finished"\} 20`,
+				`sluice_completions_running 0`,
+				`sluice_readers 0`,
+				`sluice_streams\{protocol="grpc"\} 0`,
+				`sluice_resumes_total 1`,
+				`sluice_upstream_retries_total\{reason="upstream_unavailable"\} 1`,
+				`sluice_refusals_total\{limit="max_messages",protocol="` + face + `",reason="invalid_request"\} 1`,
+				`sluice_journal_bytes [1-9]`,
+				`sluice_build_info\{goversion="go[^"]*",version="[^"]+"\} 1`,
+				`gen_ai_server_request_duration_seconds_count\{[^}]*gen_ai_request_model="m"[^}]*\} 1`,
+				`gen_ai_server_time_to_first_token_seconds_count\{[^}]*gen_ai_request_model="m"[^}]*\} 1`,
+				`gen_ai_server_time_per_output_token_seconds_count\{[^}]*gen_ai_request_model="m"[^}]*\} 1`,
+				`gen_ai_client_token_usage_sum\{[^}]*gen_ai_request_model="m"[^}]*gen_ai_token_type="input"[^}]*\} 5`,
+				`gen_ai_client_token_usage_sum\{[^}]*gen_ai_request_model="m"[^}]*gen_ai_token_type="output"[^}]*\} 2`,
+			} {
+				pattern := regexp.MustCompile(`(?m)^` + want)
+				deadline := time.Now().Add(5 * time.Second)
+				for got = scrape(t, metrics); !pattern.MatchString(got); got = scrape(t, metrics) {
+					if time.Now().After(deadline) { // what ended is counted soon after its reader knows
+						t.Errorf("there is no %s", want)
+						break
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+			if strings.Contains(got, "made-up") {
+				t.Error("a name that a caller has made up is a label")
+			}
+			lint(t, got)
+			if t.Failed() {
+				t.Log(buckets.ReplaceAllString(got, ""))
+			}
+		})
+	}
+}
+
+// lint checks metrics as promtool does.
+func lint(t *testing.T, metrics string) {
+	t.Helper()
+	problems, err := promlint.New(strings.NewReader(metrics)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		t.Errorf("%s: %s", problem.Metric, problem.Text)
+	}
+}
