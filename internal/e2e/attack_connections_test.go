@@ -67,13 +67,7 @@ func (a attackOnConnections) make(t *testing.T, secure bool) {
 // checkAnswers checks that new clients are served.
 func checkAnswers(t *testing.T, s *siege) {
 	t.Helper()
-	p := &program{http: "http://" + s.Addrs[0], grpc: s.Addrs[1]}
-	if s.secure != nil {
-		p.http = "https://" + s.Addrs[0]
-		config := s.secure.Clone()
-		config.ServerName = "127.0.0.1"
-		p.tls = &secured{client: newClient(t, config), config: config}
-	}
+	p := s.program(t)
 	for _, face := range faces {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		if a, err := face.ask(ctx, p, hello); err != nil || a.text != "Hello" {
@@ -81,4 +75,17 @@ func checkAnswers(t *testing.T, s *siege) {
 		}
 		cancel()
 	}
+}
+
+// program returns how clients find the program.
+func (s *siege) program(t *testing.T) *program {
+	t.Helper()
+	p := &program{http: "http://" + s.Addrs[0], grpc: s.Addrs[1]}
+	if s.secure != nil {
+		p.http = "https://" + s.Addrs[0]
+		config := s.secure.Clone()
+		config.ServerName = "127.0.0.1"
+		p.tls = &secured{client: newClient(t, config), config: config}
+	}
+	return p
 }

@@ -40,6 +40,7 @@ var attackKinds = map[string]func(a *attacker){
 	"grpc-resets":  func(a *attacker) { a.many(a.grpcResets) },
 	"storm":        (*attacker).storm,
 	"large-bodies": func(a *attacker) { a.many(a.largeBody) },
+	"tokens":       func(a *attacker) { a.many(a.tokens) },
 	"spaces":       func(a *attacker) { a.many(a.spaces) },
 }
 
