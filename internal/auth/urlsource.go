@@ -24,12 +24,7 @@ func newURLSource(address string) (source, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // it is asked every few minutes
 	transport.MaxResponseHeaderBytes = 64 << 10
-	client := &http.Client{Transport: transport, CheckRedirect: func(r *http.Request, via []*http.Request) error {
-		if len(via) > 3 {
-			return errors.New("too many redirects")
-		}
-		return checkSecure(r.URL)
-	}}
+	client := &http.Client{Transport: transport, CheckRedirect: checkRedirect}
 	return func(ctx context.Context) ([]byte, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 		if err != nil {
@@ -49,6 +44,17 @@ func newURLSource(address string) (source, error) {
 		}
 		return readBounded(resp.Body)
 	}, nil
+}
+
+// checkRedirect is an http.Client's.
+func checkRedirect(r *http.Request, via []*http.Request) error {
+	if len(via) > 3 {
+		return errors.New("too many redirects")
+	}
+	if before := via[len(via)-1].URL.Scheme; before == "https" && r.URL.Scheme != before {
+		return errors.New("a redirect from https to " + r.URL.Scheme)
+	}
+	return checkSecure(r.URL)
 }
 
 // checkSecure refuses a URL on whose way somebody could put in keys of their own.
