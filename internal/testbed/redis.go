@@ -50,6 +50,7 @@ func StartRedis(tb testing.TB, args ...string) *Redis {
 func (r *Redis) Start() {
 	r.tb.Helper()
 	r.cmd = exec.Command("redis-server", r.args...)
+	dieWithParent(r.cmd)
 	if err := r.cmd.Start(); err != nil {
 		r.tb.Fatal(err)
 	}
