@@ -183,3 +183,26 @@ func TestOwnerIsLost(t *testing.T) {
 		}
 	})
 }
+
+// gone is a journal of others' completions in a store that is gone.
+type gone struct{ journal.Journal }
+
+func (gone) Get(context.Context, string) (journal.Info, error) { return journal.Info{}, errStore }
+
+// A store that is gone knows no completion's principal: its caller may try again, and is
+// not told that there is none.
+func TestStoreIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, silent(begun), func(c *Config) {
+			c.Journal = gone{c.Journal}
+			c.Principal = func(context.Context) string { return "alice" }
+		})
+		_, err := f.client.GetCompletion(t.Context(), &completionv1.GetCompletionRequest{Id: "cmpl_1"})
+		if reason(err) != failure.UpstreamUnavailable {
+			t.Errorf("get: %v", err)
+		}
+		if _, err := read(f.resume(t, t.Context(), "cmpl_1", 0)); reason(err) != failure.UpstreamUnavailable {
+			t.Errorf("resume: %v", err)
+		}
+	})
+}

@@ -288,7 +288,8 @@ func (s *Server) checkLeaders() {
 // one that never was, nor is one whose events are gone, unless it was the caller's.
 func (s *Server) owned(ctx context.Context, id string) (journal.Info, error) {
 	info, err := s.config.Journal.Get(ctx, id)
-	if errors.Is(err, journal.ErrNotFound) || info.Principal != s.config.Principal(ctx) {
+	known := err == nil || errors.Is(err, journal.ErrExpired)
+	if known && info.Principal != s.config.Principal(ctx) {
 		err = journal.ErrNotFound
 	}
 	if err != nil {
