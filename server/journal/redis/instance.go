@@ -36,14 +36,16 @@ func (j *Journal) keepAlive() {
 }
 
 // keepLease renews the lease until the journal is closed. Nothing else is done in between,
-// which might take longer than the lease.
+// which might take longer than the lease. It looks more often for a store that fails.
 func (j *Journal) keepLease() {
-	ticker := time.NewTicker(j.config.Lease / 4)
+	ticker := time.NewTicker(j.config.Lease / 20)
 	defer ticker.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-ticker.C:
-			_ = j.renew()
+			if n%5 == 0 || j.outage.isFailing() {
+				_ = j.renew()
+			}
 		case <-j.ctx.Done():
 			return
 		}

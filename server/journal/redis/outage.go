@@ -31,6 +31,13 @@ func (o *outage) isGone() bool {
 	return o.gone
 }
 
+// isFailing tells whether the last command failed that could have shown that all is well.
+func (o *outage) isFailing() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gone || !o.since.IsZero()
+}
+
 // isJustOver tells whether the store was gone within so long.
 func (o *outage) isJustOver(within time.Duration) bool {
 	o.mu.Lock()
@@ -45,8 +52,8 @@ func (o *outage) notify(changed func(available bool)) {
 	changed(!o.gone)
 }
 
-// observe notes how a command went that began at a time, and whether it would have been
-// refused by a store that takes nothing. It tells whether the store has just gone, or has
+// observe notes how a command went that began at a time, and whether it surely would have
+// been refused by a store that takes nothing: a script may have written nothing. It tells whether the store has just gone, or has
 // just come back.
 func (o *outage) observe(began time.Time, err error, writes bool, patience time.Duration) (went, back bool) {
 	o.mu.Lock()
@@ -119,7 +126,10 @@ func (j *Journal) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisRe
 
 // doMulti runs commands, in one go.
 func (j *Journal) doMulti(ctx context.Context, cmds ...rueidis.Completed) (results []rueidis.RedisResult) {
-	j.try(ctx, false, func(ctx context.Context) error {
+	for i := range cmds {
+		cmds[i] = cmds[i].Pin() // a connection that breaks may still read what is tried again
+	}
+	j.try(ctx, func(ctx context.Context) error {
 		results = j.client.DoMulti(ctx, cmds...)
 		return results[len(results)-1].Error()
 	}, func(err error) {
@@ -130,15 +140,17 @@ func (j *Journal) doMulti(ctx context.Context, cmds ...rueidis.Completed) (resul
 
 // exec runs a script.
 func (j *Journal) exec(ctx context.Context, script *rueidis.Lua, keys []string, args ...string) (result rueidis.RedisResult) {
-	j.try(ctx, true, func(ctx context.Context) error {
+	j.try(ctx, func(ctx context.Context) error {
 		result = script.Exec(ctx, j.client, keys, args)
 		return result.Error()
 	}, func(err error) { result = rueidis.NewErrorResult(err) })
 	return result
 }
 
-// try runs commands unless the store is gone; then it refuses.
-func (j *Journal) try(ctx context.Context, writes bool, run func(context.Context) error, refuse func(error)) {
+// try runs commands unless the store is gone; then it refuses. A few times it tries again
+// when a connection breaks, and nobody knows what the store has got: so all that the
+// journal asks for can be done twice.
+func (j *Journal) try(ctx context.Context, run func(context.Context) error, refuse func(error)) {
 	if j.outage.isGone() {
 		refuse(errGone)
 		return
@@ -146,7 +158,26 @@ func (j *Journal) try(ctx context.Context, writes bool, run func(context.Context
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, j.config.Patience/2)
 	defer cancel()
-	j.observe(ctx, began, run(limited), writes)
+	err := run(limited)
+	for wait := j.config.Patience / 200; isBroken(err) && wait < j.config.Patience/20; wait *= 2 {
+		select {
+		case <-time.After(wait):
+			err = run(limited)
+			continue
+		case <-limited.Done():
+		}
+		break
+	}
+	j.observe(ctx, began, err, false)
+}
+
+// isBroken tells whether a command failed with its connection.
+func isBroken(err error) bool {
+	if err == nil || rueidis.IsRedisNil(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, rueidis.ErrClosing) {
+		return false
+	}
+	_, answered := rueidis.IsRedisErr(err)
+	return !answered
 }
 
 // later runs what nobody waits for.

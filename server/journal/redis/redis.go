@@ -84,6 +84,7 @@ func New(config Config) (*Journal, error) {
 	}
 	option.Password = cmp.Or(config.Password, option.Password)
 	option.DisableCache = true
+	option.DisableRetry = true // see try: rueidis uses a command's memory again that it still writes
 	option.ClientName = config.Prefix
 	option.Dialer = net.Dialer{Timeout: config.Patience, KeepAlive: time.Second}
 	option.ConnWriteTimeout = 2 * config.Patience
