@@ -164,6 +164,9 @@ func (s *Store) parse(c contents) (*Pair, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s and %s: %w", s.files.Cert, s.files.Key, err)
 		}
+		if err := checkWhole([]byte(c.cert), len(certificate.Certificate)); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.files.Cert, err)
+		}
 		p.Certificate = &certificate
 	}
 	if s.files.CA != "" {
@@ -181,7 +184,7 @@ const beginCertificate = "-----BEGIN CERTIFICATE-----"
 // parsePool parses certificates. Unlike x509.CertPool.AppendCertsFromPEM, it leaves none
 // out that is broken.
 func parsePool(text []byte) (*x509.CertPool, error) {
-	pool, begun, n := x509.NewCertPool(), bytes.Count(text, []byte(beginCertificate)), 0
+	pool, n := x509.NewCertPool(), 0
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
@@ -193,8 +196,14 @@ func parsePool(text []byte) (*x509.CertPool, error) {
 		pool.AddCert(c)
 		n++
 	}
-	if n == 0 || n != begun {
-		return nil, fmt.Errorf("%d certificates in PEM begin there, and %d are whole", begun, n)
+	return pool, checkWhole(text, n)
+}
+
+// checkWhole checks that so many certificates were read as begin in a text: one that is not
+// written to its end yet may have only the first ones.
+func checkWhole(text []byte, n int) error {
+	if begun := bytes.Count(text, []byte(beginCertificate)); n == 0 || n != begun {
+		return fmt.Errorf("%d certificates in PEM begin there, and %d are whole", begun, n)
 	}
-	return pool, nil
+	return nil
 }

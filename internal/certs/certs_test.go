@@ -125,6 +125,10 @@ var breaks = []struct {
 		_, key := testbed.NewAuthority(t).Issue(t, "localhost")
 		testbed.WriteFile(t, f.Key, key)
 	}, "private key does not match"},
+	{"a chain that is cut", func(t *testing.T, f *testbed.CertFiles) {
+		whole := read(t, f.Cert) // the certificate, and its authority's
+		testbed.WriteFile(t, f.Cert, whole[:len(whole)-100])
+	}, "2 certificates in PEM begin there, and 1 are whole"},
 	{"empty", func(t *testing.T, f *testbed.CertFiles) { testbed.WriteFile(t, f.Cert, nil) }, "cert.pem"},
 	{"gone", func(t *testing.T, f *testbed.CertFiles) { remove(t, f.Key) }, "key.pem: no such file"},
 	{"a folder", func(t *testing.T, f *testbed.CertFiles) {
