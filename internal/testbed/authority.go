@@ -61,6 +61,12 @@ func (a *Authority) PEM() []byte {
 // authority's own behind it, and the private key.
 func (a *Authority) Issue(tb testing.TB, names ...string) (cert, key []byte) {
 	tb.Helper()
+	return a.IssueAs(tb, func(*x509.Certificate) {}, names...)
+}
+
+// IssueAs is Issue of a certificate that is changed before it is signed.
+func (a *Authority) IssueAs(tb testing.TB, change func(*x509.Certificate), names ...string) (cert, key []byte) {
+	tb.Helper()
 	template := certificateFor(names[0])
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
@@ -71,6 +77,7 @@ func (a *Authority) Issue(tb testing.TB, names ...string) (cert, key []byte) {
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
+	change(template)
 	return a.sign(tb, template)
 }
 
