@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -38,5 +39,42 @@ func TestDeployedFlags(t *testing.T) {
 	}
 	if looked < 20 {
 		t.Errorf("only %d flags are found", looked)
+	}
+}
+
+// TestDeployedTimes checks that who stops the program waits for longer than it may take.
+func TestDeployedTimes(t *testing.T) {
+	number := func(file, pattern string) int {
+		text, err := os.ReadFile(filepath.Join(root, "deploy", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := regexp.MustCompile(pattern).FindSubmatch(text)
+		if m == nil {
+			t.Fatalf("%s: there is no %s", file, pattern)
+		}
+		n, err := strconv.Atoi(string(m[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	delay, drain := number("kubernetes.yaml", `--shutdown-delay=(\d+)s`), number("kubernetes.yaml", `--drain-timeout=(\d+)s`)
+	if grace := number("kubernetes.yaml", `terminationGracePeriodSeconds: (\d+)`); grace <= delay+drain {
+		t.Errorf("Kubernetes waits for %d s, and the program for %d", grace, delay+drain)
+	}
+	if noticed := number("kubernetes.yaml", `periodSeconds: (\d+)`) * number("kubernetes.yaml", `failureThreshold: (\d+)`); noticed >= delay {
+		t.Errorf("it takes %d s to notice what is to be seen for %d", noticed, delay)
+	}
+	var help strings.Builder
+	if err := app.Run(t.Context(), []string{"--help"}, func(string) string { return "" }, &help, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`--drain-timeout=(\d+)s`).FindStringSubmatch(help.String())
+	if m == nil {
+		t.Fatal("--help does not say how long a drain takes")
+	}
+	if drain, err := strconv.Atoi(m[1]); err != nil || number("sluice.service", `TimeoutStopSec=(\d+)s`) <= drain+5 {
+		t.Errorf("systemd does not wait for a drain of %s s, %v", m[1], err)
 	}
 }
