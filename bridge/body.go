@@ -83,6 +83,19 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 // client has left only then (golang/go#23262). The caller calls release when it no longer
 // needs the body.
 func readBody(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
+	body, release, err = readWhole(w, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		release()
+		return nil, nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is empty: send a completion request in JSON")
+	}
+	return body, release, nil
+}
+
+// readWhole is readBody for a body that may be empty.
+func readWhole(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
 	memory := &bodyMemory{} // for one that has no bytes
 	if bounded, ok := r.Body.(*boundedBody); ok {
 		memory = bounded.memory
@@ -90,10 +103,6 @@ func readBody(w http.ResponseWriter, r *http.Request) (body []byte, release func
 	body, release, err = memory.readAll(r)
 	if err != nil {
 		return nil, nil, unread(w, r, err)
-	}
-	if len(bytes.TrimSpace(body)) == 0 {
-		release()
-		return nil, nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is empty: send a completion request in JSON")
 	}
 	return body, release, nil
 }

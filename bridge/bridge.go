@@ -51,7 +51,13 @@ type Config struct {
 	CORSOrigins  []string      // the other origins whose pages may call, as "https://example.com"; "*": all; default: none
 	Hosts        []string      // the names that a request may have as Host, besides localhost, loopback addresses and the one that it came to; none or "*": any
 	DedupeWindow time.Duration // for how long a request is known again that a client of OpenAI's repeats by itself; zero: not at all
-	Log          *slog.Logger  // what goes wrong between the bridge and its server; default: none
+
+	// Of the server's methods, whatever they are: see package transcode.
+	Expose         []string // which are served, too: my.pkg.Service, my.pkg.Service/Method, or * for all; default: none
+	Descriptors    string   // a file with their descriptors; default: the server's reflection has them
+	ForwardHeaders []string // the headers of requests that go to them as metadata, beside those that always do
+
+	Log *slog.Logger // what goes wrong between the bridge and its server; default: none
 
 	// DecodeLimit waits until a body of so many bytes may be decoded, or the context is
 	// done; release is called when it is decoded. Default: it always may.
@@ -72,6 +78,7 @@ type Bridge struct {
 	writeTimeout time.Duration
 	conns        *http1.Conns
 	handler      http.Handler // the router, behind the guard of origins
+	exposed      *exposed     // nil: nothing is
 	health       healthpb.HealthClient
 	draining     atomic.Bool                      // no new completions are taken
 	observe      func(*http.Request) func(Answer) // nil: nobody does
@@ -94,7 +101,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		config.DecodeLimit = func(context.Context, int) (func(), error) { return func() {}, nil }
 	}
 	b.health = healthpb.NewHealthClient(conn)
-	mux := newMux(b.log)
+	mux := newMux(b.log, func() *exposed { return b.exposed })
 	streams := &streams{conn: conn, conns: b.conns, mux: mux, log: b.log, timing: timing{
 		commitWindow: cmp.Or(config.CommitWindow, 5*time.Second),
 		heartbeat:    cmp.Or(config.Heartbeat, 15*time.Second),
@@ -113,10 +120,16 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 	router := &router{completions: completions, openai: newOpenAI(completions, config.DedupeWindow), health: b.health}
 	router.register()
 	var err error
-	if b.hosts, err = newHosts(config.Hosts); err != nil {
+	if b.exposed, err = newExposed(config, completions); err != nil {
 		return nil, err
 	}
-	if b.handler, err = guardOrigin(config.CORSOrigins, b.log, router); err != nil {
+	router.exposed = b.exposed
+	if b.hosts, err = newHosts(config.Hosts); err != nil {
+		b.exposed.close()
+		return nil, err
+	}
+	if b.handler, err = guardOrigin(config, b.log, router); err != nil {
+		b.exposed.close()
 		return nil, err
 	}
 	return b, nil
@@ -132,8 +145,9 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(requestIDHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	boundHeader(r.Header)
+	timeout := r.Header.Get("Grpc-Timeout")
 	r.Header.Del("Grpc-Timeout") // to the gateway a deadline, which would cut streams
-	bounded := &boundedWriter{ResponseWriter: w, timeout: b.writeTimeout}
+	bounded := &boundedWriter{ResponseWriter: w, timeout: b.writeTimeout, grpcTimeout: timeout}
 	if b.observe != nil {
 		bounded.observation = &observation{done: b.observe(r), answer: Answer{Cut: true}}
 		defer bounded.observation.end()
@@ -174,7 +188,10 @@ func (b *Bridge) Listener(l net.Listener) net.Listener { return b.conns.Listener
 func (b *Bridge) Wait() { b.conns.Wait() }
 
 // Close cuts those streams, and closes their connections.
-func (b *Bridge) Close() { b.conns.Close() }
+func (b *Bridge) Close() {
+	b.conns.Close()
+	b.exposed.close()
+}
 
 // boundedWriter is the ResponseWriter of a request. It gives the client a deadline when
 // the answer begins; what goes on for longer, as a stream does, sets others.
@@ -183,6 +200,16 @@ type boundedWriter struct {
 	timeout     time.Duration
 	begun       bool
 	observation *observation // nil: nobody observes
+	grpcTimeout string       // the request's header
+}
+
+// grpcTimeoutOf returns the header grpc-timeout of a request, given the http.ResponseWriter
+// that its handler has got.
+func grpcTimeoutOf(w http.ResponseWriter) string {
+	if b, ok := w.(*boundedWriter); ok {
+		return b.grpcTimeout
+	}
+	return ""
 }
 
 // WriteHeader implements http.ResponseWriter.

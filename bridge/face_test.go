@@ -246,7 +246,7 @@ func openFace(t *testing.T, play script, kind, protocol string) (resp *http.Resp
 	}
 	log := slog.New(slog.DiscardHandler)
 	conns := http1.New(http1.Config{WriteTimeout: time.Minute, Log: log})
-	s := &streams{conn: conn, conns: conns, mux: newMux(log), log: log, timing: timing{testHeartbeat, testHeartbeat, time.Minute, time.Now()}}
+	s := &streams{conn: conn, conns: conns, mux: newMux(log, func() *exposed { return nil }), log: log, timing: timing{testHeartbeat, testHeartbeat, time.Minute, time.Now()}}
 	server := &http.Server{Protocols: &http.Protocols{}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.serve(&boundedWriter{ResponseWriter: w, timeout: time.Minute}, r, &streamCall{method: "/test.Service/Say", request: &healthpb.HealthCheckRequest{}, encoder: &lines{}})
 	})}

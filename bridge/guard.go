@@ -109,9 +109,10 @@ func hostName(host string) string {
 //
 // Cookies are not among what pages may send, since nothing here reads any: a
 // caller's credentials are in the Authorization header.
-func guardOrigin(origins []string, log *slog.Logger, next http.Handler) (http.Handler, error) {
+func guardOrigin(config Config, log *slog.Logger, next http.Handler) (http.Handler, error) {
+	origins := config.CORSOrigins
 	if slices.Contains(origins, "*") {
-		return allowOrigins(origins, next), nil
+		return allowOrigins(config, next), nil
 	}
 	protection := http.NewCrossOriginProtection()
 	for _, origin := range origins {
@@ -126,15 +127,21 @@ func guardOrigin(origins []string, log *slog.Logger, next http.Handler) (http.Ha
 	if len(origins) == 0 { // to rs/cors that means all
 		return next, nil
 	}
-	return allowOrigins(origins, next), nil
+	return allowOrigins(config, next), nil
 }
 
-func allowOrigins(origins []string, next http.Handler) http.Handler {
-	return cors.New(cors.Options{
-		AllowedOrigins: origins,
+func allowOrigins(config Config, next http.Handler) http.Handler {
+	options := cors.Options{
+		AllowedOrigins: config.CORSOrigins,
 		AllowedMethods: []string{"GET", "HEAD", "POST"},
 		AllowedHeaders: append([]string{"Authorization", "Content-Type", idempotencyKeyHeader, lastEventIDHeader, requestIDHeader}, openai.RequestHeaders...),
 		ExposedHeaders: append([]string{"Location", "Retry-After", requestIDHeader}, openai.ResponseHeaders...),
 		MaxAge:         600,
-	}).Handler(next)
+	}
+	if len(config.Expose) > 0 {
+		options.AllowedMethods = append(options.AllowedMethods, "PUT", "PATCH", "DELETE")
+		options.AllowedHeaders = append(append(options.AllowedHeaders, "Grpc-Timeout"), config.ForwardHeaders...)
+		options.ExposedHeaders = append(options.ExposedHeaders, "*") // whatever a server's metadata are called
+	}
+	return cors.New(options).Handler(next)
 }

@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/proto" // registers the codec "proto"
+	_ "google.golang.org/grpc/encoding/gzip" // for the servers that send it	_ "google.golang.org/grpc/encoding/proto" // registers the codec "proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
@@ -29,10 +29,16 @@ type inProcess interface {
 
 // receive writes a stream's messages to a response as they come, until its end, and
 // returns why that came: io.EOF for OK. The terminal message may be in rest, not written.
-func receive(s *response, conn grpc.ClientConnInterface, method string, request proto.Message) (rest *[]byte, ended error) {
+func receive(s *response, conn grpc.ClientConnInterface, c *streamCall) (rest *[]byte, ended error) {
+	// Not that of the response, which says why the call has ended.
+	ctx, cancel := context.Context(s.ctx), func() {}
+	if c.timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+	}
+	defer cancel()
 	if direct, ok := conn.(inProcess); ok {
 		growStack()
-		if err := direct.Stream(s.ctx, method, request, s, grpc.Trailer(&s.trailer)); err != nil {
+		if err := direct.Stream(ctx, c.method, c.takeRequest(), s, grpc.Trailer(&s.trailer)); err != nil {
 			return nil, err
 		}
 		return nil, io.EOF
@@ -40,7 +46,7 @@ func receive(s *response, conn grpc.ClientConnInterface, method string, request 
 	r := &remote{response: s}
 	r.changed.L = &r.mu
 	defer r.await() // after a panic
-	ended = r.receiveAll(conn, method, request)
+	ended = r.receiveAll(ctx, conn, c)
 	r.await()
 	return r.pending, ended
 }
@@ -81,7 +87,7 @@ type remote struct {
 }
 
 // receiveAll receives messages until their end, and returns why that came.
-func (r *remote) receiveAll(conn grpc.ClientConnInterface, method string, request proto.Message) error {
+func (r *remote) receiveAll(ctx context.Context, conn grpc.ClientConnInterface, c *streamCall) error {
 	// In a goroutine of its own, whose deep stack goes when it ends: this one's would
 	// stay as large for as long as the stream lasts.
 	var stream grpc.ClientStream
@@ -94,7 +100,7 @@ func (r *remote) receiveAll(conn grpc.ClientConnInterface, method string, reques
 				err = fault(r.log, p)
 			}
 		}()
-		stream, err = open(r.ctx, conn, method, request)
+		stream, err = open(ctx, conn, c.method, c.takeRequest(), c.options)
 	}()
 	<-opened
 	if err != nil {
@@ -105,9 +111,7 @@ func (r *remote) receiveAll(conn grpc.ClientConnInterface, method string, reques
 	}
 	for r.waitingSince = r.timing.now(); !r.terminal; {
 		if err := stream.RecvMsg(r); err != nil {
-			if err == io.EOF {
-				r.trailer = stream.Trailer()
-			}
+			r.trailer = stream.Trailer()
 			return err
 		}
 	}
@@ -115,8 +119,8 @@ func (r *remote) receiveAll(conn grpc.ClientConnInterface, method string, reques
 }
 
 // open sends the request of a stream.
-func open(ctx context.Context, conn grpc.ClientConnInterface, method string, request proto.Message) (grpc.ClientStream, error) {
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method, grpc.ForceCodecV2(newCodec()))
+func open(ctx context.Context, conn grpc.ClientConnInterface, method string, request proto.Message, options []grpc.CallOption) (grpc.ClientStream, error) {
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method, append([]grpc.CallOption{grpc.ForceCodecV2(newCodec())}, options...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +131,9 @@ func open(ctx context.Context, conn grpc.ClientConnInterface, method string, req
 	return stream, stream.CloseSend()
 }
 
+// wireMessage is a message as it came.
+type wireMessage []byte
+
 // codec is gRPC's codec for protobuf, and gives a message to a remote as bytes: it goes
 // from the connection's buffer into that of the response, with nothing in between.
 type codec struct{ encoding.CodecV2 }
@@ -136,6 +143,10 @@ func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	r, ok := v.(*remote)
+	if whole, is := v.(*wireMessage); is {
+		*whole = data.Materialize()
+		return nil
+	}
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}

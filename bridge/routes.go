@@ -14,6 +14,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-sse/sluice/bridge/failure"
 	"github.com/sluice-sse/sluice/bridge/native"
@@ -22,7 +23,7 @@ import (
 )
 
 // newMux returns the gateway's mux without routes.
-func newMux(log *slog.Logger) *runtime.ServeMux {
+func newMux(log *slog.Logger, exposed func() *exposed) *runtime.ServeMux {
 	return runtime.NewServeMux(
 		// Plain proto3 JSON. The gateway's default shows unpopulated fields too.
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{}),
@@ -39,6 +40,10 @@ func newMux(log *slog.Logger) *runtime.ServeMux {
 			writeError(w, r, log, err)
 		}),
 		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+			if e := exposed(); e != nil && code != http.StatusBadRequest {
+				e.ServeHTTP(w, asAsked(r))
+				return
+			}
 			writeError(w, r, log, routingError(w, r, code))
 		}),
 	)
@@ -58,8 +63,9 @@ func incomingHeader(key string) (string, bool) {
 // router has a handler for each request. It is an http.Handler.
 type router struct {
 	*completions
-	openai *openAI
-	health healthpb.HealthClient
+	openai  *openAI
+	exposed *exposed // nil: nothing is
+	health  healthpb.HealthClient
 }
 
 // register puts the routes on the mux: the generated ones, and ours, in place of some of
@@ -101,7 +107,10 @@ func mustRegister(err error) {
 
 // ServeHTTP implements http.Handler.
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost && r.Body != nil && !mayStreamResponse(r) { // a body means nothing then
+	switch {
+	case r.Body == nil, r.Method == http.MethodPost, mayStreamResponse(r):
+	case rt.exposed != nil && (r.Method == http.MethodPut || r.Method == http.MethodPatch || r.Method == http.MethodDelete):
+	default: // a body means nothing
 		if err := discardBody(w, r); err != nil {
 			writeError(w, r, rt.log, err)
 			return
@@ -123,6 +132,10 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if rt.exposed.knows(r) {
+		rt.exposed.ServeHTTP(w, r)
+		return
+	}
 	if !utf8.ValidString(r.URL.Path) { // an id that no message can hold
 		writeError(w, r, rt.log, routingError(w, r, http.StatusNotFound))
 		return
@@ -137,14 +150,25 @@ func asGet(r *http.Request) *http.Request {
 	if r.Method != http.MethodHead || strings.HasSuffix(r.URL.Path, "/events") {
 		return r
 	}
-	get := *r
+	get := r.WithContext(context.WithValue(r.Context(), headKey{}, r))
 	get.Method = http.MethodGet
-	if mayStreamResponse(&get) {
+	if mayStreamResponse(get) {
 		u := *r.URL
 		u.RawQuery = ""
 		get.URL = &u
 	}
-	return &get
+	return get
+}
+
+// headKey is that of the HEAD that a GET stands for in its context.
+type headKey struct{}
+
+// asAsked returns the request that a GET stands for, or the request itself.
+func asAsked(r *http.Request) *http.Request {
+	if head, ok := r.Context().Value(headKey{}).(*http.Request); ok {
+		return head
+	}
+	return r
 }
 
 // mayStreamResponse tells whether a request is for a response, which the query or the body
@@ -156,13 +180,16 @@ func mayStreamResponse(r *http.Request) bool {
 func routingError(w http.ResponseWriter, r *http.Request, code int) error {
 	switch code {
 	case http.StatusMethodNotAllowed:
-		allow := methods(r.URL.Path)
-		w.Header().Set("Allow", allow)
-		return failure.Invalid(code, codes.Unimplemented, "method", "%s takes %s, not %s", failure.Clip(r.URL.Path), allow, failure.Clip(r.Method))
+		return methodNotAllowed(w, r, methods(r.URL.Path))
 	case http.StatusNotFound:
 		return failure.Invalid(code, codes.NotFound, "path", "there is no %s here: see /openapi.json for what there is", failure.Clip(r.URL.Path))
 	}
 	return failure.Invalid(code, codes.InvalidArgument, "path", "the path cannot be read")
+}
+
+func methodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) error {
+	w.Header().Set("Allow", allow)
+	return failure.Invalid(http.StatusMethodNotAllowed, codes.Unimplemented, "method", "%s takes %s, not %s", failure.Clip(r.URL.Path), allow, failure.Clip(r.Method))
 }
 
 // methods lists the methods of a path for the Allow header of a 405, which the gateway's
@@ -209,6 +236,9 @@ func (rt *router) serving(ctx context.Context, service string) healthpb.HealthCh
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	resp, err := rt.health.Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+	if rt.exposed != nil && service == "" && status.Code(err) == codes.Unimplemented {
+		return healthpb.HealthCheckResponse_SERVING // it is there, and is no completion server
+	}
 	if err != nil {
 		return healthpb.HealthCheckResponse_UNKNOWN
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
@@ -26,8 +27,10 @@ type streamCall struct {
 	method  string
 	request proto.Message // until it is sent
 	encoder Encoder
-	resumes bool   // the completion was there before the request
-	done    func() // called when the response has ended; nil: nothing is
+	timeout time.Duration     // of the call; 0: none
+	options []grpc.CallOption // of a connection that is not in this process
+	resumes bool              // the completion was there before the request
+	done    func()            // called when the response has ended; nil: nothing is
 }
 
 // serve answers a request with the stream of a call. If that has nothing in it, it does so
@@ -49,7 +52,7 @@ func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*stream
 		for i, c := range calls {
 			response := newResponse(&s.timing, ctx, w, http2, c, s.log)
 			defer response.close() // after a panic
-			rest, ended := receive(response, s.conn, c.method, c.takeRequest())
+			rest, ended := receive(response, s.conn, c)
 			o.names(response.id)
 			if o.fail(nil); ended != io.EOF {
 				o.fail(ended)

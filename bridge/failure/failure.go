@@ -60,6 +60,13 @@ func Fault() error {
 		infoOf(completionv1.ErrorReason_UPSTREAM_REJECTED)).Err()
 }
 
+// Stopping is Draining for what is no completion.
+func Stopping() error {
+	return withDetails(status.New(codes.Unavailable, "the server is stopping: try again"),
+		infoOf(completionv1.ErrorReason_DRAINING),
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)}).Err()
+}
+
 // CursorAhead returns what callers are told who want to go on after an event that does
 // not exist.
 func CursorAhead() error {

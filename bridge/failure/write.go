@@ -12,18 +12,24 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // Write answers a request with an error.
 func Write(w http.ResponseWriter, log *slog.Logger, err error) {
 	code, s := Explain(log, err)
+	WriteBody(w, code, s, JSON(code, s))
+}
+
+// WriteBody answers a request with an error whose JSON is known.
+func WriteBody(w http.ResponseWriter, code int, s *status.Status, body []byte) {
 	h := w.Header()
 	if delay := retryDelay(s); delay > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((delay+time.Second-1)/time.Second), 10))
 	}
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	body := append(JSON(code, s), '\n')
+	body = append(body, '\n')
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	Challenge(h, code)
 	w.WriteHeader(code)
@@ -41,6 +47,11 @@ func Challenge(h http.Header, httpStatus int) {
 // JSON returns the JSON of an error, on one line: the body of an answer, and the
 // data of an error event.
 func JSON(httpStatus int, s *status.Status) []byte {
+	return JSONWith(httpStatus, s, func(d *anypb.Any) ([]byte, error) { return protojson.Marshal(d) })
+}
+
+// JSONWith is JSON for details of types that are not linked in: detail returns their JSON.
+func JSONWith(httpStatus int, s *status.Status, detail func(*anypb.Any) ([]byte, error)) []byte {
 	type body struct {
 		Code    int               `json:"code"`
 		Status  string            `json:"status"`
@@ -54,8 +65,8 @@ func JSON(httpStatus int, s *status.Status) []byte {
 		Details: []json.RawMessage{},
 	}
 	for _, d := range s.Proto().GetDetails() {
-		// A detail of a type that is not linked in cannot be shown.
-		if b, err := protojson.Marshal(d); err == nil {
+		// A detail of a type that is not known cannot be shown.
+		if b, err := detail(d); err == nil {
 			e.Details = append(e.Details, b)
 		}
 	}

@@ -2,10 +2,16 @@ package jsonbody
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"slices"
+	"strconv"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/sluice-sse/sluice/bridge/failure"
 )
@@ -25,6 +31,38 @@ func (d Decoder) Bounded(ctx context.Context, body []byte, isText func(member st
 		return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is not a request in JSON: %v", err)
 	}
 	return decode()
+}
+
+// DecodeForeign makes a message of a body, within the same bounds. The message is none of
+// ours: it may be of any type, and the resolver knows those that an Any may hold. at is how
+// the field is called that takes the value; "": the message itself is the value.
+func (d Decoder) DecodeForeign(ctx context.Context, body []byte, m proto.Message, at string, resolver Resolver) error {
+	release, err := d.Acquire(ctx, len(body))
+	if err != nil {
+		return status.FromContextError(err).Err()
+	}
+	defer release()
+	s := newScanner(body, max(int(d.MaxBody/bytesPerToken), minTokens))
+	var failed error
+	if wrong := s.scan(func() error { return s.value(&s.left) }); wrong != nil {
+		failed = wrong
+	} else {
+		size := len(body)
+		if at != "" {
+			body = slices.Concat([]byte("{"), strconv.AppendQuote(nil, at), []byte(":"), body, []byte("}"))
+		}
+		if failed = (protojson.UnmarshalOptions{Resolver: resolver, RecursionLimit: maxRecursion}).Unmarshal(body, m); failed == nil {
+			return nil
+		}
+		failed = errors.New(plain(failed, size))
+	}
+	return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is not a %s in JSON: %v", m.ProtoReflect().Descriptor().FullName(), failed)
+}
+
+// Resolver finds the types of Any, and extensions.
+type Resolver interface {
+	protoregistry.MessageTypeResolver
+	protoregistry.ExtensionTypeResolver
 }
 
 // object scans a value that must be an object.

@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
 )
@@ -116,4 +117,13 @@ func (w *Writer) appendSlowly(dst, wire []byte) (out []byte, err error) {
 	}
 	// protojson puts in spaces at random, lest anyone rely on its bytes.
 	return sse.AppendJSON(dst, text)
+}
+
+// AppendAny appends the JSON of an Any, by a writer of those.
+func (w *Writer) AppendAny(dst []byte, a *anypb.Any) ([]byte, error) {
+	wire, err := proto.Marshal(a)
+	if err != nil {
+		return dst, err
+	}
+	return w.Append(dst, wire)
 }

@@ -135,7 +135,7 @@ func (c *bridgeCommand) run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer conn.Close()
-	b, err := newHTTPFace(p, conn, &c.bridgeFlags, &c.commonFlags, newDecodeLimit(c.MaxBody))
+	b, err := newHTTPFace(p, conn, &c.bridgeFlags, &c.exposeFlags, &c.commonFlags, newDecodeLimit(c.MaxBody))
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (c *bothCommand) run(ctx context.Context, p *program) error {
 	conn := &inproc.Conn{UnaryInterceptors: s.interceptors.unary, StreamInterceptors: s.interceptors.stream}
 	completionv1.RegisterCompletionServiceServer(conn, s.server)
 	healthpb.RegisterHealthServer(conn, s.health)
-	b, err := newHTTPFace(p, conn, &c.bridgeFlags, &c.commonFlags, limit)
+	b, err := newHTTPFace(p, conn, &c.bridgeFlags, &exposeFlags{}, &c.commonFlags, limit)
 	if err != nil {
 		return err
 	}

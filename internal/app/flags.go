@@ -82,6 +82,7 @@ type bridgeCommand struct {
 	bridgeFlags
 	Server        string `group:"Server" default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090. Of several addresses, one at a time is used, so that no completion is resumed where it is not known."`
 	SharedJournal bool   `group:"Server" help:"The servers share a journal (--journal): use all addresses of --server in turn."`
+	exposeFlags   `group:"Any method"`
 	commonFlags
 	serverTLSFlags `group:"Server"`
 }

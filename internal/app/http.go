@@ -26,7 +26,7 @@ type httpFace struct {
 }
 
 // newHTTPFace returns one that listens, in front of the server behind conn.
-func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, common *commonFlags, limit decodeLimit) (*httpFace, error) {
+func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, exposed *exposeFlags, common *commonFlags, limit decodeLimit) (*httpFace, error) {
 	h := &httpFace{}
 	files, err := common.httpFiles()
 	if err != nil {
@@ -38,7 +38,7 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 	if h.listener, err = common.listen("--http", f.HTTP, p); err != nil {
 		return nil, err
 	}
-	h.bridge, err = bridge.New(conn, bridge.Config{
+	config := bridge.Config{
 		CommitWindow: time.Duration(f.CommitWindow),
 		Heartbeat:    time.Duration(f.Heartbeat),
 		WriteTimeout: time.Duration(common.WriteTimeout),
@@ -50,8 +50,9 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, comm
 		DedupeWindow: time.Duration(f.DedupeWindow),
 		Log:          p.log,
 		Observe:      p.telemetry.Observe,
-	})
-	if err != nil {
+	}
+	exposed.applyTo(&config)
+	if h.bridge, err = bridge.New(conn, config); err != nil {
 		h.listener.Close()
 		return nil, err
 	}

@@ -1,0 +1,99 @@
+package descriptors
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jhump/protoreflect/v2/grpcreflect"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+// Reflection is the source that is a server's reflection, v1 or v1alpha.
+type Reflection struct{ Conn grpc.ClientConnInterface }
+
+// Load implements Source.
+func (r Reflection) Load(ctx context.Context, services []protoreflect.FullName, all bool) (*Set, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	client := r.client(ctx)
+	defer client.Reset()
+	names := services
+	if all {
+		listed, err := client.ListServices()
+		if err != nil {
+			return nil, err
+		}
+		names = slices.Concat(names, listed)
+	}
+	want := wanted(services, all)
+	found := newCollection()
+	for _, name := range names {
+		if !want(name) {
+			continue
+		}
+		switch fd, err := client.FileContainingSymbol(name); {
+		case grpcreflect.IsElementNotFoundError(err):
+		case err != nil:
+			return nil, fmt.Errorf("ask for %s: %w", name, err)
+		default:
+			found.add(fd)
+		}
+	}
+	return newSet(found.files, r.lookUp, want)
+}
+
+// lookUp asks for a message type that no service names.
+func (r Reflection) lookUp(ctx context.Context, name protoreflect.FullName) (protoreflect.MessageType, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	client := r.client(ctx)
+	defer client.Reset()
+	fd, err := client.FileContainingSymbol(name)
+	if err != nil {
+		return nil, err
+	}
+	found := newCollection()
+	found.add(fd)
+	registry, err := link(found.files)
+	if err != nil {
+		return nil, err
+	}
+	return dynamicpb.NewTypes(registry).FindMessageByName(name)
+}
+
+func (r Reflection) client(ctx context.Context) *grpcreflect.Client {
+	return grpcreflect.NewClientAuto(ctx, bounded{r.Conn}, grpcreflect.WithAllowMissingFileDescriptors())
+}
+
+// bounded is a connection that takes messages of descriptors, but no larger ones.
+type bounded struct{ grpc.ClientConnInterface }
+
+// NewStream implements grpc.ClientConnInterface.
+func (b bounded) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return b.ClientConnInterface.NewStream(ctx, desc, method, append(opts, grpc.MaxCallRecvMsgSize(maxSize))...)
+}
+
+// collection are files, each one once.
+type collection struct {
+	files []*descriptorpb.FileDescriptorProto
+	seen  map[string]bool
+}
+
+func newCollection() *collection { return &collection{seen: map[string]bool{}} }
+
+// add adds a file and what it imports.
+func (c *collection) add(fd protoreflect.FileDescriptor) {
+	if fd.IsPlaceholder() || c.seen[fd.Path()] {
+		return
+	}
+	c.seen[fd.Path()] = true
+	for i := range fd.Imports().Len() {
+		c.add(fd.Imports().Get(i).FileDescriptor)
+	}
+	c.files = append(c.files, protodesc.ToFileDescriptorProto(fd))
+}

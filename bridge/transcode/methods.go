@@ -1,0 +1,227 @@
+package transcode
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sluice-sse/sluice/bridge/descriptors"
+)
+
+// How often descriptors are loaded.
+const (
+	loadTimeout = 10 * time.Second
+	renewAfter  = 2 * time.Second        // at the soonest, when they seem to be old
+	retryAfter  = 500 * time.Millisecond // when there are none
+	oldAfter    = 5 * time.Minute        // even if nothing tells that they are old
+
+	unknownAfter = 30 * time.Second // when a path is not known
+)
+
+// Methods are those of a server that are exposed, as far as they are known. They are for many
+// goroutines at once.
+type Methods struct {
+	source   descriptors.Source
+	exposure Exposure
+	log      *slog.Logger
+	table    atomic.Pointer[Table] // nil: none was loaded yet
+
+	loading   chan struct{} // holds one while somebody loads
+	tried     atomic.Int64  // when the last load began, in Unix nanoseconds
+	complaint string        // that was logged last; of the one who loads
+
+	ctx    context.Context // done when nothing is loaded any more
+	cancel context.CancelFunc
+	loads  sync.WaitGroup // those that nobody waits for
+}
+
+// NewMethods returns the methods of a source, which it begins to load. They are to be closed.
+func NewMethods(source descriptors.Source, exposure Exposure, log *slog.Logger) *Methods {
+	m := &Methods{source: source, exposure: exposure, log: log, loading: make(chan struct{}, 1)}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.RenewSoon()
+	return m
+}
+
+// Close stops loading.
+func (m *Methods) Close() {
+	m.cancel()
+	m.loads.Wait()
+}
+
+// Known returns the table, or nil if none was loaded yet.
+func (m *Methods) Known() *Table { return m.table.Load() }
+
+// Table returns the table. If there is none yet, it is loaded, with the metadata that ctx
+// has; the error is a status.
+func (m *Methods) Table(ctx context.Context) (*Table, error) {
+	t := m.table.Load()
+	if t == nil {
+		return m.load(ctx, nil)
+	}
+	if time.Since(t.loaded) > oldAfter {
+		m.RenewSoon()
+	}
+	return t, nil
+}
+
+// Renew returns the table that follows one which seems to be old: it lacks a method, or a
+// field of a request. It loads it unless that was done a moment ago, and returns the old one
+// if there is no other.
+func (m *Methods) Renew(ctx context.Context, old *Table) *Table {
+	if t := m.table.Load(); t != old {
+		return t
+	}
+	if !m.due(renewAfter) {
+		return old
+	}
+	if t, err := m.load(ctx, old); err == nil {
+		return t
+	}
+	return old
+}
+
+// RenewBinding is Renew for the binding of a request. It returns the old one if there is no
+// other.
+func (m *Methods) RenewBinding(ctx context.Context, old *Binding) *Binding {
+	if t := m.Renew(ctx, old.Method.table); t != old.Method.table {
+		if b := t.current(old); b != nil && b.Method.Streams == old.Method.Streams && b.Method.Supported {
+			return b
+		}
+	}
+	return old
+}
+
+// RenewIfOlder has the table loaded that follows one, if that is not of the last half
+// minute: a path that is not known may be a route of a newer server.
+func (m *Methods) RenewIfOlder(old *Table) {
+	if time.Since(old.loaded) > unknownAfter {
+		m.RenewSoon()
+	}
+}
+
+// RenewSoon has the table loaded that follows one which seems to be old, and does not wait
+// for that: the server has answered UNIMPLEMENTED, or with fields that are not known.
+func (m *Methods) RenewSoon() {
+	old := m.table.Load()
+	if !m.due(renewAfter) || m.ctx.Err() != nil {
+		return
+	}
+	m.loads.Go(func() { _, _ = m.load(m.ctx, old) })
+}
+
+// due tells whether the last load began so long ago.
+func (m *Methods) due(after time.Duration) bool {
+	return time.Since(time.Unix(0, m.tried.Load())) > after
+}
+
+// load loads the table that follows an old one, or returns the one that somebody else has
+// loaded.
+func (m *Methods) load(ctx context.Context, old *Table) (*Table, error) {
+	select {
+	case m.loading <- struct{}{}:
+		defer func() { <-m.loading }()
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	if t := m.table.Load(); t != old {
+		return t, nil
+	}
+	if old == nil && !m.due(retryAfter) {
+		select {
+		case <-time.After(retryAfter):
+		case <-ctx.Done():
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
+	}
+	m.tried.Store(time.Now().UnixNano())
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	set, err := m.source.Load(ctx, m.exposure.names(), m.exposure.all)
+	if err != nil {
+		return nil, m.refuse(ctx, err)
+	}
+	t := newTable(set, m.exposure, m.log)
+	m.complain(t)
+	m.table.Store(t)
+	return t, nil
+}
+
+// refuse says why there are no descriptors: to callers if it is their credentials, else to
+// the log.
+func (m *Methods) refuse(ctx context.Context, err error) error {
+	switch code := status.Code(err); {
+	case ctx.Err() == context.Canceled:
+		return status.FromContextError(ctx.Err()).Err()
+	case code == codes.Unauthenticated, code == codes.PermissionDenied:
+		m.once("the server's reflection wants other credentials than those of the caller", err.Error())
+		return err
+	case code == codes.Unimplemented:
+		m.once("the server has no reflection: give its descriptors with --descriptors", err.Error())
+	default:
+		m.once("fetch the server's descriptors", err.Error())
+	}
+	return Unreachable()
+}
+
+// complain logs what is to be exposed and is not there.
+func (m *Methods) complain(t *Table) {
+	var missing []string
+	for service, methods := range m.exposure.services {
+		if !t.hasService(service) {
+			missing = append(missing, string(service))
+			continue
+		}
+		for method := range methods {
+			if path := string(service) + "/" + string(method); t.byPath["/"+path] == nil {
+				missing = append(missing, path)
+			}
+		}
+	}
+	if missing != nil {
+		m.once("the server does not have all that --expose names", strings.Join(missing, " "))
+	}
+}
+
+func (t *Table) hasService(name protoreflect.FullName) bool {
+	for _, sd := range t.set.Services {
+		if sd.FullName() == name {
+			return true
+		}
+	}
+	return false
+}
+
+// once logs what was not logged last.
+func (m *Methods) once(what, cause string) {
+	if complaint := what + cause; m.complaint != complaint {
+		m.complaint = complaint
+		m.log.Warn(what, "cause", cause)
+	}
+}
+
+// MayHave tells of a path whether it may be that of a method which is exposed, and of which
+// nothing is known.
+func (m *Methods) MayHave(path string) bool {
+	service, method, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	full, name := protoreflect.FullName(service), protoreflect.Name(method)
+	return ok && full.IsValid() && name.IsValid() && m.exposure.has(full, name)
+}
+
+// WithAuthorization returns a context in which descriptors are loaded with the credentials
+// of a request.
+func WithAuthorization(ctx context.Context, r *http.Request) context.Context {
+	for _, value := range r.Header.Values("Authorization") {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", value)
+	}
+	return ctx
+}

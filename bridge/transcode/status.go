@@ -1,0 +1,85 @@
+package transcode
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
+	"github.com/sluice-sse/sluice/bridge/wirejson"
+)
+
+// Unreachable is what callers are told when the server cannot be reached.
+func Unreachable() error {
+	return status.Error(codes.Unavailable, "the server cannot be reached: try again")
+}
+
+var errUnreadable = status.Error(codes.Internal, "the server has sent a message that cannot be read")
+
+// explain turns an error into the HTTP status, by the gateway's table, and the status that
+// callers get: the server's own, with its message and details. A fault of the connection to
+// it is told in our own words, for grpc-go's name addresses; these go to the log.
+func explain(log *slog.Logger, err error) (int, *status.Status) {
+	var withHTTP *runtime.HTTPStatusError
+	if errors.As(err, &withHTTP) {
+		return withHTTP.HTTPStatus, status.Convert(withHTTP.Err)
+	}
+	s := status.Convert(err)
+	if ofConnection(s) {
+		log.Warn("call the server", "cause", err)
+		s = status.Convert(Unreachable())
+	}
+	return runtime.HTTPStatusFromCode(s.Code()), s
+}
+
+// ofConnection tells grpc-go's own words for a lost or a missing connection from what a
+// server has said: nothing else does. They stand in clientconn.go, picker_wrapper.go,
+// pickfirst.go and internal/transport/http2_client.go.
+func ofConnection(s *status.Status) bool {
+	switch s.Code() {
+	case codes.Unavailable, codes.Unknown, codes.DeadlineExceeded, codes.Internal:
+	default:
+		return false
+	}
+	if len(s.Proto().GetDetails()) > 0 {
+		return false
+	}
+	for _, words := range []string{
+		"connection error: ", "error reading from server: ", "error reading server preface: ", "transport: ", "closing transport due to",
+		"keepalive ping failed", "latest balancer error: ", "last connection error: ", "last resolver error: ", "name resolver error: ",
+		"no children to pick from", "produced zero addresses", "the connection is draining", "the connection is closing", "write tcp ", "read tcp ",
+		"the client connection is closing", "server closed the stream without sending trailers", "stream terminated by RST_STREAM",
+		"unexpected HTTP status code received from server", "credentials require transport level security", "dial tcp ",
+	} {
+		if strings.Contains(s.Message(), words) {
+			return true
+		}
+	}
+	return false
+}
+
+// errorJSON returns the JSON of an error, with details of the server's own types.
+func errorJSON(types *wirejson.Types, httpStatus int, s *status.Status) []byte {
+	w := types.Writer((*anypb.Any)(nil).ProtoReflect().Descriptor())
+	return failure.JSONWith(httpStatus, s, func(detail *anypb.Any) ([]byte, error) {
+		return w.AppendAny(nil, detail)
+	})
+}
+
+// WriteError answers a request with an error that is no method's.
+func WriteError(w http.ResponseWriter, log *slog.Logger, err error) {
+	code, s := explain(log, err)
+	failure.WriteBody(w, code, s, failure.JSON(code, s))
+}
+
+// WriteError answers a request with an error of a method's.
+func (m *Method) WriteError(w http.ResponseWriter, log *slog.Logger, err error) {
+	code, s := explain(log, err)
+	failure.WriteBody(w, code, s, errorJSON(m.table.types, code, s))
+}
