@@ -29,9 +29,6 @@ func (j *Journal) keepAlive() {
 		}
 		j.repeat()
 		j.checkOwners(n%4 == 0)
-		if !j.outage.isGone() {
-			j.resync(true)
-		}
 	}
 }
 
@@ -74,7 +71,6 @@ func (j *Journal) repeat() {
 	}
 	cancels := maps.Clone(j.cancels)
 	topics := slices.Collect(maps.Values(j.topics))
-	writers := slices.Collect(maps.Values(j.writers))
 	j.mu.Unlock()
 	for id, c := range cancels {
 		j.tell(j.ctx, c.owner, cancelMessage(id))
@@ -85,7 +81,7 @@ func (j *Journal) repeat() {
 		}
 		j.tellReaders(t)
 	}
-	for _, w := range writers {
+	for _, w := range j.allWriters() {
 		w.dropReaders(j.config.Lease)
 	}
 }
@@ -93,7 +89,7 @@ func (j *Journal) repeat() {
 // checkOwners has the followers of a completion look into the store whose owner gives no
 // sign of life, and all of them if asked to: what was published may have been lost.
 func (j *Journal) checkOwners(all bool) {
-	if all || j.outage.isGone() {
+	if all || j.outage.isGone() || j.isUnsettled() {
 		j.rereadAll()
 		return
 	}
@@ -127,13 +123,14 @@ func (j *Journal) isAlive(ctx context.Context, instance string) (bool, error) {
 }
 
 // isLost tells whether a completion that has not ended has no owner any more. It returns
-// errGone for as long as nobody can know: leases are over when the store comes back.
+// errGone for as long as nobody can know: leases are over when the store comes back, and
+// gone when it is started again.
 func (j *Journal) isLost(ctx context.Context, at record) (bool, error) {
 	if at.owner == j.instance {
 		return j.writer(at.ID) == nil, nil
 	}
 	alive, err := j.isAlive(ctx, at.owner)
-	if !alive && err == nil && at.owner != "" && j.outage.isJustOver(j.config.Lease) {
+	if !alive && err == nil && at.owner != "" && (j.outage.isJustOver(j.config.Lease) || j.isUnsettled()) {
 		return false, errGone
 	}
 	return !alive && err == nil, err
@@ -195,4 +192,12 @@ func (j *Journal) disown(ctx context.Context, id string) {
 	if err == nil && !at.Ended && at.owner == j.instance && j.writer(id) == nil {
 		_ = j.release(ctx, id, at.fence)
 	}
+}
+
+// later runs what nobody waits for.
+func (j *Journal) later(f func(context.Context)) {
+	if j.ctx.Err() != nil {
+		return
+	}
+	j.ended.Go(func() { f(context.WithoutCancel(j.ctx)) })
 }

@@ -20,6 +20,8 @@ type outage struct {
 	gone    bool
 	refuses bool                 // it answers, and takes nothing: only a write shows that it does again
 	back    time.Time            // when it last came back
+	shaken  time.Time            // when it last failed, or came back, or a connection broke
+	unsure  bool                 // since then, nobody has looked whether it has lost anything
 	changed func(available bool) // nil: nobody wants to know
 }
 
@@ -31,11 +33,38 @@ func (o *outage) isGone() bool {
 	return o.gone
 }
 
-// isFailing tells whether the last command failed that could have shown that all is well.
+// shake notes that the store may have lost what it had acknowledged: it may have been
+// started again, or another may have taken its place.
+func (o *outage) shake() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.shaken, o.unsure = time.Now(), true
+}
+
+// isShaken tells whether that was within so long.
+func (o *outage) isShaken(within time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.shaken.IsZero() && time.Since(o.shaken) < within
+}
+
+// takeUnsure tells whether to look what the store has lost. It is the caller's to do, then.
+func (o *outage) takeUnsure() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.gone {
+		return false
+	}
+	unsure := o.unsure
+	o.unsure = false
+	return unsure
+}
+
+// isFailing tells whether the store may not have the lease.
 func (o *outage) isFailing() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.gone || !o.since.IsZero()
+	return o.gone || o.unsure || !o.since.IsZero()
 }
 
 // isJustOver tells whether the store was gone within so long.
@@ -64,11 +93,13 @@ func (o *outage) observe(began time.Time, err error, writes bool, patience time.
 		}
 		if back = o.gone; back {
 			o.back = time.Now()
+			o.shaken = o.back
 		}
 		o.since, o.refuses = time.Time{}, false
 		o.set(false)
 		return false, back
 	}
+	o.shaken, o.unsure = time.Now(), true
 	if _, said := rueidis.IsRedisErr(err); said {
 		o.refuses = true
 	}
@@ -162,6 +193,7 @@ func (j *Journal) try(ctx context.Context, run func(context.Context) error, refu
 	for wait := j.config.Patience / 200; isBroken(err) && wait < j.config.Patience/20; wait *= 2 {
 		select {
 		case <-time.After(wait):
+			j.outage.shake()
 			err = run(limited)
 			continue
 		case <-limited.Done():
@@ -178,30 +210,4 @@ func isBroken(err error) bool {
 	}
 	_, answered := rueidis.IsRedisErr(err)
 	return !answered
-}
-
-// later runs what nobody waits for.
-func (j *Journal) later(f func(context.Context)) {
-	if j.ctx.Err() != nil {
-		return
-	}
-	j.ended.Go(func() { f(context.WithoutCancel(j.ctx)) })
-}
-
-// resync writes what the store has not, or has lost, of what this process writes, and lets
-// go of what has been taken from it: of all, or only of what is known to be behind, as the
-// store may go again while this is done.
-func (j *Journal) resync(behind bool) {
-	j.mu.Lock()
-	writers := make([]*writer, 0, len(j.writers))
-	for _, w := range j.writers {
-		writers = append(writers, w)
-	}
-	j.mu.Unlock()
-	for _, w := range writers {
-		if j.ctx.Err() != nil || j.outage.isGone() {
-			return
-		}
-		w.resync(j.ctx, behind)
-	}
 }

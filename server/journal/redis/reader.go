@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -53,25 +54,29 @@ type storedReader struct {
 	reread  bool          // guarded by topic.mu: what was published may not be all
 
 	last   int32
-	ended  bool // the last entry was the end
+	shown  int32 // the last event that its user has: last may be less when the store has lost that
+	ended  bool  // the last entry was the end
 	failed time.Time
 	closed bool
 }
 
 func (j *Journal) openStored(ctx context.Context, id string, after int32, follow bool) (journal.Reader, error) {
-	r := &storedReader{journal: j, id: id, last: after}
+	r := &storedReader{journal: j, id: id, last: after, shown: after}
 	if !follow {
-		at, err := j.record(ctx, id)
+		at, err := j.settled(j.record(ctx, id))
+		if err == nil {
+			err = r.seek(ctx, at)
+		}
 		if err != nil {
 			return nil, err
 		}
-		return r, r.seek(ctx, at)
+		return r, nil
 	}
 	t, err := j.join(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	at, err := j.record(ctx, id)
+	at, err := j.settled(j.record(ctx, id))
 	if err == nil {
 		err = r.seek(ctx, at)
 	}
@@ -98,10 +103,10 @@ func (r *storedReader) seek(ctx context.Context, at record) error {
 		return journal.ErrAhead
 	}
 	if lost, err := r.journal.isLost(ctx, at); !lost {
-		if err != nil {
-			return err
+		if err == nil && r.journal.isUnsettled() {
+			err = errGone
 		}
-		return journal.ErrAhead
+		return cmp.Or(err, journal.ErrAhead)
 	}
 	r.last = at.Last
 	return nil
@@ -124,6 +129,13 @@ func (r *storedReader) Next(ctx context.Context) ([]journal.Entry, error) {
 		if n := len(entries); n > 0 {
 			r.last = entries[n-1].Sequence
 			r.ended = entries[n-1].Kind != journal.Event
+			for len(entries) > 0 && entries[0].Kind == journal.Event && entries[0].Sequence <= r.shown {
+				entries = entries[1:]
+			}
+			if len(entries) == 0 {
+				continue
+			}
+			r.shown = max(r.shown, r.last)
 			return entries, nil
 		}
 		if r.ended {
@@ -155,6 +167,7 @@ func (r *storedReader) wait(ctx context.Context) error {
 // long as an owner that is gone.
 func (r *storedReader) read(ctx context.Context) ([]journal.Entry, error) {
 	at, entries, err := r.journal.read(context.WithoutCancel(ctx), r.id, r.last, maxBatches)
+	at, err = r.journal.settled(at, err)
 	if errors.Is(err, journal.ErrNotFound) {
 		err = journal.ErrExpired // it was there
 	}

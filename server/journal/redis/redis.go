@@ -108,6 +108,7 @@ func New(config Config) (*Journal, error) {
 	}
 	j.ended.Go(j.keepLease)
 	j.ended.Go(j.keepAlive)
+	j.ended.Go(j.keepWritten)
 	j.subscription = subscription{connected: make(chan struct{}), channels: map[string]int{j.leaseKey(j.instance): 1}}
 	j.ended.Go(j.keepSubscribed)
 	return j, nil
@@ -138,6 +139,9 @@ func (j *Journal) Notify(changed func(available bool)) { j.outage.notify(changed
 func (j *Journal) Create(ctx context.Context, c journal.Completion, o journal.Owner) (journal.Writer, journal.Completion, error) {
 	if info, err := j.local.Find(ctx, c.Principal, c.Key); c.Key != "" && !errors.Is(err, journal.ErrNotFound) {
 		return nil, info.Completion, nil
+	}
+	if c.Key != "" && j.outage.isJustOver(j.config.Lease/2) {
+		return nil, journal.Completion{}, errGone // the store may have lost the key, which an owner is about to claim again
 	}
 	w := &writer{journal: j, Completion: c, owner: o, fence: "1", others: map[string]presence{}}
 	j.mu.Lock()
@@ -178,7 +182,7 @@ func (j *Journal) Get(ctx context.Context, id string) (journal.Info, error) {
 	if info, ok := j.owned(ctx, id); ok {
 		return info, nil
 	}
-	record, err := j.record(ctx, id)
+	record, err := j.settled(j.record(ctx, id))
 	return record.Info, err
 }
 
@@ -198,7 +202,7 @@ func (j *Journal) Find(ctx context.Context, principal, key string) (journal.Info
 		return info, nil
 	}
 	id, err := j.holder(ctx, principal, key)
-	if err != nil {
+	if _, err = j.settled(record{}, err); err != nil {
 		return journal.Info{}, err
 	}
 	return j.Get(ctx, id)
@@ -239,7 +243,7 @@ func (j *Journal) Cancel(ctx context.Context, id string) error {
 		w.owner.Cancel()
 		return nil
 	}
-	record, err := j.record(ctx, id)
+	record, err := j.settled(j.record(ctx, id))
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
 		return err
@@ -267,7 +271,7 @@ func (j *Journal) EndLost(ctx context.Context, id string, data []byte) error {
 	if j.writer(id) != nil {
 		return journal.ErrFenced
 	}
-	record, err := j.record(ctx, id)
+	record, err := j.settled(j.record(ctx, id))
 	switch {
 	case err != nil:
 		return err

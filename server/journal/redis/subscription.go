@@ -91,6 +91,7 @@ func (j *Journal) keepSubscribed() {
 	for j.ctx.Err() == nil {
 		j.receive()
 		j.subscription.disconnect()
+		j.outage.shake()
 		select {
 		case <-time.After(j.config.Patience / 20):
 		case <-j.ctx.Done():

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -45,7 +44,7 @@ func (w *writer) Append(ctx context.Context, entries []journal.Entry) (n int, er
 	}
 	n, err = w.held.Append(ctx, entries)
 	if n > 0 && !w.behind {
-		if err := w.store(ctx, entries[:n]); err != nil {
+		if err := w.store(ctx, entries[:n], w.journal.config.Patience); err != nil {
 			return 0, err
 		}
 	}
@@ -53,88 +52,11 @@ func (w *writer) Append(ctx context.Context, entries []journal.Entry) (n int, er
 	return n, err
 }
 
-// store has the store get entries that are in memory, and all before them. It returns nil
-// when it has them or is gone. The caller holds the lock.
-func (w *writer) store(ctx context.Context, entries []journal.Entry) (err error) {
-	for w.stored < w.held.Last() {
-		if len(entries) == 0 || entries[0].Sequence != w.stored+1 {
-			if entries, err = w.held.Entries(w.stored); err != nil {
-				return err // it has ended long ago, and had to go
-			}
-		}
-		answer, last, err := w.journal.appendBatch(ctx, w, entries)
-		switch {
-		case isOutage(err) && !w.journal.outage.isGone():
-			select {
-			case <-time.After(w.journal.config.Patience / 40):
-				continue
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		case isOutage(err):
-			w.behind = true
-			return nil
-		case err != nil:
-			return err
-		case answer == isFenced:
-			w.lose()
-			return journal.ErrFenced
-		case answer == isUnknown: // the store has come back empty
-			if _, err := w.journal.claim(ctx, w); err != nil && !isOutage(err) {
-				return err
-			}
-			last = 0
-		}
-		w.stored = min(last, w.held.Last())
-		entries = nil
-	}
-	w.behind = false
-	return nil
-}
-
 // lose gives up a completion that somebody else has ended. The caller holds the lock.
 func (w *writer) lose() {
 	w.lost = true
 	w.held.Lose()
 	w.journal.forget(w)
-}
-
-// resync compares what the store has with what is in memory, and writes what is missing.
-func (w *writer) resync(ctx context.Context, behind bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.lost || w.held == nil || behind && !w.behind {
-		return
-	}
-	record, err := w.journal.record(ctx, w.ID)
-	switch {
-	case errors.Is(err, journal.ErrNotFound):
-		if _, err := w.journal.claim(ctx, w); err != nil {
-			return
-		}
-		w.stored = 0
-	case errors.Is(err, journal.ErrExpired): // the hash without the stream
-		return
-	case err != nil:
-		return
-	case record.fence != w.fence:
-		w.lose()
-		w.owner.Cancel() // the run learns from its next append that it has lost
-		return
-	default:
-		w.stored = min(record.Last, w.held.Last())
-	}
-	switch err := w.store(ctx, nil); {
-	case errors.Is(err, journal.ErrFenced):
-		w.owner.Cancel()
-	case err != nil:
-		w.journal.config.Log.Error("a completion cannot be written to the journal's store", "id", w.ID, "cause", err)
-		w.behind = false
-	}
-	w.held.Show(w.held.Last())
-	if w.closed {
-		w.finish()
-	}
 }
 
 // Wait implements journal.Writer.

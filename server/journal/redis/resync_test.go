@@ -1,0 +1,131 @@
+package redis
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/sluice-sse/sluice/internal/testbed"
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// TestStoreIsStartedAgain has the store be started again, empty, so soon that it does not
+// count as gone, while an owner has nothing to say: who reads elsewhere, or comes
+// meanwhile, is not told that the completion is lost, nor that it never was.
+func TestStoreIsStartedAgain(t *testing.T) {
+	s := testbed.StartRedis(t)
+	config := Config{Lease: 4 * time.Second}
+	a, b := open(t, s, config), open(t, s, config)
+	w, _ := create(t, a, "c")
+	add(t, w, 1, 5)
+	var there, later journal.Reader
+	there, err := b.Follow(soon(t), "c", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	if entries, err := there.Next(soon(t)); len(entries) != 5 || err != nil {
+		t.Fatal(entries, err)
+	}
+	s.Kill()
+	s.Start()
+	eventually(t, "nobody can come back", func() bool {
+		if later, err = b.Follow(soon(t), "c", 5); err != nil && !isStoreError(err) {
+			t.Fatalf("one that comes back: %v", err)
+		}
+		if err == nil {
+			return true
+		}
+		if _, err := b.Get(t.Context(), "c"); err != nil && !isStoreError(err) {
+			t.Fatalf("get: %v", err)
+		}
+		return false
+	})
+	defer later.Close()
+	end(t, w, 6)
+	for _, r := range []journal.Reader{there, later} {
+		if entries, err := r.Next(soon(t)); err != nil || len(entries) != 1 || entries[0].Sequence != 6 {
+			t.Errorf("%v, %v", entries, err)
+		}
+	}
+	eventually(t, "what never was is never known", func() bool {
+		_, err := b.Get(t.Context(), "d")
+		return errors.Is(err, journal.ErrNotFound)
+	})
+}
+
+// TestStoreIsStartedAgainAndRefuses has the store come back empty, and take nothing yet:
+// nobody waits for it longer than for one that is gone.
+func TestStoreIsStartedAgainAndRefuses(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a := open(t, s, Config{Patience: 300 * time.Millisecond, Lease: 2 * time.Second})
+	w, _ := create(t, a, "c")
+	add(t, w, 1, 1)
+	run(t, a, "FLUSHALL")
+	run(t, a, "CONFIG", "SET", "min-replicas-to-write", "1")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		add(t, w, 2, 2)
+	}()
+	select {
+	case <-done:
+	case <-soon(t).Done():
+		t.Error("the owner waits")
+	}
+	run(t, a, "CONFIG", "SET", "min-replicas-to-write", "0")
+	<-done
+	end(t, w, 3)
+	b := open(t, s, Config{})
+	eventually(t, "the store does not get it", func() bool {
+		info, err := b.Get(t.Context(), "c")
+		return err == nil && info.Ended && info.Last == 3
+	})
+}
+
+// TestKeyIsSafeBehindAnOutage has a store come back that has lost a key, whose owner is
+// about to claim it again: nobody else gets it.
+func TestKeyIsSafeBehindAnOutage(t *testing.T) {
+	s := testbed.StartRedis(t)
+	config := Config{Patience: 200 * time.Millisecond, Lease: 2 * time.Second}
+	a, b := open(t, s, config), open(t, s, config)
+	w, _, err := a.Create(t.Context(), journal.Completion{ID: "c", Key: "k"}, &owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, w, 1, 1)
+	s.Kill()
+	eventually(t, "the store is there", func() bool { return !a.Available() && !b.Available() })
+	w.(*writer).mu.Lock() // it takes its time
+	s.Start()
+	eventually(t, "the store is gone", b.Available)
+	if other, _, err := b.Create(t.Context(), journal.Completion{ID: "other", Key: "k"}, &owner{}); other != nil || !isStoreError(err) {
+		t.Errorf("%v, %v", other, err)
+	}
+	w.(*writer).mu.Unlock()
+	eventually(t, "nobody finds it", func() bool {
+		other, holder, err := b.Create(t.Context(), journal.Completion{ID: "other", Key: "k"}, &owner{})
+		if other != nil {
+			t.Fatal("created once more")
+		}
+		return err == nil && holder.ID == "c"
+	})
+	end(t, w, 2)
+}
+
+// TestLongOutage has completions end while the store is gone, until they have to go here:
+// they are not kept for it.
+func TestLongOutage(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a := open(t, s, Config{Patience: 200 * time.Millisecond, Lease: 400 * time.Millisecond, Retention: 400 * time.Millisecond})
+	s.Kill()
+	eventually(t, "the store is there", func() bool { return !a.Available() })
+	for _, id := range []string{"c", "d"} {
+		w, _ := create(t, a, id)
+		end(t, w, 1)
+	}
+	if n := len(a.allWriters()); n != 2 {
+		t.Errorf("%d are kept", n)
+	}
+	eventually(t, "they are kept for ever", func() bool { return len(a.allWriters()) == 0 })
+}
