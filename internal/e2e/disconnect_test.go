@@ -61,6 +61,12 @@ var departures = []struct {
 	{"OpenAI, HTTP/2 cancel", func(t *testing.T, p *program, request string, stream bool) visit {
 		return visitHTTP2(t, p, "/openai/v1/chat/completions", ofOpenAI(request, stream), stream, nil)
 	}},
+	{"Responses, HTTP/1.1 FIN", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitHTTP1(t, p, responsesPath, ofResponses(request, stream), stream, func(c *net.TCPConn) { _ = c.Close() })
+	}},
+	{"Responses, HTTP/2 cancel", func(t *testing.T, p *program, request string, stream bool) visit {
+		return visitHTTP2(t, p, responsesPath, ofResponses(request, stream), stream, nil)
+	}},
 	{"gRPC cancel", func(t *testing.T, p *program, request string, stream bool) visit {
 		return visitGRPC(t, p, request, stream, false)
 	}},
@@ -82,6 +88,11 @@ func ofOpenAI(request string, stream bool) string {
 		return request
 	}
 	return strings.Replace(request, "{", `{"stream":true,`, 1)
+}
+
+// ofResponses makes a request one of the Responses API.
+func ofResponses(request string, stream bool) string {
+	return strings.Replace(ofOpenAI(request, stream), `"messages":`, `"input":`, 1)
 }
 
 func visitHTTP1(t *testing.T, p *program, path, request string, stream bool, leave func(*net.TCPConn)) visit {
@@ -198,7 +209,7 @@ func visitGRPC(t *testing.T, p *program, request string, stream, closes bool) vi
 func firstDelta(stream io.Reader) error {
 	r := sse.NewReader(stream, 1<<20)
 	for {
-		if m, err := r.Next(); err != nil || m.Event == "delta" || strings.Contains(m.Data, `"delta":{"content":`) {
+		if m, err := r.Next(); err != nil || m.Event == "delta" || m.Event == "response.output_text.delta" || strings.Contains(m.Data, `"delta":{"content":`) {
 			return err
 		}
 	}
