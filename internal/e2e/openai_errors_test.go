@@ -95,13 +95,7 @@ func TestOpenAIBadInput(t *testing.T) {
 	u := newUpstream(t, sayAndEnd)
 	p := start(t, "one process", u.env(), "--max-body=64KiB", "--model=m")
 	ask := func(members string) string { return `{"messages":[{"role":"user","content":"Hi"}]` + members + `}` }
-	for _, tt := range []struct {
-		method, path, body string
-		header             []string
-		status             int
-		param              string // "": null
-		code, kind         string // default: those of a bad request
-	}{
+	checkRefused(t, p, []badRequest{
 		{path: chat, body: ``, status: 400},
 		{path: chat, body: `{`, status: 400},
 		{path: chat, body: `null`, status: 400},
@@ -145,7 +139,34 @@ func TestOpenAIBadInput(t *testing.T) {
 		{path: "/v1/chat", body: `{}`, status: 404, kind: "not_found_error"},
 		{method: "GET", path: "/openai/v1/models/none", status: 404, code: "model_not_found", kind: "not_found_error"},
 		{method: "GET", path: "/openai/v1/models/%ff", status: 404, kind: "not_found_error"},
-	} {
+	})
+	if calls := u.calls.Load(); calls != 0 {
+		t.Errorf("%d calls upstream", calls)
+	}
+	// Nothing of it is left behind.
+	if resp, body := askOpenAI(t, p, true); resp.StatusCode != 200 || !strings.HasSuffix(body, "data: [DONE]\n\n") {
+		t.Errorf("then got %s %s", resp.Status, body)
+	}
+}
+
+func sayAndEnd(w http.ResponseWriter, _ *http.Request) {
+	say(w, "Hello")
+	chunk(w, `{}`, "stop")
+}
+
+// badRequest is what is refused, and how.
+type badRequest struct {
+	method, path, body string // default: POST
+	header             []string
+	status             int
+	param              string // "": null
+	code, kind         string // default: those of a bad request
+}
+
+// checkRefused has bad requests refused.
+func checkRefused(t *testing.T, p *program, all []badRequest) {
+	t.Helper()
+	for _, tt := range all {
 		if tt.method == "" {
 			tt.method = "POST"
 		}
@@ -177,16 +198,4 @@ func TestOpenAIBadInput(t *testing.T) {
 			t.Errorf("%s: got the headers %v", name, h)
 		}
 	}
-	if calls := u.calls.Load(); calls != 0 {
-		t.Errorf("%d calls upstream", calls)
-	}
-	// Nothing of it is left behind.
-	if resp, body := askOpenAI(t, p, true); resp.StatusCode != 200 || !strings.HasSuffix(body, "data: [DONE]\n\n") {
-		t.Errorf("then got %s %s", resp.Status, body)
-	}
-}
-
-func sayAndEnd(w http.ResponseWriter, _ *http.Request) {
-	say(w, "Hello")
-	chunk(w, `{}`, "stop")
 }

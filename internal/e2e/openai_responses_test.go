@@ -127,3 +127,87 @@ func TestResponsesInTheBackground(t *testing.T) {
 		})
 	}
 }
+
+// TestResponsesBadInput sends what is no request of the Responses API, or none that can be had.
+func TestResponsesBadInput(t *testing.T) {
+	u := newUpstream(t, sayAndEnd)
+	p := start(t, "one process", u.env(), "--max-body=64KiB", "--model=m")
+	resp := p.send(t.Context(), t, "POST", responsesPath, `{"input":"Hi"}`, "Content-Type", "application/json")
+	var good struct{ ID string }
+	if err := json.Unmarshal([]byte(readResponse(t, resp)), &good); err != nil {
+		t.Fatal(err)
+	}
+	const none = responsesPath + "/resp_none"
+	ask := func(members string) string { return `{"input":"Hi"` + members + `}` }
+	item := func(item string) string { return `{"input":[` + item + `]}` }
+	var all []badRequest
+	for body, param := range map[string]string{
+		``: "", `{`: "", `[]`: "", ask("") + "x": "", ask(`,"stream":true,"stream":true`): "",
+		`{"input":"` + "\xff" + `"}`: "", `{"input":"\ud800"}`: "", `{"input":` + strings.Repeat("[", 1000): "",
+		`{}`: "input", `{"input":null}`: "input", `{"input":1}`: "input", `{"input":[]}`: "input", item(`1`): "input[0]", item(`{}`): "input[0].type",
+		item(`{"type":"image_generation_call","id":"x"}`):                                           "input[0].type",
+		item(`{"role":"user"}`):                                                                     "input[0].content",
+		item(`{"role":"user","content":[{"type":"input_text"}]}`):                                   "input[0].content[0].text",
+		item(`{"role":"user","content":[{"type":"input_image","file_id":"f"}]}`):                    "input[0].content[0].image_url",
+		item(`{"role":"user","content":[{"type":"input_image","image_url":"file:///etc/passwd"}]}`): "input",
+		item(`{"role":"user","content":[{"type":"input_file","file_url":"https://x.test/a"}]}`):     "input[0].content[0].file_url",
+		item(`{"role":"function","content":"a"}`):                                                   "input",
+		item(`{"type":"function_call_output","output":"a"}`):                                        "input",
+		item(`{"type":"item_reference","id":"msg_x"}`):                                              "input[0].id",
+		item(`{"type":"reasoning","summary":[],"encrypted_content":"x"}`):                           "input[0].encrypted_content",
+		ask(`,"instructions":[]`):                                                                   "instructions",
+		ask(`,"background":"yes"`):                                                                  "background",
+		ask(`,"conversation":"conv_1"`):                                                             "conversation",
+		ask(`,"previous_response_id":"resp_1"`):                                                     "previous_response_id",
+		ask(`,"prompt":{"id":"p"}`):                                                                 "prompt",
+		ask(`,"context_management":[]`):                                                             "context_management",
+		ask(`,"truncation":"auto"`):                                                                 "truncation",
+		ask(`,"temperature":3`):                                                                     "temperature",
+		ask(`,"top_p":-1`):                                                                          "top_p",
+		ask(`,"max_output_tokens":0`):                                                               "max_output_tokens",
+		ask(`,"top_logprobs":99`):                                                                   "top_logprobs",
+		ask(`,"messages":[]`):                                                                       "messages",
+		ask(`,"n":1`):                                                                               "n",
+		ask(`,"text":{"format":{"type":"grammar"}}`):                                                "text.format.type",
+		ask(`,"text":{"format":{"type":"json_schema","name":"","schema":{}}}`):                      "text.format.name",
+		ask(`,"tool_choice":"auto"`):                                                                "tool_choice",
+		ask(`,"tools":[{"type":"web_search"}]`):                                                     "tools[0].type",
+		ask(`,"tools":[{"type":"function","name":""}]`):                                             "tools[0].name",
+		ask(`,"tools":[{"type":"function","function":{"name":"f"}}]`):                               "tools[0].function",
+		ask(`,"model":"` + strings.Repeat("m", 300) + `"`):                                          "model",
+		ask(`,"metadata":{"a":1}`):                                                                  "metadata.a",
+	} {
+		all = append(all, badRequest{path: responsesPath, body: body, status: 400, param: param})
+	}
+	all = append(all, []badRequest{
+		{path: responsesPath, body: padded(64<<10 + 1), status: 413},
+		{path: responsesPath, body: ask(""), header: []string{"Content-Type", "text/plain"}, status: 415},
+		{path: responsesPath, body: ask(""), header: []string{"Idempotency-Key", strings.Repeat("k", 256)}, status: 400, param: "idempotency_key"},
+		{path: responsesPath, body: item(`{"type":"item_reference","id":"msg_none_0"}`), status: 404, code: "completion_not_found", kind: "not_found_error"},
+		{method: "GET", path: responsesPath, status: 405},
+		{method: "DELETE", path: none, status: 405},
+		{method: "GET", path: none, status: 404, code: "completion_not_found", kind: "not_found_error"},
+		{method: "GET", path: none + "?stream=true", status: 404, code: "completion_not_found", kind: "not_found_error"},
+		{method: "GET", path: responsesPath + "/%ff", status: 404, kind: "not_found_error"},
+		{method: "GET", path: responsesPath + "/cmpl_none", status: 404, code: "completion_not_found", kind: "not_found_error"},
+		{path: none + "/cancel", status: 404, code: "completion_not_found", kind: "not_found_error"},
+		{path: none + "/stop", status: 404, kind: "not_found_error"},
+	}...)
+	for query, param := range map[string]string{
+		"stream=maybe": "stream", "starting_after=1": "starting_after", "stream=true&starting_after=-1": "starting_after",
+		"stream=true&starting_after=x": "starting_after", "stream=true&starting_after=99999999999": "starting_after", "stream=true&starting_after=100": "starting_after",
+	} {
+		all = append(all, badRequest{method: "GET", path: responsesPath + "/" + good.ID + "?" + query, status: 400, param: param})
+	}
+	all = append(all,
+		badRequest{method: "GET", path: responsesPath + "/" + good.ID, body: `{"stream":1}`, status: 400},
+		badRequest{method: "GET", path: responsesPath + "/" + good.ID, body: strings.Repeat(" ", 2000), status: 413})
+	checkRefused(t, p, all)
+	if calls := u.calls.Load(); calls != 1 {
+		t.Errorf("%d calls upstream", calls)
+	}
+	// Nothing of it is left behind.
+	if got := readResponse(t, p.send(t.Context(), t, "GET", responsesPath+"/"+good.ID, "")); !strings.Contains(got, `"status":"completed"`) {
+		t.Errorf("then got %s", got)
+	}
+}
