@@ -22,13 +22,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-sse/sluice/internal/skip"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
 var (
 	benchRounds    = flag.Int("bench-rounds", 5, "how many rounds BenchmarkContenders measures")
 	benchScenarios = flag.String("bench-scenarios", "", "which scenarios, as a regexp: Paced, FlatOut, Idle, FirstToken, Readers, Streams, Length, Open, Recorded, Recorded/stream=NAME")
-	benchOf        = flag.String("bench-contenders", "", "which contenders, as a regexp: sluice-one, sluice-two, sluice-redis, sluice-openai, stock, proxy, direct, hop-sluice, hop-stock, hop-bare")
+	benchOf        = flag.String("bench-contenders", "", "which contenders, as a regexp: sluice-one, sluice-two, sluice-redis, sluice-openai, stock, proxy, portkey, direct, hop-sluice, hop-stock, hop-bare")
 	benchTokens    = flag.Int("bench-tokens", 1, "how many times as many tokens as usual; for profiles")
 	benchProfiles  = flag.String("bench-profiles", "", "a directory for profiles of the contenders: of the processor under load, of the heap with idle streams")
 	benchLimit     = flag.Duration("bench-limit", 290*time.Second, "when to stop, even if not all rounds are done")
@@ -44,6 +45,7 @@ var roles = map[string]testbed.Role{
 	"stock-server":  serveStockServer,
 	"stock-gateway": serveStockGateway,
 	"proxy":         serveProxy,
+	"node":          serveNode,
 	"bare":          serveBare,
 }
 
@@ -108,7 +110,14 @@ func runRounds(tb testing.TB, r *results, chosen []scenario) int {
 func (b *bench) measureContenders(r *results, s scenario, round int) {
 	for i := range s.of {
 		c := contenderOf(s.of[(i+round)%len(s.of)])
-		if matches(b.tb, *benchOf, c.name) && b.canRun(c) {
+		if !matches(b.tb, *benchOf, c.name) {
+			continue
+		}
+		if lack := c.lacks(); lack != "" {
+			if round == 0 {
+				fmt.Printf("NOT MEASURED: %s: %s\n", c.title, lack)
+			}
+		} else {
 			f, err := b.measure(s, c)
 			r.add(round+1, s, c, f, err)
 		}
@@ -136,7 +145,8 @@ func TestContenders(t *testing.T) {
 	r := newResults(io.Discard)
 	b := newBench(t)
 	for _, c := range contenders {
-		if !b.canRun(c) {
+		if lack := c.lacks(); lack != "" {
+			t.Run(c.name, func(t *testing.T) { skip.For(t, "%s", lack) })
 			continue
 		}
 		running := b.start(c)

@@ -9,9 +9,12 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	goopenai "github.com/sashabaranov/go-openai"
@@ -33,13 +36,13 @@ type contender struct {
 	// redis-server. Clients talk to the last one; without any, to the source itself.
 	processes []string
 
-	source  string // the role of what makes the events; "": the contender does
-	files   int    // how many files the last process has open for a stream; default 1
-	request func(testbed.Pace) string
+	source  string                    // the role of what makes the events; "": the contender does
+	files   int                       // how many files the last process has open for a stream; default 1
+	request func(testbed.Pace) string // in which {} stands for the address of the source
 }
 
 // contenders are all there are. Of the whole way, from an OpenAI-compatible
-// server to server-sent events, there are five, and the client without any of
+// server to server-sent events, there are six, and the client without any of
 // them; of the hop from gRPC to server-sent events there are three.
 var contenders = []contender{
 	{
@@ -69,6 +72,10 @@ var contenders = []contender{
 		name: "proxy", title: "httputil.ReverseProxy", source: "upstream", files: 2, request: postChat,
 		processes: []string{"proxy {}"},
 	},
+	{
+		name: "portkey", title: "Portkey's gateway", source: "upstream", files: 2, request: postPortkey,
+		processes: []string{"node " + portkeyFolder},
+	},
 	{name: "direct", title: "none: client to upstream", source: "upstream", request: postChat},
 	{
 		name: "hop-sluice", title: "Sluice's bridge", source: "events", request: getEvents,
@@ -97,6 +104,12 @@ func postCompletion(p testbed.Pace) string {
 
 func postChat(p testbed.Pace) string {
 	return post("/v1/chat/completions", fmt.Sprintf(`{"model":"%s","stream":true,"messages":[{"role":"user","content":"Hello"}]}`, p))
+}
+
+// postPortkey says where the upstream is, which the gateway itself does not know.
+func postPortkey(p testbed.Pace) string {
+	const header = "x-portkey-provider: openai\r\nx-portkey-custom-host: http://{}/v1\r\nAuthorization: Bearer anything\r\n"
+	return strings.Replace(postChat(p), "\r\n", "\r\n"+header, 1)
 }
 
 func post(path, body string) string {
@@ -221,4 +234,17 @@ func serveBare(g *testbed.Gate, _ []string) error {
 			return err
 		})
 	}))
+}
+
+// portkeyFolder has Portkey's gateway, if npm has installed it there.
+const portkeyFolder = "testdata/portkey"
+
+// serveNode becomes a Node that runs serve.js of a folder: what that costs is then what the
+// process does.
+func serveNode(_ *testbed.Gate, args []string) error {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(node, []string{"node", "--expose-gc", filepath.Join(args[0], "serve.js")}, os.Environ())
 }

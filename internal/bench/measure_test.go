@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -55,12 +56,13 @@ func (b *bench) measureRunning(s scenario, c contender, running []*testbed.Proce
 		talksTo = running[len(running)-1]
 	}
 	warm := testbed.Pace{Tokens: min(s.pace.Tokens, 100), Recording: s.pace.Recording}
-	m.load = load{Address: talksTo.Addrs[0], Request: c.request(warm), Streams: min(s.load.Streams, 20), Tokens: warm.Tokens + 1}
+	request := func(p testbed.Pace) string { return strings.Replace(c.request(p), "{}", m.source.Addrs[0], 1) }
+	m.load = load{Address: talksTo.Addrs[0], Request: request(warm), Streams: min(s.load.Streams, 20), Tokens: warm.Tokens + 1}
 	if err := m.warmUp(); err != nil {
 		return nil, err
 	}
 	m.load = s.load
-	m.load.Address, m.load.Request, m.load.Tokens = talksTo.Addrs[0], c.request(s.pace), s.pace.Tokens+1
+	m.load.Address, m.load.Request, m.load.Tokens = talksTo.Addrs[0], request(s.pace), s.pace.Tokens+1
 	if n := maxStreams(talksTo, c.files); m.load.Streams > n {
 		m.load.Streams = n
 	}
@@ -78,16 +80,22 @@ func (c contender) needsRedis() bool {
 	return slices.ContainsFunc(c.processes, func(role string) bool { return strings.Contains(role, "{redis}") })
 }
 
-// canRun tells whether there is what a contender needs, and says so if not.
-func (b *bench) canRun(c contender) bool {
-	if !c.needsRedis() {
-		return true
+// lacks says what a contender needs that is not there; "": nothing.
+func (c contender) lacks() string {
+	if c.needsRedis() {
+		if _, err := exec.LookPath("redis-server"); err != nil {
+			return err.Error()
+		}
 	}
-	_, err := exec.LookPath("redis-server")
-	if err != nil {
-		fmt.Printf("NOT MEASURED: %s: %v\n", c.title, err)
+	if c.name == "portkey" {
+		if _, err := exec.LookPath("node"); err != nil {
+			return err.Error()
+		}
+		if _, err := os.Stat(filepath.Join(portkeyFolder, "node_modules")); err != nil {
+			return "it is not installed: run npm ci in internal/bench/" + portkeyFolder
+		}
 	}
-	return err == nil
+	return ""
 }
 
 // start starts a contender's processes.

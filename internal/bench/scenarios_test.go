@@ -20,7 +20,7 @@ type scenario struct {
 }
 
 var (
-	endToEnd = []string{"sluice-one", "sluice-two", "sluice-redis", "sluice-openai", "stock", "proxy"}
+	endToEnd = []string{"sluice-one", "sluice-two", "sluice-redis", "sluice-openai", "stock", "proxy", "portkey"}
 	hop      = []string{"hop-sluice", "hop-stock", "hop-bare"}
 	everyone = slices.Concat(endToEnd, hop)
 )
