@@ -228,3 +228,43 @@ func TestOpenRequests(t *testing.T) {
 		}
 	}
 }
+
+// TestWatches checks that a connection has few watches of the health, that each leaves room
+// when it ends, and that others have theirs.
+func TestWatches(t *testing.T) {
+	f := newFixture(t, play(nil, begun, stopped))
+	conn, _ := f.listen(t, time.Minute)
+	other, err := grpc.NewClient(conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	watch := func(ctx context.Context, conn *grpc.ClientConn) error {
+		s, err := healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{})
+		if err == nil {
+			_, err = s.Recv()
+		}
+		return err
+	}
+	first, leave := context.WithCancel(ctx)
+	for range maxWatchesOfPeer {
+		if err := watch(first, conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := watch(ctx, conn); reason(err) != failure.Overloaded {
+		t.Errorf("one more: got %v", err)
+	}
+	if err := watch(ctx, other); err != nil {
+		t.Errorf("another's: %v", err)
+	}
+	leave()
+	for watch(ctx, conn) != nil {
+		if ctx.Err() != nil {
+			t.Fatal("nothing is free again")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
