@@ -32,6 +32,10 @@ const (
 const (
 	maxKeys    = 100 // of an issuer
 	maxUnnamed = 4   // of an issuer whose tokens need not name theirs: all are tried
+
+	// maxWaiting is how many tokens with keys that are not known wait for a refresh. Anybody
+	// can make them, and while an issuer is slow, each holds a call.
+	maxWaiting = 1000
 )
 
 var (
@@ -61,6 +65,7 @@ type keySet struct {
 	content   []byte
 	trouble   trouble
 	has       bool // keys
+	waiting   int  // tokens, for the refresh
 }
 
 // newKeySet returns the keys behind a URL, or in a file, which must be there.
@@ -200,12 +205,18 @@ func (s *keySet) KeyReadAll(ctx context.Context) ([]jwkset.JWK, error) {
 // be one. It reports whether there was one.
 func (s *keySet) await(ctx context.Context) bool {
 	s.mu.Lock()
-	if s.refreshed == nil && !s.unknown.Allow() {
+	if s.waiting >= maxWaiting || s.refreshed == nil && !s.unknown.Allow() {
 		s.mu.Unlock()
 		return false
 	}
 	refreshed := s.beginLocked()
+	s.waiting++
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.waiting--
+	}()
 	late := time.NewTimer(unknownWait)
 	defer late.Stop()
 	select {

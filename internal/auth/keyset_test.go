@@ -43,11 +43,17 @@ func (f *fakeSource) read(context.Context) ([]byte, error) {
 // inTime runs a test with the keys of an issuer, in a bubble of time.
 func inTime(t *testing.T, test func(t *testing.T, f *fakeSource, s *keySet)) {
 	t.Helper()
+	inTimeOf(t, 100*time.Millisecond, test)
+}
+
+// inTimeOf is inTime with an issuer who takes so long at first.
+func inTimeOf(t *testing.T, delay time.Duration, test func(t *testing.T, f *fakeSource, s *keySet)) {
+	t.Helper()
 	issuer := testbed.NewIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		f := &fakeSource{Issuer: issuer}
-		f.delay.Store(int64(100 * time.Millisecond))
+		f.delay.Store(int64(delay))
 		s, err := newKeySet(ctx, "https://issuer.test/jwks", slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
@@ -127,8 +133,7 @@ func TestUnknownKeys(t *testing.T) {
 
 // TestSlowIssuer checks that tokens do not wait for an issuer for long.
 func TestSlowIssuer(t *testing.T) {
-	inTime(t, func(t *testing.T, f *fakeSource, s *keySet) {
-		f.delay.Store(int64(9 * time.Second))
+	inTimeOf(t, 9*time.Second, func(t *testing.T, f *fakeSource, s *keySet) {
 		begun := time.Now()
 		if _, err := s.KeyRead(t.Context(), "ES256"); !errors.Is(err, errNoKeys) || time.Since(begun) != unknownWait {
 			t.Errorf("got %v after %v", err, time.Since(begun))
@@ -136,6 +141,42 @@ func TestSlowIssuer(t *testing.T) {
 		time.Sleep(7 * time.Second)
 		if !knows(s, "ES256") {
 			t.Error("the keys did not come")
+		}
+	})
+}
+
+// TestManyWait checks that of the tokens with keys that are not known, few wait for an
+// issuer that is slow, and that those of known keys do not.
+func TestManyWait(t *testing.T) {
+	inTime(t, func(t *testing.T, f *fakeSource, s *keySet) {
+		knows(s, "ES256")
+		time.Sleep(time.Minute)
+		f.delay.Store(int64(9 * time.Second))
+		var all sync.WaitGroup
+		var waited atomic.Int64
+		for i := range 3 * maxWaiting {
+			all.Go(func() {
+				begun := time.Now()
+				knows(s, fmt.Sprint(i))
+				if time.Since(begun) > 0 {
+					waited.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		begun := time.Now()
+		if !knows(s, "ES256") || time.Since(begun) > 0 {
+			t.Error("a known key waits")
+		}
+		all.Wait()
+		if n := waited.Load(); n != maxWaiting {
+			t.Errorf("%d have waited", n)
+		}
+		time.Sleep(time.Minute)
+		f.delay.Store(int64(time.Second))
+		f.AddKey("new", jwt.SigningMethodES256)
+		if !knows(s, "new") {
+			t.Error("nobody waits any more")
 		}
 	})
 }
