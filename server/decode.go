@@ -46,13 +46,15 @@ type decoder struct {
 	bytes int // of a request, as protobuf
 	parts int // of a request: messages and elements of lists and maps
 	limit func(ctx context.Context, bytes int) (release func(), err error)
-	open  openReceives
+
+	known, open *receives // of callers who are known, and of others
 }
 
 // newDecoder returns a decoder of requests that have at most so many bytes as JSON.
 func newDecoder(maxBody int64, limit func(context.Context, int) (func(), error)) *decoder {
 	parts := max(maxBody/bytesPerPart, minParts)
-	return &decoder{bytes: int(maxBody + parts*partOverhead), parts: int(parts), limit: limit}
+	return &decoder{bytes: int(maxBody + parts*partOverhead), parts: int(parts), limit: limit,
+		known: newReceives(), open: newOpenReceives()}
 }
 
 // rawRequest is a request as it has come.
@@ -61,11 +63,11 @@ type rawRequest struct{ data mem.BufferSlice }
 // decode makes a message of the bytes that receive has got.
 func (d *decoder) decode(ctx context.Context, m any, receive func(any) error) error {
 	var raw rawRequest
-	into := func() error { return receive(&raw) }
+	bound := d.known
 	if _, open := m.(*healthpb.HealthCheckRequest); open { // for which nobody needs credentials
-		into = func() error { return d.open.receive(func() error { return receive(&raw) }) }
+		bound = d.open
 	}
-	if err := into(); err != nil {
+	if err := bound.receive(func() error { return receive(&raw) }); err != nil {
 		return err
 	}
 	release, err := d.limit(ctx, d.maxSize(raw.data))
