@@ -161,6 +161,10 @@ func Explain(log *slog.Logger, err error) (int, *status.Status) {
 		err = Invalid(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "body", "the request is larger than the completion server takes")
 		return Explain(log, err)
 	}
+	if headerTooLarge(s) {
+		err = Invalid(http.StatusBadRequest, codes.InvalidArgument, "header", "the header is larger than the completion server takes")
+		return Explain(log, err)
+	}
 	if reasonOf(s) == "" && s.Code() != codes.Canceled {
 		log.Warn("call the server", "cause", err)
 		s = unreachable()
@@ -177,6 +181,12 @@ func tooLarge(s *status.Status) bool {
 		}
 	}
 	return s.Code() == codes.ResourceExhausted && reasonOf(s) == "" && strings.Contains(s.Message(), "larger than max")
+}
+
+// headerTooLarge tells that a header does not go on to a server which has said how large one
+// may be (grpc-go's internal/transport/http2_client.go).
+func headerTooLarge(s *status.Status) bool {
+	return s.Code() == codes.Internal && reasonOf(s) == "" && strings.HasPrefix(s.Message(), "header list size to send")
 }
 
 // httpStatus returns the HTTP status for a gRPC code. Where it differs from the

@@ -67,7 +67,7 @@ func (r *Refusal) setParam(violations []*errdetails.BadRequest_FieldViolation) {
 	}
 	first := violations[0]
 	switch first.GetField() {
-	case "extra", "body", "path", "method", "Host", "Origin", "Accept", "Content-Type", "Content-Encoding", "Idempotency-Key":
+	case "extra", "body", "header", "path", "method", "Host", "Origin", "Accept", "Content-Type", "Content-Encoding", "Idempotency-Key":
 		return
 	}
 	r.Param = paramOf(first.GetField())

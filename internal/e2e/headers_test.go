@@ -63,3 +63,19 @@ func TestLongHeaders(t *testing.T) {
 		}
 	}
 }
+
+// TestSmallServerHeader checks that a header which the bridge takes and its server does not
+// is refused as too large, and is not to be tried again.
+func TestSmallServerHeader(t *testing.T) {
+	keys := newKeyring(t, "alice")
+	p := &program{log: &lockedBuffer{}}
+	p.grpc = startOne(t, p, nil, "server", "--grpc=127.0.0.1:0", "--max-header=4KiB", keys.flag())[0]
+	p.http = startOne(t, p, nil, "bridge", "--http=127.0.0.1:0", "--server="+p.grpc)[0]
+	eventually(t, "the bridge is ready", func() bool { return statusOf(t, p.http+"/readyz") == 200 })
+	for _, path := range []string{"/v1/completions", "/openai/v1/chat/completions"} {
+		resp := p.send(t.Context(), t, "POST", path, hello, "Content-Type", "application/json", "Authorization", "Bearer "+strings.Repeat("x", 10<<10))
+		if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Retry-After") != "" {
+			t.Errorf("%s: got %s, %v", path, resp.Status, resp.Header)
+		}
+	}
+}
