@@ -1,8 +1,10 @@
 package testbed
 
 import (
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -29,21 +31,55 @@ type Redis struct {
 // skipped where there is no redis-server.
 func StartRedis(tb testing.TB, args ...string) *Redis {
 	tb.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		skip.For(tb, "what several processes share is tested with redis-server: %v", err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	addr := l.Addr().(*net.TCPAddr)
-	l.Close()
-	r := &Redis{URL: "redis://" + addr.String(), Addr: addr.String(), tb: tb}
-	r.args = append([]string{"--port", strconv.Itoa(addr.Port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+	r := newRedis(tb)
+	_, port, _ := net.SplitHostPort(r.Addr)
+	bus := freeAddr(tb) // else its own and 10,000, which may be none
+	r.args = append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+		"--cluster-port", strconv.Itoa(bus.Port), "--repl-diskless-sync-delay", "0",
 		"--dir", tb.TempDir(), "--unixsocket", filepath.Join(tb.TempDir(), "redis.sock")}, args...)
 	r.Start()
 	tb.Cleanup(r.Kill)
 	return r
+}
+
+// StartSentinel starts a sentinel, which alone decides which of some is the primary that it
+// calls "primary"; it begins with the given one.
+func StartSentinel(tb testing.TB, primary *Redis) *Redis {
+	tb.Helper()
+	r := newRedis(tb)
+	r.URL += "?master_set=primary"
+	_, port, _ := net.SplitHostPort(r.Addr)
+	host, primaryPort, _ := net.SplitHostPort(primary.Addr)
+	config := filepath.Join(tb.TempDir(), "sentinel.conf") // which it writes to
+	if err := os.WriteFile(config, fmt.Appendf(nil, "port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor primary %s %s 1\n",
+		port, tb.TempDir(), host, primaryPort), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	r.args = []string{config, "--sentinel"}
+	r.Start()
+	tb.Cleanup(r.Kill)
+	return r
+}
+
+// newRedis returns one that is not started.
+func newRedis(tb testing.TB) *Redis {
+	tb.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		skip.For(tb, "what several processes share is tested with redis-server: %v", err)
+	}
+	addr := freeAddr(tb).String()
+	return &Redis{URL: "redis://" + addr, Addr: addr, tb: tb}
+}
+
+// freeAddr returns an address that is nobody's now.
+func freeAddr(tb testing.TB) *net.TCPAddr {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr)
 }
 
 // Start starts it once more, with nothing in it.

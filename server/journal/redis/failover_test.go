@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -9,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/redis/rueidis"
 
 	"github.com/sluice-sse/sluice/internal/testbed"
 	"github.com/sluice-sse/sluice/server/journal"
@@ -71,11 +70,7 @@ func (a *address) move(target string) {
 // takes a part for the whole, and nobody waits for ever.
 func TestFailover(t *testing.T) {
 	primary, replica := testbed.StartRedis(t), testbed.StartRedis(t)
-	node, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{replica.Addr}, DisableCache: true, ForceSingleClient: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer node.Close()
+	node := connect(t, replica)
 	link := newAddress(t, primary.Addr) // by which the replica follows
 	host, port, _ := strings.Cut(link.Addr().String(), ":")
 	number, err := strconv.ParseInt(port, 10, 64)
@@ -135,4 +130,65 @@ func followSoon(t *testing.T, j *Journal, id string) (e journal.Entry, err error
 		}
 	}
 	return e, err
+}
+
+// TestSentinel has a sentinel have another store take the place of the one that is used,
+// while completions run, and then the first one die.
+func TestSentinel(t *testing.T) {
+	t.Parallel()
+	primary := testbed.StartRedis(t)
+	host, port, _ := strings.Cut(primary.Addr, ":")
+	replica := testbed.StartRedis(t, "--replicaof", host+" "+port)
+	node := connect(t, replica)
+	eventually(t, "the replica does not follow", func() bool {
+		role, err := node.Do(t.Context(), node.B().Role().Build()).ToArray()
+		if err != nil || len(role) < 4 {
+			return false
+		}
+		state, _ := role[3].ToString()
+		return state == "connected"
+	})
+	sentinel := testbed.StartSentinel(t, primary)
+	a, b := open(t, sentinel, Config{}), open(t, sentinel, Config{})
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	var writers []journal.Writer
+	const last = 200
+	for i := range 10 {
+		id := fmt.Sprint("c", i)
+		w, _ := create(t, a, id)
+		add(t, w, 1, 10)
+		writers = append(writers, w)
+		for _, j := range []*Journal{a, b} {
+			readers.Go(func() {
+				if e, err := follow(soon(t), j, id, 0); err != nil || e.Sequence != last+1 || e.Kind != journal.Finished {
+					t.Errorf("%s ends with %d, %d, %v", id, e.Sequence, e.Kind, err)
+				}
+			})
+		}
+	}
+	control := connect(t, sentinel)
+	eventually(t, "there is no failover", func() bool { // as soon as the sentinel knows the replica
+		return control.Do(t.Context(), control.B().Arbitrary("SENTINEL", "FAILOVER", "primary").Build()).Error() == nil
+	})
+	sequence := int32(11)
+	eventually(t, "the replica is not the primary", func() bool {
+		if sequence < last {
+			for _, w := range writers {
+				add(t, w, sequence, sequence)
+			}
+			sequence++
+		}
+		time.Sleep(20 * time.Millisecond)
+		at, err := control.Do(t.Context(), control.B().SentinelGetMasterAddrByName().Master("primary").Build()).AsStrSlice()
+		return err == nil && len(at) == 2 && at[0]+":"+at[1] == replica.Addr
+	})
+	primary.Kill()
+	for _, w := range writers {
+		add(t, w, sequence, last)
+		end(t, w, last+1)
+	}
+	readers.Wait()
+	w, _ := create(t, b, "new")
+	end(t, w, 1)
 }

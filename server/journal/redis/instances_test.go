@@ -447,14 +447,11 @@ func TestGap(t *testing.T) {
 	}
 }
 
-// TestCluster has the store be a node of a cluster, with all its slots.
-func TestCluster(t *testing.T) {
+// startCluster starts a node of a cluster, with all its slots.
+func startCluster(t *testing.T) *testbed.Redis {
+	t.Helper()
 	s := testbed.StartRedis(t, "--cluster-enabled", "yes")
-	node, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr}, DisableCache: true, ForceSingleClient: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer node.Close()
+	node := connect(t, s)
 	if err := node.Do(t.Context(), node.B().ClusterAddslotsrange().StartSlotEndSlot().StartSlotEndSlot(0, 16383).Build()).Error(); err != nil {
 		t.Fatal(err)
 	}
@@ -462,6 +459,23 @@ func TestCluster(t *testing.T) {
 		info, err := node.Do(t.Context(), node.B().ClusterInfo().Build()).ToString()
 		return err == nil && strings.Contains(info, "cluster_state:ok")
 	})
+	return s
+}
+
+// connect returns a client of one store, whatever that is part of.
+func connect(t *testing.T, s *testbed.Redis) rueidis.Client {
+	t.Helper()
+	node, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr}, DisableCache: true, ForceSingleClient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(node.Close)
+	return node
+}
+
+// TestCluster has the store be a node of a cluster, with all its slots.
+func TestCluster(t *testing.T) {
+	s := startCluster(t)
 	a, b := open(t, s, Config{}), open(t, s, Config{})
 	if a.client.Mode() != rueidis.ClientModeCluster {
 		t.Fatal("the client has found no cluster")

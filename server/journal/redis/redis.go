@@ -65,6 +65,8 @@ type Journal struct {
 	writers map[string]*writer
 	topics  map[string]*topic
 	cancels map[string]cancel // of completions of others
+
+	withdrawn map[string]withdrawal // by the id
 }
 
 // New returns a journal whose store answers.
@@ -88,6 +90,10 @@ func New(config Config) (*Journal, error) {
 	option.ClientName = config.Prefix
 	option.Dialer = net.Dialer{Timeout: config.Patience, KeepAlive: time.Second}
 	option.ConnWriteTimeout = 2 * config.Patience
+	if option.TLSConfig != nil {
+		option.TLSConfig.ServerName = "" // that of each address, not of the first one
+	}
+	option.Sentinel.Dialer, option.Sentinel.TLSConfig = option.Dialer, option.TLSConfig
 	client, err := rueidis.NewClient(option)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the journal's store: %w", err)
@@ -100,6 +106,8 @@ func New(config Config) (*Journal, error) {
 		writers:  map[string]*writer{},
 		topics:   map[string]*topic{},
 		cancels:  map[string]cancel{},
+
+		withdrawn: map[string]withdrawal{},
 	}
 	j.ctx, j.stop = context.WithCancel(context.Background())
 	if err := j.renew(); err != nil {
@@ -151,12 +159,12 @@ func (j *Journal) Create(ctx context.Context, c journal.Completion, o journal.Ow
 	switch {
 	case err != nil && (c.Key != "" || !j.outage.isGone()):
 		j.forget(w)
-		j.withdraw(w) // the answer may be what was lost
+		j.withdraw(w, err) // the answer may be what was lost
 		return nil, journal.Completion{}, err
 	case err != nil:
 	case holder.ID != c.ID:
 		j.forget(w)
-		j.withdraw(w)
+		j.withdraw(w, nil)
 		return nil, holder, nil
 	}
 	w.mu.Lock() // it can be found already, to be written again
@@ -164,7 +172,7 @@ func (j *Journal) Create(ctx context.Context, c journal.Completion, o journal.Ow
 	w.behind = err != nil
 	if w.held, holder, err = j.local.CreateHeld(ctx, c, o); w.held == nil || err != nil {
 		j.forget(w)
-		j.withdraw(w)
+		j.withdraw(w, nil)
 		return nil, holder, err
 	}
 	return w, c, nil

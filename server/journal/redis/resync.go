@@ -44,6 +44,7 @@ func (j *Journal) keepWritten() {
 			continue
 		}
 		j.resync(!j.outage.takeUnsure())
+		j.takeAllBack()
 	}
 }
 

@@ -2,6 +2,8 @@ package redis
 
 import (
 	"errors"
+	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,4 +130,40 @@ func TestLongOutage(t *testing.T) {
 		t.Errorf("%d are kept", n)
 	}
 	eventually(t, "they are kept for ever", func() bool { return len(a.allWriters()) == 0 })
+}
+
+// TestClaimIsWithdrawn has a store stand still while a key is claimed, whose claim it has
+// got and takes in when nobody waits for it any more: the key can be used.
+func TestClaimIsWithdrawn(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a, b := open(t, s, Config{Patience: 400 * time.Millisecond, Lease: 2 * time.Second}), open(t, s, Config{})
+	s.Signal(syscall.SIGSTOP)
+	for i := range 3 {
+		if w, _, err := a.Create(t.Context(), journal.Completion{ID: fmt.Sprint("c", i), Key: fmt.Sprint("k", i)}, &owner{}); w != nil || err == nil {
+			t.Fatal(w, err)
+		}
+	}
+	s.Signal(syscall.SIGCONT)
+	for i := range 3 { // what was sent comes late
+		late := &writer{journal: a, Completion: journal.Completion{ID: fmt.Sprint("c", i), Key: fmt.Sprint("k", i)}, fence: "1"}
+		if holder, err := b.claim(t.Context(), late); err != nil || holder.ID != late.ID {
+			t.Fatal(holder, err)
+		}
+	}
+	n := 0
+	for i, j := range []*Journal{a, b} {
+		eventually(t, "the key cannot be used", func() bool {
+			n++
+			w, _, err := j.Create(t.Context(), journal.Completion{ID: fmt.Sprint("new", n), Key: fmt.Sprint("k", i)}, &owner{})
+			if w != nil {
+				end(t, w, 1)
+			}
+			return w != nil && err == nil
+		})
+	}
+	eventually(t, "what is withdrawn is kept", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.withdrawn) == 0
+	})
 }

@@ -26,7 +26,11 @@ func open(t testing.TB, s *testbed.Redis, config Config) *Journal {
 
 // TestSuite has one process own and read.
 func TestSuite(t *testing.T) {
-	s := testbed.StartRedis(t)
+	t.Run("store", func(t *testing.T) { t.Parallel(); suite(t, testbed.StartRedis(t)) })
+	t.Run("cluster", func(t *testing.T) { t.Parallel(); suite(t, startCluster(t)) })
+}
+
+func suite(t *testing.T, s *testbed.Redis) {
 	n := 0
 	journaltest.Run(t, journaltest.Subject{
 		Open: func(t testing.TB, limits journaltest.Limits) journal.Journal {
