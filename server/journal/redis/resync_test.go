@@ -157,6 +157,8 @@ func TestClaimIsWithdrawn(t *testing.T) {
 			w, _, err := j.Create(t.Context(), journal.Completion{ID: fmt.Sprint("new", n), Key: fmt.Sprint("k", i)}, &owner{})
 			if w != nil {
 				end(t, w, 1)
+			} else if err == nil && j == a {
+				t.Fatal("it stands for what its own process has withdrawn")
 			}
 			return w != nil && err == nil
 		})
