@@ -32,8 +32,9 @@ type contender struct {
 	title string // as the table shows it
 
 	// What has to run, each a role with its arguments, in which {} stands for the
-	// address of the one before, or for that of the source, and {redis} for the URL of a
-	// redis-server. Clients talk to the last one; without any, to the source itself.
+	// address of the one before, or for that of the source, {redis} for the URL of a
+	// redis-server, and {keys} for the name of a file that has guardKey. Clients talk to the
+	// last one; without any, to the source itself.
 	processes []string
 
 	source  string                    // the role of what makes the events; "": the contender does
@@ -55,6 +56,13 @@ var contenders = []contender{
 			"sluice server --grpc=127.0.0.1:0 --openai-base-url=http://{}/v1",
 			"sluice bridge --http=127.0.0.1:0 --server={}",
 		},
+	},
+	{
+		// All that a service has and go run . has not. Its callers' trace is not sampled.
+		name: "sluice-guarded", title: "Sluice, one process, keys, limits, metrics, traces", source: "upstream", files: 2, request: guarded(postCompletion),
+		processes: []string{"sluice OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://127.0.0.1:9/v1/traces --http=127.0.0.1:0 --grpc=127.0.0.1:0 --openai-base-url=http://{}/v1" +
+			" --api-keys={keys} --admin=127.0.0.1:0 --rate=1000000 --max-running=20000 --max-running-per-principal=20000 --max-readers=1000" +
+			" --max-tokens=1000000 --max-messages=1000 --max-message-bytes=1MiB"},
 	},
 	{
 		name: "sluice-redis", title: "Sluice, one process, journal on Redis", source: "upstream", files: 2, request: postCompletion,
@@ -116,15 +124,38 @@ func post(path, body string) string {
 	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
 }
 
+// guardKey is the key of who makes the requests that guarded returns.
+const guardKey = "a-key-of-the-benchmark-that-is-long-enough"
+
+// guarded returns requests with a key, in a trace that is not sampled.
+func guarded(request func(testbed.Pace) string) func(testbed.Pace) string {
+	return func(p testbed.Pace) string {
+		line, rest, _ := strings.Cut(request(p), "\r\n")
+		return line + "\r\nAuthorization: Bearer " + guardKey + "\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00\r\n" + rest
+	}
+}
+
 func getEvents(p testbed.Pace) string { return getEventsOf("/v1/completions/" + p.String()) }
 
 func getEventsOf(location string) string {
 	return fmt.Sprintf("GET %s/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n", location)
 }
 
-// serveSluice is the program itself, with nothing from the environment.
+// serveSluice is the program itself. Of the environment it has what its first arguments
+// say, as NAME=VALUE.
 func serveSluice(_ *testbed.Gate, args []string) error {
-	return app.Run(context.Background(), args, func(string) string { return "" }, os.Stdout, os.Stderr)
+	env := map[string]string{}
+	for ; !strings.HasPrefix(args[0], "-"); args = args[1:] {
+		name, value, ok := strings.Cut(args[0], "=")
+		if !ok { // it is a command
+			break
+		}
+		env[name] = value
+		if err := os.Setenv(name, value); err != nil { // which exporters read
+			return err
+		}
+	}
+	return app.Run(context.Background(), args, func(name string) string { return env[name] }, os.Stdout, os.Stderr)
 }
 
 // serveStockServer is a gRPC server as one writes it at first: it asks go-openai

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-sse/sluice/internal/auth"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -109,6 +110,9 @@ func (b *bench) start(c contender) (running []*testbed.Process) {
 		if b.store != nil {
 			role = strings.ReplaceAll(role, "{redis}", b.store.URL)
 		}
+		if strings.Contains(role, "{keys}") {
+			role = strings.ReplaceAll(role, "{keys}", b.keys())
+		}
 		if before != nil {
 			role = strings.ReplaceAll(role, "{}", before.Addrs[0])
 		}
@@ -116,6 +120,20 @@ func (b *bench) start(c contender) (running []*testbed.Process) {
 		running = append(running, before)
 	}
 	return running
+}
+
+// keys returns the name of a file that has guardKey.
+func (b *bench) keys() string {
+	b.tb.Helper()
+	line, err := auth.HashKey("benchmark", guardKey)
+	name := filepath.Join(b.tb.TempDir(), "keys")
+	if err == nil {
+		err = os.WriteFile(name, []byte(line+"\n"), 0o600)
+	}
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	return name
 }
 
 // measurement is one scenario on one contender.
@@ -155,6 +173,7 @@ func (m *measurement) run() (figures, error) {
 		}
 	}
 	m.profile("profile", "cpu")
+	allocated := m.mallocs()
 	began, start := time.Now(), m.cpu()
 	stored := m.beginStore()
 	tokens := m.load.Streams * m.load.Tokens
@@ -166,6 +185,9 @@ func (m *measurement) run() (figures, error) {
 	}
 	m.await("full")
 	m.noteCPU(f, cpuPerToken, start, tokens)
+	if len(m.running) > 0 {
+		f[allocsPerToken] = float64(m.mallocs()-allocated) / float64(tokens)
+	}
 	stored(f, tokens)
 	f[tokenRate] = float64(tokens) / time.Since(began).Seconds()
 	m.profile("profiled", "cpu")
@@ -252,7 +274,7 @@ func (m *measurement) end() (r report, err error) {
 	}
 }
 
-// cpu and memory are those of all of the contender's processes.
+// cpu, memory and mallocs are those of all of the contender's processes.
 
 func (m *measurement) cpu() (sum time.Duration) {
 	for _, p := range m.running {
@@ -264,6 +286,13 @@ func (m *measurement) cpu() (sum time.Duration) {
 func (m *measurement) memory() (sum int64) {
 	for _, p := range m.running {
 		sum += p.Memory()
+	}
+	return sum
+}
+
+func (m *measurement) mallocs() (sum int64) {
+	for _, p := range m.running {
+		sum += p.Mallocs()
 	}
 	return sum
 }

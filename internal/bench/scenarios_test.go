@@ -20,7 +20,7 @@ type scenario struct {
 }
 
 var (
-	endToEnd = []string{"sluice-one", "sluice-two", "sluice-redis", "sluice-openai", "stock", "proxy", "portkey"}
+	endToEnd = []string{"sluice-one", "sluice-two", "sluice-guarded", "sluice-redis", "sluice-openai", "stock", "proxy", "portkey"}
 	hop      = []string{"hop-sluice", "hop-stock", "hop-bare"}
 	everyone = slices.Concat(endToEnd, hop)
 )
@@ -85,16 +85,17 @@ func (s scenario) small() scenario {
 
 // The units of what is measured. A benchstat file has all; the tables choose.
 const (
-	cpuPerToken  = "cpu-µs/token"
-	cpuPerOpen   = "cpu-µs/open" // a stream's opening, up to its first token
-	latency      = "p50-ms"      // of a token
-	worstLatency = "p99-ms"
-	firstToken   = "first-ms"
-	perStream    = "KiB/stream"      // more than before, with the streams open
-	liveStream   = "live-KiB/stream" // the same, after the garbage has been collected
-	keptStream   = "kept-KiB/stream" // and once the streams have ended
-	tokenRate    = "tokens/s"        // that came, of all streams
-	streamCount  = "streams"
+	cpuPerToken    = "cpu-µs/token"
+	allocsPerToken = "allocs/token" // of the contender's processes
+	cpuPerOpen     = "cpu-µs/open"  // a stream's opening, up to its first token
+	latency        = "p50-ms"       // of a token
+	worstLatency   = "p99-ms"
+	firstToken     = "first-ms"
+	perStream      = "KiB/stream"      // more than before, with the streams open
+	liveStream     = "live-KiB/stream" // the same, after the garbage has been collected
+	keptStream     = "kept-KiB/stream" // and once the streams have ended
+	tokenRate      = "tokens/s"        // that came, of all streams
+	streamCount    = "streams"
 
 	storePerToken    = "store-cpu-µs/token" // of redis-server, which no other figure counts
 	commandsPerToken = "store-commands/token"

@@ -154,7 +154,7 @@ var comparisons = []comparison{
 	{
 		title:   "From an OpenAI-compatible server to server-sent events",
 		rows:    endToEnd,
-		ratios:  [][2]string{{"sluice-redis", "sluice-one"}, {"sluice-openai", "sluice-one"}, {"sluice-openai", "portkey"}, {"sluice-one", "proxy"}, {"sluice-one", "stock"}, {"sluice-two", "proxy"}, {"sluice-two", "stock"}},
+		ratios:  [][2]string{{"sluice-guarded", "sluice-one"}, {"sluice-redis", "sluice-one"}, {"sluice-openai", "sluice-one"}, {"sluice-openai", "portkey"}, {"sluice-one", "proxy"}, {"sluice-one", "stock"}, {"sluice-two", "proxy"}, {"sluice-two", "stock"}},
 		columns: slices.Concat(columns, []column{{"first token, ms added", added(figure("FirstToken", firstToken))}}),
 	},
 	{

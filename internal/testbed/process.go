@@ -70,6 +70,10 @@ func obey(input io.Reader, g *Gate, commands map[string]func(arg string) error) 
 		case "collect":
 			runtime.GC() // what is in a sync.Pool stays for one more
 			debug.FreeOSMemory()
+		case "mallocs":
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			fmt.Println("mallocs", m.Mallocs)
 		case "profile":
 			var f *os.File
 			if f, err = os.Create(arg); err == nil {
@@ -172,6 +176,19 @@ func (p *Process) Stop() {
 		log, _ := os.ReadFile(p.log)
 		p.tb.Errorf("%s: %v\n%s", p.role, err, log)
 	}
+}
+
+// Mallocs returns how many objects the process has allocated so far.
+func (p *Process) Mallocs() int64 {
+	p.tb.Helper()
+	p.Begin("mallocs")
+	var n int64
+	for line := p.Line(); line != "done"; line = p.Line() { // among what it prints at the start
+		if of, ok := strings.CutPrefix(line, "mallocs "); ok {
+			n, _ = strconv.ParseInt(of, 10, 64)
+		}
+	}
+	return n
 }
 
 // CPU returns the processor time that the process has used so far.
