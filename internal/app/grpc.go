@@ -77,10 +77,10 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		DecodeLimit:        limit,
 	})
 	recovery := server.Recovery{Log: p.log}
-	// The outermost first.
+	// The outermost first. What is recovered within the telemetry, that tells of.
 	g.interceptors.add(interceptors{
-		unary:  []grpc.UnaryServerInterceptor{p.telemetry.Unary, recovery.Unary, g.auth.Unary},
-		stream: []grpc.StreamServerInterceptor{p.telemetry.Stream, recovery.Stream, g.auth.Stream},
+		unary:  []grpc.UnaryServerInterceptor{recovery.Unary, p.telemetry.Unary, recovery.Unary, g.auth.Unary},
+		stream: []grpc.StreamServerInterceptor{recovery.Stream, p.telemetry.Stream, recovery.Stream, g.auth.Stream},
 	})
 	f.addRate(&g.interceptors, auth.Principal)
 	g.interceptors.add(p.interceptors)
