@@ -27,7 +27,7 @@ import (
 
 // lines is a face that is as unlike native events as it can be: lines of text, with no
 // ids, an end of its own, and errors of another form.
-type lines struct{ name string }
+type lines struct{ name, left string }
 
 func (*lines) SetHeader(h http.Header, md metadata.MD) {
 	h.Set("Content-Type", "text/x-lines")
@@ -51,6 +51,9 @@ func (e *lines) AppendMessage(dst, wire []byte) (out []byte, terminal bool, err 
 		return append(dst, "one\ntwo\n"...), false, nil
 	case "panic":
 		panic("a fault")
+	case "long", "longest":
+		e.left = m[2:] + "\n"
+		return append(dst, m[:2]...), m == "longest", nil
 	case "bad":
 		return dst, false, errors.New("a bad message")
 	default:
@@ -68,6 +71,16 @@ func (e *lines) AppendEnd(dst []byte, err error, trailer metadata.MD, begun bool
 		return dst, false
 	}
 	return fmt.Appendf(dst, "error %v\n", status.Code(err)), true
+}
+
+func (e *lines) HasMore() bool { return e.left != "" }
+
+// AppendMore takes its time, so that there is a silence within a line.
+func (e *lines) AppendMore(dst []byte) []byte {
+	time.Sleep(2 * testHeartbeat)
+	dst = append(dst, e.left[0])
+	e.left = e.left[1:]
+	return dst
 }
 
 func (*lines) Refuse(w http.ResponseWriter, err error) {
@@ -135,6 +148,9 @@ func TestFace(t *testing.T) {
 		{"an error after the terminal message", func(s grpc.ServerStream, _ func()) error {
 			return errors.Join(say(s, "a", "last"), refused)
 		}, 200, false, "a\nlast\n", false},
+		{"messages that come bit by bit", func(s grpc.ServerStream, _ func()) error {
+			return say(s, "a", "long", "b", "long", "longest")
+		}, 200, false, "a\nlong\nb\nlong\nlongest\n", false},
 		{"nothing", func(grpc.ServerStream, func()) error { return nil }, 200, false, "ok \n", false},
 		{"nothing, and no end", func(s grpc.ServerStream, _ func()) error {
 			s.SetTrailer(metadata.Pairs("quiet", ""))
@@ -220,8 +236,9 @@ func TestFace(t *testing.T) {
 	}
 }
 
-// testHeartbeat is the silence that is broken in these tests, and their commit window.
-const testHeartbeat = 20 * time.Millisecond
+// testHeartbeat is the silence that is broken in these tests, and their commit window: longer
+// than a busy machine is silent by itself.
+const testHeartbeat = 80 * time.Millisecond
 
 // openFace has streams of a script and the face serve one request on a socket.
 func openFace(t *testing.T, play script, kind, protocol string) (resp *http.Response, heard chan struct{}) {

@@ -167,6 +167,9 @@ func (r *remote) receive(wire []byte) error {
 	if err := r.encode(r.pending, wire); err != nil {
 		return err // which ends the stream; what came before is still good
 	}
+	if r.hasMore() {
+		return r.flushPending()
+	}
 	switch {
 	case r.writing, r.terminal:
 		r.waitingSince = 0
@@ -185,6 +188,20 @@ func (r *remote) receive(wire []byte) error {
 		r.changed.Wait()
 	}
 	return nil
+}
+
+// flushPending writes what is pending and all that the encoder has more, once the other
+// goroutine has written what came before.
+func (r *remote) flushPending() error {
+	buf := r.pending
+	r.pending = nil // the other goroutine is not to take it: a heartbeat could follow
+	defer http1.PutBuffer(buf)
+	for r.writing {
+		r.changed.Wait()
+	}
+	err := r.flush(buf)
+	r.waitingSince = r.timing.now()
+	return err
 }
 
 // noWait is how long a message is waited for that has been there already, at most: a

@@ -48,6 +48,19 @@ type Encoder interface {
 	Refuse(w http.ResponseWriter, err error)
 }
 
+// Continued is an Encoder that appends a long event bit by bit, so that no buffer has to have
+// room for all of it. What AppendMessage or AppendEnd has appended is then its beginning.
+type Continued interface {
+	Encoder
+
+	// HasMore tells whether there is more. It is asked after AppendMessage and AppendEnd,
+	// when they return no error.
+	HasMore() bool
+
+	// AppendMore appends the next bit, which follows at once.
+	AppendMore(dst []byte) (out []byte)
+}
+
 // timing is what all responses have in common. All of it is above 0.
 type timing struct {
 	commitWindow time.Duration // how long the status line waits for the first message
@@ -79,9 +92,10 @@ type response struct {
 	// Of the goroutine that receives; encoder and terminal are guarded by remote.mu if
 	// there is one.
 	encoder  Encoder
-	terminal bool   // the last message was the last of all
-	id       string // what the client can come back to, once the server has named it
-	resumes  bool   // that was there before the request
+	more     Continued // is the encoder, if it is that; else nil
+	terminal bool      // the last message was the last of all
+	id       string    // what the client can come back to, once the server has named it
+	resumes  bool      // that was there before the request
 	trailer  metadata.MD
 
 	http2 bool
@@ -93,6 +107,7 @@ type response struct {
 func newResponse(t *timing, ctx *http1.Context, w http.ResponseWriter, http2 bool, c *streamCall, log *slog.Logger) *response {
 	s := &response{timing: t, ctx: ctx, w: w, http2: http2, encoder: c.encoder, resumes: c.resumes, log: log}
 	s.conn, _ = w.(*http1.Conn)
+	s.more, _ = c.encoder.(Continued)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer = time.AfterFunc(t.commitWindow, s.breakSilence)
@@ -149,11 +164,10 @@ func (s *response) Receive(messages [][]byte) (err error) {
 		if err = s.encode(buf, wire); err != nil {
 			break // what came before is still good
 		}
-		if len(*buf) >= maxBuffered {
-			if err := s.write(*buf); err != nil {
+		if len(*buf) >= maxBuffered || s.hasMore() {
+			if err := s.flush(buf); err != nil {
 				return err
 			}
-			*buf = (*buf)[:http1.ChunkHeadroom]
 		}
 	}
 	if err := s.write(*buf); err != nil {
@@ -188,6 +202,25 @@ func (s *response) write(buf []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.writeLocked(buf)
+}
+
+// hasMore tells whether the encoder has more of a message than is in a buffer.
+func (s *response) hasMore() bool { return s.more != nil && s.more.HasMore() }
+
+// flush writes what is in a buffer, and all that the encoder has more, with no heartbeat in
+// between, and empties the buffer. It is for whom the encoder belongs to.
+func (s *response) flush(buf *[]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(*buf) > http1.ChunkHeadroom {
+		if err := s.writeLocked(*buf); err != nil {
+			return err
+		}
+		if *buf = (*buf)[:http1.ChunkHeadroom]; s.hasMore() {
+			*buf = s.more.AppendMore(*buf)
+		}
+	}
+	return nil
 }
 
 func (s *response) writeLocked(buf []byte) error {
@@ -277,7 +310,7 @@ func (s *response) end(rest *[]byte, err error) error {
 			return errRefused
 		}
 	}
-	if s.write(*rest) != nil {
+	if s.flush(rest) != nil {
 		return errCut
 	}
 	if !s.committed { // a stream of nothing

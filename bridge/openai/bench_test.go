@@ -40,6 +40,7 @@ func benchmarkEncoders(b *testing.B, event []byte) {
 	}
 	took, allocated := map[string][]float64{}, map[string]uint64{}
 	dst := make([]byte, 0, 1<<16)
+	end := marshal(b, finished(&completionv1.Finished{FinishReason: completionv1.Finished_STOP}))
 	for b.Loop() {
 		for name, begin := range encoders {
 			e := begin()
@@ -49,6 +50,14 @@ func benchmarkEncoders(b *testing.B, event []byte) {
 			for range events {
 				if _, _, err := e.AppendMessage(dst, event); err != nil {
 					b.Fatal(err)
+				}
+			}
+			if _, _, err := e.AppendMessage(dst, end); err != nil {
+				b.Fatal(err)
+			}
+			if r, ok := e.(*ResponseEncoder); ok {
+				for r.HasMore() {
+					r.AppendMore(dst)
 				}
 			}
 			took[name] = append(took[name], float64(time.Since(start).Nanoseconds())/events)

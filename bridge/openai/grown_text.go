@@ -38,6 +38,23 @@ func (t *grownText) appendTo(dst []byte) []byte {
 	return append(dst, t.last...)
 }
 
+// appendSome appends at most so many bytes, from an offset on.
+func (t *grownText) appendSome(dst []byte, from, most int) []byte {
+	for i := 0; i <= len(t.full) && most > 0; i++ {
+		block := t.last
+		if i < len(t.full) {
+			block = t.full[i]
+		}
+		if from >= len(block) {
+			from -= len(block)
+			continue
+		}
+		some := block[from:min(from+most, len(block))]
+		dst, from, most = append(dst, some...), 0, most-len(some)
+	}
+	return dst
+}
+
 func (t *grownText) len() int {
 	n := len(t.last)
 	for _, block := range t.full {

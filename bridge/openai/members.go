@@ -27,6 +27,7 @@ type members struct {
 	out  []byte
 	some bool
 	err  error
+	long *longTexts // notes the texts that are left out of out; nil: none are
 }
 
 func (m *members) name(name string) {

@@ -20,7 +20,7 @@ import (
 )
 
 // ResponseEncoder makes the events of a response of those of a completion, from its
-// first one on. It implements bridge.Encoder.
+// first one on. It implements bridge.Continued.
 type ResponseEncoder struct {
 	From    int           // the number of the first event that is wanted
 	Log     *slog.Logger  // for what clients are not told
@@ -29,6 +29,7 @@ type ResponseEncoder struct {
 
 	id       string // the completion's own, once the server has named it
 	response response
+	rest     rest // of the event that was appended last
 	ahead    bool // there is no such event as is wanted
 }
 
@@ -55,7 +56,7 @@ func (e *ResponseEncoder) AppendMessage(dst, event []byte) (out []byte, terminal
 			return e.response.pieceOf(dst, p, text, p.kind.tail), false, nil
 		}
 		if out, ok := e.response.appendUsual(dst, delta); ok {
-			return out, false, nil
+			return e.leaveOut(out), false, nil
 		}
 	}
 	m := &completionv1.CompletionEvent{}
@@ -63,6 +64,11 @@ func (e *ResponseEncoder) AppendMessage(dst, event []byte) (out []byte, terminal
 		return dst, false, fmt.Errorf("decode event: %w", err)
 	}
 	out, terminal, err = e.response.append(dst, m)
+	if err != nil {
+		e.response.long = e.response.long[:0]
+		return dst, false, err
+	}
+	out = e.leaveOut(out)
 	if terminal && e.From > e.response.sequence {
 		e.ahead = true
 		return dst, false, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "starting_after",
@@ -70,6 +76,22 @@ func (e *ResponseEncoder) AppendMessage(dst, event []byte) (out []byte, terminal
 	}
 	return out, terminal, err
 }
+
+// leaveOut keeps what is long of events that were appended for AppendMore.
+func (e *ResponseEncoder) leaveOut(dst []byte) []byte {
+	if len(e.response.long) == 0 {
+		return dst
+	}
+	dst = e.rest.take(dst, e.response.long)
+	e.response.long = e.response.long[:0]
+	return dst
+}
+
+// HasMore implements bridge.Continued.
+func (e *ResponseEncoder) HasMore() bool { return !e.rest.empty() }
+
+// AppendMore implements bridge.Continued.
+func (e *ResponseEncoder) AppendMore(dst []byte) []byte { return e.rest.append(dst) }
 
 // goesOn returns the text of a delta that is nothing but another piece of a part that has
 // begun, as nearly all are, and the part.
@@ -205,7 +227,7 @@ func (e *ResponseEncoder) AppendEnd(dst []byte, err error, _ metadata.MD, begun 
 	}
 	why := ResponseRefusal(e.Log, err, e.id != "", e.Keyed)
 	if e.response.id != "" && !e.ahead {
-		return e.response.fail(dst, why), true
+		return e.leaveOut(e.response.fail(dst, why)), true
 	}
 	e.response.sequence = max(e.response.sequence, e.From) // so that it is wanted
 	return e.response.event(dst, "error", func(m *members) {

@@ -67,8 +67,30 @@ func TestResponseLong(t *testing.T) {
 	events = append(events, text1(strings.Repeat("a", largestBlock+1)), text1("b"), ended(completionv1.Finished_STOP))
 	whole, all := responseTo(t, &ResponseEncoder{}, events...)
 	accumulate(t, all)
-	if rest, _ := responseTo(t, &ResponseEncoder{From: 1001}, events...); rest != strings.SplitAfterN(whole, "\n\n", 1002)[1001] {
-		t.Error("from the event 1001 on, it is another")
+	for _, from := range []int{1001, len(all) - 5, len(all) - 1} {
+		if rest, _ := responseTo(t, &ResponseEncoder{From: from}, events...); rest != strings.SplitAfterN(whole, "\n\n", from+1)[from] {
+			t.Errorf("from the event %d on, it is another", from)
+		}
+	}
+	w := &WholeResponse{}
+	for _, event := range events {
+		if err := w.Add(event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(whole, string(w.JSON())) {
+		t.Error("the whole is another")
+	}
+	// Nor does a failure, which tells all that there was, take a large buffer.
+	e := &ResponseEncoder{}
+	responseTo(t, e, events[:len(events)-1]...)
+	out, ok := e.AppendEnd(nil, statusError(codes.Unavailable, completionv1.ErrorReason_UPSTREAM_TRUNCATED), nil, true)
+	if !ok || len(out) > minLongText {
+		t.Errorf("a failure begins with %d bytes", len(out))
+	}
+	last := responseEvents(t, string(appendRest(t, e, out)), len(all)-8)
+	if got := last[len(last)-1]["type"]; got != "response.failed" {
+		t.Errorf("it ends with %v", got)
 	}
 }
 
@@ -200,6 +222,9 @@ func FuzzResponse(f *testing.F) {
 		responseTo(t, e, created)
 		r := e.response
 		var out, long []byte
+		if len(first)+len(second) >= minLongText {
+			return
+		}
 		for _, wire := range [][]byte{first, second} {
 			next, _, err := e.AppendMessage(out, wire)
 			m := &completionv1.CompletionEvent{}

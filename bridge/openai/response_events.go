@@ -26,6 +26,7 @@ type response struct {
 	usage      *completionv1.Usage
 	items      []*item
 	open       *outputPart // of a message or of reasoning; nil: none
+	long       longTexts   // which what was appended last is without
 	waiting    *item       // a call whose name may go on; it is not told of yet
 }
 
@@ -115,6 +116,9 @@ func (r *response) likelyPiece(dst []byte, text string, tokens []*completionv1.T
 func (r *response) number(dst []byte, start int) []byte {
 	r.sequence++
 	if r.sequence <= r.from {
+		for n := len(r.long); n > 0 && r.long[n-1].at > start; n-- {
+			r.long = r.long[:n-1]
+		}
 		return dst[:start]
 	}
 	return dst
@@ -124,7 +128,7 @@ func (r *response) number(dst []byte, start int) []byte {
 func (r *response) event(dst []byte, name string, f func(m *members)) []byte {
 	start := len(dst)
 	dst = append(append(append(dst, "event: "...), name...), "\ndata: {"...)
-	m := members{out: dst}
+	m := members{out: dst, long: &r.long}
 	m.string("type", name)
 	m.int("sequence_number", r.sequence)
 	f(&m)

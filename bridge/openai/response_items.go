@@ -100,7 +100,13 @@ func (p *outputPart) place(m *members) {
 // quoted appends a member that is the part's text.
 func (p *outputPart) quoted(m *members) {
 	m.name(p.kind.member)
-	m.out = append(p.text.appendTo(append(m.out, '"')), '"')
+	m.out = append(m.out, '"')
+	if m.long != nil && p.text.len() >= minLongText {
+		*m.long = append(*m.long, longText{len(m.out), &p.text})
+	} else {
+		m.out = p.text.appendTo(m.out)
+	}
+	m.out = append(m.out, '"')
 }
 
 // append appends the members of a part.

@@ -26,8 +26,21 @@ func responseTo(t *testing.T, e *ResponseEncoder, events ...*completionv1.Comple
 		if out, terminal, err = e.AppendMessage(out, marshal(t, event)); err != nil || terminal != (event.GetFinished() != nil) {
 			t.Fatalf("event %d: terminal %v, %v", i, terminal, err)
 		}
+		out = appendRest(t, e, out)
 	}
 	return string(out), responseEvents(t, string(out), e.From)
+}
+
+// appendRest appends what is left of an event, in bits that are not too long.
+func appendRest(t testing.TB, e *ResponseEncoder, out []byte) []byte {
+	t.Helper()
+	for e.HasMore() {
+		before := len(out)
+		if out = e.AppendMore(out); len(out) == before || len(out) > before+largestBit+minLongText {
+			t.Fatalf("a bit of %d bytes", len(out)-before)
+		}
+	}
+	return out
 }
 
 // responseEvents decodes a stream, and checks that its events are named and numbered.

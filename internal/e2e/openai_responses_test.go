@@ -211,3 +211,46 @@ func TestResponsesBadInput(t *testing.T) {
 		t.Errorf("then got %s", got)
 	}
 }
+
+// TestResponsesLong reads a response that is longer than any buffer, at once, later, from
+// within its end, and whole: each has all of it.
+func TestResponsesLong(t *testing.T) {
+	thought, text := strings.Repeat("Hm. ", 20_000), strings.Repeat("wörd\n", 40_000)
+	quoted, _ := json.Marshal(thought)
+	for _, layout := range append(layouts, overTLS[0]) { // over TLS, it is HTTP/2
+		t.Run(layout, func(t *testing.T) {
+			u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+				chunk(w, `{"reasoning_content":`+string(quoted)+`}`, "null")
+				for i := 0; i < len(text); i += len(text) / 100 {
+					say(w, text[i:i+len(text)/100])
+				}
+				chunk(w, `{}`, "stop")
+			})
+			p := start(t, layout, u.env())
+			raw := readResponse(t, p.send(t.Context(), t, "POST", responsesPath, `{"model":"m","input":"Hi","stream":true}`, "Content-Type", "application/json"))
+			var last struct{ Response struct{ ID string } }
+			events := strings.SplitAfter(raw, "\n\n")
+			_, data, _ := strings.Cut(events[len(events)-2], "data: ")
+			if err := json.Unmarshal([]byte(data), &last); err != nil {
+				t.Fatal(err)
+			}
+			if all := strings.Count(raw, strings.Trim(string(quoted), `"`)); all != 5 { // a delta, and four times over
+				t.Errorf("the thought is there %d times", all)
+			}
+			path := responsesPath + "/" + last.Response.ID
+			for _, after := range []int{-1, 6, len(events) - 5, len(events) - 3} {
+				query := fmt.Sprintf("?stream=true&starting_after=%d", after)
+				if after < 0 {
+					query = "?stream=true"
+				}
+				if got := readResponse(t, p.send(t.Context(), t, "GET", path+query, "")); got != strings.Join(events[after+1:], "") {
+					t.Errorf("after %d, it has %d bytes, and is another", after, len(got))
+				}
+			}
+			whole := readResponse(t, p.send(t.Context(), t, "GET", path, ""))
+			if !strings.Contains(events[len(events)-2], strings.TrimSpace(whole)) {
+				t.Error("the whole is another")
+			}
+		})
+	}
+}

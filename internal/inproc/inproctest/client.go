@@ -104,7 +104,12 @@ func (s *stream) RecvMsg(m any) error {
 }
 
 func (s *stream) Context() context.Context { return s.ctx }
-func (s *stream) Trailer() metadata.MD     { return *s.trailer }
+
+// Trailer waits for the end, which follows where RecvMsg has failed of itself.
+func (s *stream) Trailer() metadata.MD {
+	<-s.ended
+	return *s.trailer
+}
 
 type receiver struct{ *stream }
 
