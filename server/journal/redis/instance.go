@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // cancel is what another instance is asked, until it has done it.
@@ -75,14 +77,13 @@ func (j *Journal) repeat() {
 	for id, c := range cancels {
 		j.tell(j.ctx, c.owner, cancelMessage(id))
 	}
-	for _, t := range topics {
-		if j.ctx.Err() != nil {
-			return
-		}
-		j.tellReaders(t)
+	j.tellAllReaders(topics)
+	silence := j.config.Lease
+	if j.outage.isGone() || j.outage.isJustOver(j.config.Lease) {
+		silence *= 2 // they cannot tell, and wait as long for the store
 	}
 	for _, w := range j.allWriters() {
-		w.dropReaders(j.config.Lease)
+		w.dropReaders(silence)
 	}
 }
 
@@ -142,14 +143,39 @@ func cancelMessage(id string) string { return "cancel " + id }
 
 // tellReaders tells the owner of a completion how many follow it here.
 func (j *Journal) tellReaders(t *topic) {
-	t.telling.Lock()
-	defer t.telling.Unlock()
-	t.mu.Lock()
-	owner, n := t.owner, len(t.followers)
-	t.mu.Unlock()
-	j.tell(j.ctx, owner, fmt.Sprintf("readers %d %s %s", n, j.instance, t.id))
+	owner, message := j.readersOf(t)
+	j.tell(j.ctx, owner, message)
 }
 
+// readersOf returns what to tell which instance of a completion's readers here. The news
+// are numbered: they may overtake each other, and the latest counts.
+func (j *Journal) readersOf(t *topic) (owner, message string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.owner, fmt.Sprintf("readers %d %d %s %s", len(t.followers), j.news.Add(1), j.instance, t.id)
+}
+
+// tellAllReaders does what tellReaders does for many completions, with few round trips: all
+// must be done within a lease.
+func (j *Journal) tellAllReaders(topics []*topic) {
+	for some := range slices.Chunk(topics, 256) {
+		var news []rueidis.Completed
+		for _, t := range some {
+			switch owner, message := j.readersOf(t); owner {
+			case "":
+			case j.instance:
+				j.told(message)
+			default:
+				news = append(news, j.client.B().Publish().Channel(j.leaseKey(owner)).Message(message).Build())
+			}
+		}
+		if len(news) > 0 && j.ctx.Err() == nil {
+			j.doMulti(j.ctx, news...)
+		}
+	}
+}
+
+// tell tells an instance something.
 func (j *Journal) tell(ctx context.Context, instance, message string) {
 	switch instance {
 	case "":
@@ -169,18 +195,19 @@ func (j *Journal) told(message string) {
 			w.owner.Cancel()
 		}
 	case "readers":
-		f := strings.SplitN(rest, " ", 3)
-		if len(f) != 3 {
+		f := strings.SplitN(rest, " ", 4)
+		if len(f) != 4 {
 			return
 		}
 		n, err := strconv.Atoi(f[0])
-		if err != nil {
+		number, err2 := strconv.ParseInt(f[1], 10, 64)
+		if err != nil || err2 != nil {
 			return
 		}
-		if w := j.writer(f[2]); w != nil {
-			w.setReaders(f[1], n)
+		if w := j.writer(f[3]); w != nil {
+			w.setReaders(f[2], n, number)
 		} else if n > 0 {
-			j.later(func(ctx context.Context) { j.disown(ctx, f[2]) })
+			j.later(func(ctx context.Context) { j.disown(ctx, f[3]) })
 		}
 	}
 }

@@ -267,3 +267,43 @@ func TestStreamIsLost(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
+
+// TestNewsOvertake has news of readers come late: the latest counts.
+func TestNewsOvertake(t *testing.T) {
+	o := &owner{}
+	w := &writer{owner: o, others: map[string]presence{}}
+	for _, tt := range []struct {
+		readers int
+		number  int64
+		want    int32
+	}{{2, 1, 2}, {0, 3, 0}, {1, 2, 0}, {3, 5, 3}, {0, 4, 3}} {
+		w.setReaders("b", tt.readers, tt.number)
+		if n := o.readers.Load(); n != tt.want {
+			t.Errorf("%d readers by the news %d: the owner has %d, want %d", tt.readers, tt.number, n, tt.want)
+		}
+	}
+}
+
+// TestReadersInAnOutage has the store be gone for longer than an owner otherwise waits to
+// hear of readers: they are still there when it is back.
+func TestReadersInAnOutage(t *testing.T) {
+	s := testbed.StartRedis(t)
+	config := Config{Patience: 200 * time.Millisecond, Lease: 2 * time.Second}
+	a, b := open(t, s, config), open(t, s, config)
+	w, o := create(t, a, "c")
+	add(t, w, 1, 1)
+	r, err := b.Follow(soon(t), "c", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
+	s.Kill()
+	for until := time.Now().Add(config.Lease * 5 / 4); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		if o.readers.Load() != 1 {
+			t.Fatal("the reader is gone")
+		}
+	}
+	s.Start()
+	end(t, w, 2)
+}

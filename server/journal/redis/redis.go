@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -60,6 +61,7 @@ type Journal struct {
 	ended sync.WaitGroup // of them
 
 	subscription subscription
+	news         atomic.Int64 // that were told to others
 
 	mu      sync.Mutex // guards all below, and is taken before any topic's
 	writers map[string]*writer

@@ -3,6 +3,7 @@ package redis
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -136,13 +137,17 @@ func TestLongOutage(t *testing.T) {
 // got and takes in when nobody waits for it any more: the key can be used.
 func TestClaimIsWithdrawn(t *testing.T) {
 	s := testbed.StartRedis(t)
-	a, b := open(t, s, Config{Patience: 400 * time.Millisecond, Lease: 2 * time.Second}), open(t, s, Config{})
+	a, b := open(t, s, Config{Patience: time.Second, Lease: 2 * time.Second}), open(t, s, Config{})
 	s.Signal(syscall.SIGSTOP)
-	for i := range 3 {
-		if w, _, err := a.Create(t.Context(), journal.Completion{ID: fmt.Sprint("c", i), Key: fmt.Sprint("k", i)}, &owner{}); w != nil || err == nil {
-			t.Fatal(w, err)
-		}
+	var all sync.WaitGroup
+	for i := range 3 { // at once: it does not count as gone
+		all.Go(func() {
+			if w, _, err := a.Create(t.Context(), journal.Completion{ID: fmt.Sprint("c", i), Key: fmt.Sprint("k", i)}, &owner{}); w != nil || err == nil {
+				t.Error(w, err)
+			}
+		})
 	}
+	all.Wait()
 	s.Signal(syscall.SIGCONT)
 	for i := range 3 { // what was sent comes late
 		late := &writer{journal: a, Completion: journal.Completion{ID: fmt.Sprint("c", i), Key: fmt.Sprint("k", i)}, fence: "1"}

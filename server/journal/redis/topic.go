@@ -18,8 +18,6 @@ type topic struct {
 	id    string
 	users int // guarded by Journal.mu: followers, and those that are about to be
 
-	telling sync.Mutex // one at a time says how many follow, so that the latest is the last
-
 	mu        sync.Mutex // guards all below
 	followers map[*storedReader]struct{}
 	tail      []journal.Entry // the latest that were published, without a gap

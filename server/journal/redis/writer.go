@@ -31,6 +31,7 @@ type writer struct {
 // presence is how many readers another instance has, and when it said so.
 type presence struct {
 	readers int
+	number  int64 // of the news
 	seen    time.Time
 }
 
@@ -92,31 +93,30 @@ func (w *writer) finish() {
 }
 
 // setReaders notes how many readers another instance has, and tells the owner.
-func (w *writer) setReaders(instance string, n int) {
+func (w *writer) setReaders(instance string, n int, number int64) {
 	w.readers.Lock()
-	change := n - w.others[instance].readers
-	if n == 0 {
-		delete(w.others, instance)
-	} else {
-		w.others[instance] = presence{n, time.Now()}
+	defer w.readers.Unlock()
+	before := w.others[instance]
+	if number < before.number {
+		return
 	}
-	w.readers.Unlock()
-	if change != 0 {
-		w.owner.Readers(change)
+	w.others[instance] = presence{n, number, time.Now()}
+	if n != before.readers {
+		w.owner.Readers(n - before.readers)
 	}
 }
 
 // dropReaders drops the readers of instances that have not been heard of for so long.
 func (w *writer) dropReaders(silence time.Duration) {
-	var silent []string
 	w.readers.Lock()
+	defer w.readers.Unlock()
 	for instance, p := range w.others {
-		if time.Since(p.seen) > silence {
-			silent = append(silent, instance)
+		if time.Since(p.seen) <= silence {
+			continue
 		}
-	}
-	w.readers.Unlock()
-	for _, instance := range silent {
-		w.setReaders(instance, 0)
+		delete(w.others, instance)
+		if p.readers != 0 {
+			w.owner.Readers(-p.readers)
+		}
 	}
 }
