@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -306,4 +307,36 @@ func TestReadersInAnOutage(t *testing.T) {
 	}
 	s.Start()
 	end(t, w, 2)
+}
+
+// TestUserMayNot has the store's user lack a right: it is known when the process starts.
+func TestUserMayNot(t *testing.T) {
+	s := testbed.StartRedis(t)
+	admin := connect(t, s)
+	for _, tt := range []struct {
+		rights string
+		want   string // in the error; empty: they are enough
+	}{
+		{"~sluice:* &sluice:* -@all +ping +hello +client|setname +cluster|shards +cluster|slots +set +get +del +exists +pexpire +hset +hmget +xadd +xrange +publish +subscribe +unsubscribe +evalsha +eval", ""},
+		{"~sluice:* +@all", "can't publish"},
+		{"&sluice:* +@all", "NOPERM"},
+		{"~sluice:* &sluice:* +@all -eval -evalsha", "NOPERM"},
+		{"~sluice:* &sluice:* +@all -subscribe", "NOPERM"},
+	} {
+		rights := append([]string{"SETUSER", "sluice", "reset", "on", ">secret"}, strings.Fields(tt.rights)...)
+		if err := admin.Do(t.Context(), admin.B().Arbitrary("ACL").Args(rights...).Build()).Error(); err != nil {
+			t.Fatal(err)
+		}
+		j, err := New(Config{URL: "redis://sluice:secret@" + s.Addr, Patience: 500 * time.Millisecond})
+		if (err == nil) != (tt.want == "") || err != nil && (!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%s: %v", tt.rights, err)
+		}
+		if j == nil {
+			continue
+		}
+		w, _ := create(t, j, "c")
+		add(t, w, 1, 2)
+		end(t, w, 3)
+		j.Close()
+	}
 }

@@ -121,7 +121,42 @@ func New(config Config) (*Journal, error) {
 	j.ended.Go(j.keepWritten)
 	j.subscription = subscription{connected: make(chan struct{}), channels: map[string]int{j.leaseKey(j.instance): 1}}
 	j.ended.Go(j.keepSubscribed)
+	if err := j.check(); err != nil {
+		j.Close()
+		return nil, err
+	}
 	return j, nil
+}
+
+// check does once what the journal does later: a user of the store who may not, or a proxy
+// that cannot, is better known of when the process starts.
+func (j *Journal) check() error {
+	ctx, cancel := context.WithTimeout(j.ctx, 2*j.config.Patience)
+	defer cancel()
+	w := &writer{Completion: journal.Completion{ID: "check " + j.instance, Key: j.instance}, fence: "1"}
+	_, err := j.claim(ctx, w)
+	if err == nil {
+		_, _, err = j.appendBatch(ctx, w, []journal.Entry{{Sequence: 1, Kind: journal.Failed}})
+	}
+	if err == nil {
+		_, _, err = j.read(ctx, w.ID, 0, 1)
+	}
+	if err = cmp.Or(err, j.takeBack(w.ID, "", w.Key)); err != nil {
+		return fmt.Errorf("try the journal's store: %w", err)
+	}
+	j.do(ctx, j.client.B().Del().Key(j.streamKey(w.ID)).Build())
+	s := &j.subscription
+	s.mu.Lock()
+	connected := s.connected
+	s.mu.Unlock()
+	select {
+	case <-connected:
+		return nil
+	case <-ctx.Done():
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return fmt.Errorf("subscribe at the journal's store: %w", cmp.Or(s.failed, ctx.Err()))
+	}
 }
 
 // Close gives up the lease and what else the journal holds.

@@ -17,6 +17,7 @@ type subscription struct {
 	client    rueidis.DedicatedClient // nil: there is no connection now
 	connected chan struct{}           // closed when there is one again
 	channels  map[string]int          // how many use each
+	failed    error                   // why there is none
 }
 
 // add subscribes to a channel, and returns when the store has confirmed that. It is to be
@@ -47,7 +48,7 @@ func (s *subscription) add(ctx context.Context, name string, patience time.Durat
 }
 
 // remove gives a channel up.
-func (s *subscription) remove(name string) {
+func (s *subscription) remove(name string, patience time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.channels[name]--; s.channels[name] > 0 {
@@ -55,7 +56,9 @@ func (s *subscription) remove(name string) {
 	}
 	delete(s.channels, name)
 	if s.client != nil {
-		s.client.Do(context.Background(), s.client.B().Unsubscribe().Channel(name).Build())
+		limited, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		s.client.Do(limited, s.client.B().Unsubscribe().Channel(name).Build())
 	}
 }
 
@@ -65,9 +68,10 @@ func (s *subscription) connect(ctx context.Context, client rueidis.DedicatedClie
 	defer s.mu.Unlock()
 	names := slices.Collect(maps.Keys(s.channels))
 	if err := client.Do(ctx, client.B().Subscribe().Channel(names...).Build()).Error(); err != nil {
+		s.failed = err
 		return err
 	}
-	s.client = client
+	s.client, s.failed = client, nil
 	close(s.connected)
 	return nil
 }
@@ -113,7 +117,10 @@ func (j *Journal) receive() {
 	lost := client.SetPubSubHooks(rueidis.PubSubHooks{
 		OnMessage: func(m rueidis.PubSubMessage) { j.published(m.Channel, m.Message) },
 	})
-	if j.subscription.connect(j.ctx, client) != nil {
+	limited, cancel = context.WithTimeout(j.ctx, j.config.Patience)
+	err = j.subscription.connect(limited, client)
+	cancel()
+	if err != nil {
 		return
 	}
 	j.rereadAll() // something may have been published in between

@@ -53,7 +53,7 @@ func (j *Journal) leave(t *topic) {
 		delete(j.topics, t.id)
 	}
 	j.mu.Unlock()
-	j.subscription.remove(j.hashKey(t.id))
+	j.subscription.remove(j.hashKey(t.id), j.config.Patience)
 }
 
 // follow counts a reader in, and says so to the completion's owner.
