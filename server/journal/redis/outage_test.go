@@ -185,7 +185,7 @@ func TestManyReadersElsewhere(t *testing.T) {
 // TestLeasesAreOverInAnOutage has the store be gone for longer than a lease, and come back
 // as it was: an owner has time to renew its lease.
 func TestLeasesAreOverInAnOutage(t *testing.T) {
-	s := testbed.StartRedis(t, "--appendonly", "yes")
+	s := testbed.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
 	config := Config{Patience: 200 * time.Millisecond, Lease: time.Second}
 	b := open(t, s, config)
 	config.Lease = 4 * time.Second // it does not renew it at once
