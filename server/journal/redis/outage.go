@@ -130,7 +130,7 @@ func isOutage(err error) bool {
 	}
 	if said, ok := rueidis.IsRedisErr(err); ok {
 		code, _, _ := strings.Cut(said.Error(), " ")
-		return slices.Contains(unavailable, code)
+		return slices.Contains(unavailable, code) || strings.HasPrefix(said.Error(), "ERR max number of clients")
 	}
 	return true
 }

@@ -340,3 +340,38 @@ func TestUserMayNot(t *testing.T) {
 		j.Close()
 	}
 }
+
+// TestStreamLacksItsEnd has the store lose the last entries of what has ended: nobody waits
+// for them, nor takes the rest for the whole.
+func TestStreamLacksItsEnd(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a, b := open(t, s, Config{}), open(t, s, Config{})
+	w, _ := create(t, a, "c")
+	add(t, w, 1, 1)
+	end(t, w, 2)
+	run(t, a, "XDEL", a.streamKey("c"), "2-0")
+	for name, open := range map[string]func(context.Context, string, int32) (journal.Reader, error){"read": b.Read, "follow": b.Follow} {
+		r, err := open(soon(t), "c", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if entries, err := r.Next(soon(t)); len(entries) != 1 || err != nil {
+			t.Errorf("%s: %v, %v", name, entries, err)
+		}
+		if entries, err := r.Next(soon(t)); len(entries) > 0 || !errors.Is(err, journal.ErrExpired) {
+			t.Errorf("%s: behind the last: %v, %v", name, entries, err)
+		}
+	}
+}
+
+// TestTailIsBounded has large events be published: few are kept for those that follow.
+func TestTailIsBounded(t *testing.T) {
+	topic := &topic{followers: map[*storedReader]struct{}{}}
+	for s := range int32(100) {
+		topic.published(appendFrames(fmt.Appendf(nil, "%d ", s+1), []journal.Entry{{Data: make([]byte, 50_000)}}))
+	}
+	if n := len(topic.tail); n > 6 || topic.tail[n-1].Sequence != 100 {
+		t.Errorf("%d are kept", n)
+	}
+}

@@ -63,6 +63,9 @@ func (j *Journal) read(ctx context.Context, id string, after int32, n int64) (re
 	if len(entries) > 0 && entries[0].Sequence != after+1 {
 		return r, nil, journal.ErrExpired
 	}
+	if err == nil && len(entries) == 0 && r.Ended && after < r.Last {
+		return r, nil, journal.ErrExpired // the stream lacks its end
+	}
 	return r, entries, err
 }
 

@@ -13,6 +13,9 @@ import (
 // in entries. Who is further behind reads the store.
 const maxTail = 256
 
+// maxTailBytes bounds them as well: there may be thousands of topics, and large events.
+const maxTailBytes = 256 << 10
+
 // topic is a completion that another process owns, as it is followed here.
 type topic struct {
 	id    string
@@ -21,6 +24,7 @@ type topic struct {
 	mu        sync.Mutex // guards all below
 	followers map[*storedReader]struct{}
 	tail      []journal.Entry // the latest that were published, without a gap
+	bytes     int             // of them
 	last      int32           // the last entry that is known of
 	owner     string
 }
@@ -91,11 +95,15 @@ func (t *topic) published(message []byte) {
 		entries[i].Sequence = int32(first) + int32(i)
 	}
 	if n := len(t.tail); n > 0 && t.tail[n-1].Sequence+1 != entries[0].Sequence {
-		t.tail = nil // there is a gap: those that are behind it read the store
+		t.tail, t.bytes = nil, 0 // there is a gap: those that are behind it read the store
 	}
-	t.tail = append(t.tail, entries...)
+	t.tail, t.bytes = append(t.tail, entries...), t.bytes+len(frames)
 	if n := len(t.tail); n > maxTail {
 		t.tail = append([]journal.Entry(nil), t.tail[n-maxTail/2:]...)
+		t.bytes /= 2
+	}
+	if t.bytes > maxTailBytes { // of this batch alone: those that are behind it read the store
+		t.tail, t.bytes = entries, len(frames)
 	}
 	t.last = max(t.last, entries[len(entries)-1].Sequence)
 	t.wake(false)
