@@ -45,7 +45,8 @@ func (w *writer) Append(ctx context.Context, entries []journal.Entry) (n int, er
 	}
 	n, err = w.held.Append(ctx, entries)
 	if n > 0 && !w.behind {
-		if err := w.store(ctx, entries[:n], w.journal.config.Patience); err != nil {
+		patience := w.journal.config.Patience * 3 / 2 // all of the store counts as gone before
+		if err := w.store(ctx, entries[:n], patience); err != nil {
 			return 0, err
 		}
 	}
