@@ -120,7 +120,7 @@ func (e *exposed) serve(w http.ResponseWriter, r *http.Request) error {
 		return routingError(w, r, http.StatusNotFound)
 	}
 	if o := observationOf(w); o != nil {
-		o.answer.Route = b.Pattern
+		o.answer.Route, o.answer.Method = b.Pattern, b.Method.Path
 	}
 	return e.call(w, r, b, params)
 }

@@ -5,8 +5,11 @@ import (
 	"net/http"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	codepb "google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/status"
+
+	"github.com/sluice-sse/sluice/bridge/failure"
 )
 
 // Answer is what has become of a request.
@@ -14,6 +17,7 @@ type Answer struct {
 	Route  string // the pattern of its path, such as /v1/completions/{id=*}; "": there is none
 	Status int    // over HTTP; 0: nothing was answered
 	Cut    bool   // the client has left, or the response could not go on
+	Method string // that is exposed and was called, as gRPC has it; "": none was
 	ID     string // of the completion that the server has named; "": none
 
 	// Err is why the request was refused, if there is no ID. If there is one, that is
@@ -22,12 +26,16 @@ type Answer struct {
 }
 
 // Info returns what an error says for programs: the reason, "" if it has none, and the
-// limit that was reached, "" if it was none.
+// limit that was reached, "" if it was none. The reason of a method that is exposed is the
+// name of its status: what else it says may be anything.
 func (a Answer) Info() (reason, limit string) {
 	err := a.Err
 	var withHTTP *runtime.HTTPStatusError
 	if errors.As(err, &withHTTP) {
 		err = withHTTP.Err
+	}
+	if a.Method != "" && err != nil && failure.Reason(err) == "" {
+		return codepb.Code(status.Code(err)).String(), ""
 	}
 	for _, d := range status.Convert(err).Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok {

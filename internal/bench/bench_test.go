@@ -29,7 +29,7 @@ import (
 var (
 	benchRounds    = flag.Int("bench-rounds", 5, "how many rounds BenchmarkContenders measures")
 	benchScenarios = flag.String("bench-scenarios", "", "which scenarios, as a regexp: Paced, FlatOut, Idle, FirstToken, Readers, Streams, Length, Open, Recorded, Recorded/stream=NAME")
-	benchOf        = flag.String("bench-contenders", "", "which contenders, as a regexp: sluice-one, sluice-two, sluice-guarded, sluice-redis, sluice-openai, stock, proxy, portkey, direct, hop-sluice, hop-stock, hop-bare")
+	benchOf        = flag.String("bench-contenders", "", "which contenders, as a regexp: sluice-one, sluice-two, sluice-guarded, sluice-redis, sluice-openai, stock, proxy, portkey, direct, hop-sluice, hop-any, hop-stock, hop-bare")
 	benchTokens    = flag.Int("bench-tokens", 1, "how many times as many tokens as usual; for profiles")
 	benchProfiles  = flag.String("bench-profiles", "", "a directory for profiles of the contenders: of the processor under load, of the heap with idle streams")
 	benchLimit     = flag.Duration("bench-limit", 290*time.Second, "when to stop, even if not all rounds are done")

@@ -44,7 +44,7 @@ type contender struct {
 
 // contenders are all there are. Of the whole way, from an OpenAI-compatible
 // server to server-sent events, there are six, and the client without any of
-// them; of the hop from gRPC to server-sent events there are three.
+// them; of the hop from gRPC to server-sent events there are four.
 var contenders = []contender{
 	{
 		name: "sluice-one", title: "Sluice, one process", source: "upstream", files: 2, request: postCompletion,
@@ -90,6 +90,10 @@ var contenders = []contender{
 		processes: []string{"sluice bridge --http=127.0.0.1:0 --server={}"},
 	},
 	{
+		name: "hop-any", title: "the same, with nothing generated", source: "events", request: postMethod,
+		processes: []string{"sluice bridge --http=127.0.0.1:0 --server={} --expose=completion.v1.CompletionService"},
+	},
+	{
 		name: "hop-stock", title: "grpc-gateway", source: "events", request: getEvents,
 		processes: []string{"stock-gateway {}"},
 	},
@@ -118,6 +122,11 @@ func postChat(p testbed.Pace) string {
 func postPortkey(p testbed.Pace) string {
 	const header = "x-portkey-provider: openai\r\nx-portkey-custom-host: http://{}/v1\r\nAuthorization: Bearer anything\r\n"
 	return strings.Replace(postChat(p), "\r\n", "\r\n"+header, 1)
+}
+
+// postMethod calls the method that getEvents has called, by its own name.
+func postMethod(p testbed.Pace) string {
+	return post("/completion.v1.CompletionService/ResumeCompletion", fmt.Sprintf(`{"id":"%s"}`, p))
 }
 
 func post(path, body string) string {

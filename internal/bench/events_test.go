@@ -5,6 +5,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
@@ -16,6 +17,7 @@ import (
 func serveEvents(g *testbed.Gate, _ []string) error {
 	s := grpc.NewServer(grpc.ForceServerCodecV2(wireCodec{encoding.GetCodecV2("proto")}))
 	completionv1.RegisterCompletionServiceServer(s, &eventServer{gate: g})
+	reflection.Register(s)
 	return testbed.Serve(s.Serve)
 }
 

@@ -21,7 +21,7 @@ type scenario struct {
 
 var (
 	endToEnd = []string{"sluice-one", "sluice-two", "sluice-guarded", "sluice-redis", "sluice-openai", "stock", "proxy", "portkey"}
-	hop      = []string{"hop-sluice", "hop-stock", "hop-bare"}
+	hop      = []string{"hop-sluice", "hop-any", "hop-stock", "hop-bare"}
 	everyone = slices.Concat(endToEnd, hop)
 )
 

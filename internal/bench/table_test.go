@@ -160,7 +160,7 @@ var comparisons = []comparison{
 	{
 		title:   "The hop from gRPC to server-sent events alone",
 		rows:    hop,
-		ratios:  [][2]string{{"hop-sluice", "hop-stock"}, {"hop-sluice", "hop-bare"}},
+		ratios:  [][2]string{{"hop-sluice", "hop-stock"}, {"hop-sluice", "hop-bare"}, {"hop-any", "hop-stock"}},
 		columns: columns,
 	},
 }
