@@ -24,6 +24,41 @@ export function resumeCompletion(
   options?: CompletionOptions,
 ): CompletionRun;
 
+/**
+ * Prepares the call of a server-streaming method that the bridge exposes (--expose). Nothing
+ * is sent until the call is read.
+ *
+ * @param url where the method is, such as "/my.pkg.Service/Method"
+ * @param request the method's request in proto3 JSON; without one, the url is read by GET
+ */
+export function streamMethod<Message = unknown>(
+  url: string | URL,
+  request?: object,
+  options?: MethodOptions,
+): MethodCall<Message>;
+
+export interface MethodOptions {
+  /** Sent with the request, such as Authorization. */
+  headers?: Record<string, string>;
+  /** Aborting it cancels the call; the loop throws its reason. */
+  signal?: AbortSignal;
+  /** Seconds between the server's heartbeats, as in CompletionOptions. Default: 15. */
+  heartbeat?: number;
+  /** Used instead of the global fetch. */
+  fetch?: (url: string, init: RequestInit) => Promise<Response>;
+}
+
+/**
+ * A call that is read once, by a loop, which gets the method's messages in proto3 JSON. It
+ * ends when the method has finished. If that cannot be had it throws a CompletionError: what
+ * the method has failed with, or that the stream was cut (lost). The method is never called
+ * again. Leaving the loop cancels the call.
+ */
+export interface MethodCall<Message = unknown> extends AsyncIterable<Message> {
+  /** The trailers, by their names, once the method has finished. */
+  readonly trailers: Record<string, string[]> | undefined;
+}
+
 export interface CompletionOptions {
   /** Sent with every request, such as Authorization. */
   headers?: Record<string, string>;

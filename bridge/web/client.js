@@ -25,8 +25,15 @@
 // It would else go on, and cost, until the end of the grace, which is there for
 // connections that are lost.
 
+//
+// Methods that the bridge exposes are read, too. Nobody knows what a second call of one
+// would do, so it is called once: what is cut is an error.
+//
+//   for await (const message of streamMethod("/my.pkg.Service/Method", { name: "Ada" })) console.log(message);
+
 export const streamCompletion = (url, request, options) => new CompletionRun(url, request, {}, options);
 export const resumeCompletion = (url, from, options) => new CompletionRun(url, {}, from, options);
+export const streamMethod = (url, request, options) => new MethodCall(url, request, options);
 
 export class CompletionError extends Error {
   lost = false;
@@ -152,16 +159,6 @@ class CompletionRun {
     this.#connection = undefined;
   }
 
-  // #drain reads what has nothing more to say to its end: only then can its connection
-  // be used again. What does not end is aborted after a heartbeat.
-  async #drain(reader, connection = this.#connection) {
-    this.#connection = undefined;
-    const timer = setTimeout(() => connection.abort(), this.#options.heartbeat * 1000);
-    timer.unref?.(); // Node need not wait for it
-    while (!(await reader.read().catch(() => ({ done: true }))).done);
-    clearTimeout(timer);
-  }
-
   // #follow yields the events, over as many connections as it takes.
   async *#follow() {
     const { onState, maxTries, maxDelay } = this.#options;
@@ -202,7 +199,7 @@ class CompletionRun {
     this.#connection = new AbortController();
     const response = await this.#watch(this.#fetch(...this.#request()));
     this.id ??= response.headers.get("Location")?.match(/[^/]+$/)?.[0];
-    if (!response.ok || !/^text\/event-stream\b/i.test(response.headers.get("Content-Type"))) {
+    if (!response.ok || !isEventStream(response)) {
       const text = await this.#watch(response.text());
       this.#connection = undefined;
       throw refusal(response, text, this.#resumes);
@@ -219,7 +216,10 @@ class CompletionRun {
       this.#retry = parser.retry ?? this.#retry;
       // The stream has ended, though the reader may not be so far, or never get there.
       const last = messages.at(-1)?.event;
-      if (last?.finished || last?.error) this.#drain(reader);
+      if (last?.finished || last?.error) {
+        drain(reader, this.#connection, this.#options.heartbeat);
+        this.#connection = undefined;
+      }
       for (const message of messages) {
         const event = this.#accept(message);
         if (event?.error) throw new CompletionError(event.error.message, { status: event.error.code, body: event });
@@ -241,22 +241,8 @@ class CompletionRun {
     return [this.#url, { method: "POST", headers, body: this.#body, signal }];
   }
 
-  // #watch waits for the network, and aborts it when three heartbeats are missing. It
-  // counts them, not the time: for a page that wakes up only one of them is due, so it
-  // first hears whether the connection still lives.
-  async #watch(promise) {
-    const { heartbeat } = this.#options, connection = this.#connection;
-    let missing = 0;
-    const timer = setInterval(() => {
-      if (++missing === 3) connection.abort(new Error(`the server said nothing for ${3 * heartbeat} s`));
-    }, heartbeat * 1000);
-    try {
-      return await promise;
-    } catch (cause) {
-      throw new Lost(`the connection was lost: ${cause?.message ?? cause}`, { cause });
-    } finally {
-      clearInterval(timer);
-    }
+  #watch(promise) {
+    return watch(promise, this.#connection, this.#options.heartbeat);
   }
 
   // #accept returns the event of a message, or undefined if the reader has it. From
@@ -277,6 +263,90 @@ class CompletionRun {
     return event;
   }
 }
+
+class MethodCall {
+  trailers; // see client.d.ts
+
+  #url; #request; #options; #begun = false;
+
+  constructor(url, request, options = {}) {
+    [this.#url, this.#request, this.#options] = [String(url), request, { heartbeat: 15, fetch: (...args) => fetch(...args), ...options }];
+  }
+
+  async *[Symbol.asyncIterator]() {
+    if (this.#begun) throw new TypeError("a call can be read only once");
+    this.#begun = true;
+    const { signal, heartbeat } = this.#options;
+    let connection = new AbortController();
+    const wait = (promise) => watch(promise, connection, heartbeat);
+    const abort = () => connection?.abort(signal.reason);
+    signal?.addEventListener("abort", abort);
+    try {
+      signal?.throwIfAborted();
+      const response = await wait(this.#fetch(connection.signal));
+      if (!response.ok || !isEventStream(response)) throw refusal(response, await wait(response.text()), false);
+      const reader = response.body.getReader();
+      const parser = new EventStreamParser();
+      for (;;) {
+        const { value, done } = await wait(reader.read());
+        if (done) throw new Lost("the stream was cut: it has neither finished nor failed");
+        for (const { event, data } of parser.feed(value)) {
+          const said = parseJSON(data);
+          if (event === "message") yield said;
+          if (event === "error") throw new CompletionError(said.error.message, { status: said.error.code, body: said });
+          if (event !== "finished") continue;
+          this.trailers = said.trailers;
+          drain(reader, connection, heartbeat);
+          connection = undefined;
+          return;
+        }
+      }
+    } catch (error) {
+      if (error.lost && error.status === undefined) error.retryable = false; // nobody knows what it has done
+      throw signal?.aborted ? signal.reason : error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      connection?.abort();
+    }
+  }
+
+  // #fetch sends a request without a body if there is none to send: a GET.
+  #fetch(signal) {
+    const headers = new Headers(this.#options.headers);
+    headers.set("Accept", "text/event-stream");
+    if (this.#request === undefined) return this.#options.fetch(this.#url, { headers, signal });
+    headers.set("Content-Type", "application/json");
+    return this.#options.fetch(this.#url, { method: "POST", headers, body: JSON.stringify(this.#request), signal });
+  }
+}
+
+// watch waits for the network, and aborts it when three heartbeats are missing. It
+// counts them, not the time: for a page that wakes up only one of them is due, so it
+// first hears whether the connection still lives.
+async function watch(promise, connection, heartbeat) {
+  let missing = 0;
+  const timer = setInterval(() => {
+    if (++missing === 3) connection.abort(new Error(`the server said nothing for ${3 * heartbeat} s`));
+  }, heartbeat * 1000);
+  try {
+    return await promise;
+  } catch (cause) {
+    throw new Lost(`the connection was lost: ${cause?.message ?? cause}`, { cause });
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+// drain reads what has nothing more to say to its end: only then can its connection
+// be used again. What does not end is aborted after a heartbeat.
+async function drain(reader, connection, heartbeat) {
+  const timer = setTimeout(() => connection.abort(), heartbeat * 1000);
+  timer.unref?.(); // Node need not wait for it
+  while (!(await reader.read().catch(() => ({ done: true }))).done);
+  clearTimeout(timer);
+}
+
+const isEventStream = ({ headers }) => /^text\/event-stream\b/i.test(headers.get("Content-Type"));
 
 // refusal returns what to throw for an answer that is not a stream.
 function refusal({ ok, status, headers }, text, resuming) {

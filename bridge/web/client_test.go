@@ -19,6 +19,7 @@ func TestClient(t *testing.T) {
 	}{
 		{"parser", []string{"node", "--test", "--test-reporter=spec", limit, "parser.test.js"}},
 		{"transport", []string{"node", "--test", "--test-reporter=spec", limit, "transport.test.js"}},
+		{"method", []string{"node", "--test", "--test-reporter=spec", limit, "method.test.js"}},
 		{"leave", []string{"node", "--test", "--test-reporter=spec", limit, "leave.test.js"}},
 		{"resume", []string{"node", "--test", "--test-reporter=spec", limit, "resume.test.js"}},
 		{"time", []string{"node", "--test", "--test-reporter=spec", limit, "time.test.js"}},

@@ -5,6 +5,7 @@ import {
   EventStreamParser,
   resumeCompletion,
   streamCompletion,
+  streamMethod,
   type Completion,
   type CompletionEvent,
   type CompletionOptions,
@@ -17,6 +18,8 @@ import {
   type Finished,
   type FinishReason,
   type Message,
+  type MethodCall,
+  type MethodOptions,
   type Part,
   type TokenLogprob,
   type Tool,
@@ -150,3 +153,9 @@ streamCompletion("/v1/completions", {}, { retries: 1 });
 new CompletionRun("/v1/completions", {});
 // @ts-expect-error: an event's text may be absent
 export const text = (event: CompletionEvent): string => event.delta?.text;
+
+const methodOptions: MethodOptions = { headers: { Authorization: "Bearer x" }, signal: new AbortController().signal, heartbeat: 15, fetch };
+const call: MethodCall<{ text?: string }> = streamMethod<{ text?: string }>("/my.pkg.Service/Method", { name: "Ada" }, methodOptions);
+for await (const { text } of call) void text?.length;
+const count: string | undefined = call.trailers?.count?.[0];
+void count;
