@@ -75,20 +75,23 @@ func everything(t *testing.T) *transcodetest.Server {
 	}
 }
 
+// everythings are messages.
+var everythings = []string{
+	`{}`,
+	`{"aInt32":-1,"aInt64":"-9223372036854775808","aUint64":"18446744073709551615","aSint64":"-3","aFixed64":"7","aDouble":1e300,"aFloat":0.1,"aBool":true,"aString":"ü\u2028\n","aBytes":"AP8="}`,
+	`{"aDouble":"NaN","aFloat":"-Infinity","colour":77,"colours":["RED",-5,"FAR"],"maybeInt32":0,"maybeString":"","maybeColour":"COLOUR_UNSPECIFIED"}`,
+	`{"texts":{"":"a","b":""},"byInt32":{"-1":{"aBool":true}},"byBool":{"false":"1"},"byUint64":{"18446744073709551615":"BELOW"},"values":{"a":null,"b":[1,"x",{"c":true}]}}`,
+	`{"choiceNull":null}`, `{"choiceInner":{}}`, `{"choiceInt64":"0"}`,
+	`{"any":{"@type":"type.googleapis.com/test.everything.Everything","aInt64":"5"},"anys":[{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.500s"},{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"x"}]}`,
+	`{"timestamp":"0001-01-01T00:00:00Z","duration":"-0.000000001s","struct":{"a":{}},"value":0.5,"list":[],"mask":"a.bC,d","empty":{},"boolValue":false,"int64Value":"0","stringValue":"","bytesValue":""}`,
+	`{"inner":{"inner":{"inners":[{},{"inner":{}}]}},"int32s":[1,2,300],"looseInt32s":[0,-1],"doubles":[1,2.5],"strings":["",""],"a \"strange\" name":"x","far":["1"]}`,
+}
+
 // What goes to the server as JSON comes back as the same JSON.
 func TestExposedEverything(t *testing.T) {
 	addr, _ := everything(t).Serve(t, "")
 	url := expose(t, addr, bridge.Config{})
-	for _, text := range []string{
-		`{}`,
-		`{"aInt32":-1,"aInt64":"-9223372036854775808","aUint64":"18446744073709551615","aSint64":"-3","aFixed64":"7","aDouble":1e300,"aFloat":0.1,"aBool":true,"aString":"ü\u2028\n","aBytes":"AP8="}`,
-		`{"aDouble":"NaN","aFloat":"-Infinity","colour":77,"colours":["RED",-5,"FAR"],"maybeInt32":0,"maybeString":"","maybeColour":"COLOUR_UNSPECIFIED"}`,
-		`{"texts":{"":"a","b":""},"byInt32":{"-1":{"aBool":true}},"byBool":{"false":"1"},"byUint64":{"18446744073709551615":"BELOW"},"values":{"a":null,"b":[1,"x",{"c":true}]}}`,
-		`{"choiceNull":null}`, `{"choiceInner":{}}`, `{"choiceInt64":"0"}`,
-		`{"any":{"@type":"type.googleapis.com/test.everything.Everything","aInt64":"5"},"anys":[{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.500s"},{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"x"}]}`,
-		`{"timestamp":"0001-01-01T00:00:00Z","duration":"-0.000000001s","struct":{"a":{}},"value":0.5,"list":[],"mask":"a.bC,d","empty":{},"boolValue":false,"int64Value":"0","stringValue":"","bytesValue":""}`,
-		`{"inner":{"inner":{"inners":[{},{"inner":{}}]}},"int32s":[1,2,300],"looseInt32s":[0,-1],"doubles":[1,2.5],"strings":["",""],"a \"strange\" name":"x","far":["1"]}`,
-	} {
+	for _, text := range everythings {
 		a := ask(t, url, "POST /test.everything.Same/Say\n\n"+text)
 		messages, err := all(a.body)
 		if err != nil || len(messages) != 3 {

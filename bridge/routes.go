@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge/failure"
 	"github.com/sluice-sse/sluice/bridge/native"
+	"github.com/sluice-sse/sluice/bridge/transcode"
 	"github.com/sluice-sse/sluice/bridge/web"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
@@ -78,7 +79,7 @@ func (rt *router) register() {
 	rt.openai.register(func(pattern string, h handler) { rt.handle(pattern, rt.orError(h)) })
 	rt.handle("GET /healthz", healthz)
 	rt.handle("GET /readyz", rt.readyz)
-	rt.handle("GET /openapi.json", serveOpenAPI)
+	rt.handle("GET /openapi.json", rt.serveOpenAPI)
 	for path, h := range web.Routes() {
 		rt.handle("GET "+path, func(w http.ResponseWriter, r *http.Request, _ map[string]string) { h.ServeHTTP(w, r) })
 	}
@@ -245,8 +246,15 @@ func (rt *router) serving(ctx context.Context, service string) healthpb.HealthCh
 	return resp.GetStatus()
 }
 
-func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+// serveOpenAPI describes the API, and what is exposed beside it if that can be had.
+func (rt *router) serveOpenAPI(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+	description := []byte(completionv1.OpenAPI)
+	if rt.exposed != nil {
+		if t, err := rt.exposed.methods.Table(transcode.WithAuthorization(r.Context(), r)); err == nil {
+			description = t.OpenAPI(completionv1.OpenAPI)
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(completionv1.OpenAPI)))
-	_, _ = io.WriteString(w, completionv1.OpenAPI)
+	w.Header().Set("Content-Length", strconv.Itoa(len(description)))
+	_, _ = w.Write(description)
 }

@@ -1,4 +1,211 @@
 package transcode
 
-// describe returns the OpenAPI description of what is exposed.
-func describe(t *Table) []byte { return nil }
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// object is one of JSON's.
+type object = map[string]any
+
+// OpenAPI returns the description of an API in OpenAPI 3.1, and of what is exposed beside it.
+// It is made once: a table always has the same one.
+func (t *Table) OpenAPI(own string) []byte {
+	t.describe.Do(func() { t.described = describe(t, own) })
+	return t.described
+}
+
+// describe adds the paths and the schemas of a table to a description.
+func describe(t *Table, own string) []byte {
+	var document struct {
+		Paths      object `json:"paths"`
+		Components object `json:"components"`
+		Tags       []any  `json:"tags"`
+	}
+	all := object{}
+	if json.Unmarshal([]byte(own), &document) != nil || json.Unmarshal([]byte(own), &all) != nil {
+		return []byte(own) // it is embedded, and good
+	}
+	s := &schemas{all: document.Components["schemas"].(object), names: map[protoreflect.FullName]string{}}
+	tagged := map[string]bool{}
+	for _, b := range t.bindings {
+		if !b.Method.Supported {
+			continue
+		}
+		path, ok := documentedPath(b.Pattern)
+		if !ok {
+			continue
+		}
+		operations, ok := document.Paths[path].(object)
+		if !ok {
+			operations = object{}
+			document.Paths[path] = operations
+		}
+		method := strings.ToLower(b.HTTPMethod)
+		if operations[method] != nil { // a route of our own, or the method's own one
+			continue
+		}
+		operations[method] = b.operation(s)
+		service := b.Method.desc.Parent()
+		if name := string(service.FullName()); !tagged[name] {
+			tagged[name] = true
+			document.Tags = append(document.Tags, object{"name": name, "description": comment(service)})
+		}
+	}
+	s.all["MethodError"] = methodError
+	document.Components["responses"].(object)["MethodError"] = object{
+		"description": "Why not: the status that the method has failed with.",
+		"content":     object{jsonType: object{"schema": reference("MethodError")}},
+	}
+	all["paths"], all["components"], all["tags"] = document.Paths, document.Components, document.Tags
+	described, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return []byte(own)
+	}
+	return append(described, '\n')
+}
+
+var methodError = object{
+	"type": "object", "required": []string{"error"},
+	"properties": object{
+		"error": object{
+			"type": "object", "required": []string{"code", "status", "message", "details"},
+			"properties": object{
+				"code":    object{"type": "integer", "description": "The HTTP status."},
+				"status":  object{"type": "string", "description": "The name of the gRPC code."},
+				"message": object{"type": "string"},
+				"details": object{"type": "array", "items": anySchema},
+			},
+		},
+		"trailers": trailersSchema,
+	},
+}
+
+var trailersSchema = object{
+	"type":                 "object",
+	"description":          "By their names, in lower case; those that end in -bin are in base64.",
+	"additionalProperties": object{"type": "array", "items": object{"type": "string"}},
+}
+
+// template matches a variable of a path template.
+var template = regexp.MustCompile(`\{\s*([^}=\s]+)[^}]*\}`)
+
+// documentedPath returns a path as OpenAPI has it. One with wildcards outside of variables
+// has no form there.
+func documentedPath(pattern string) (string, bool) {
+	path := template.ReplaceAllString(pattern, "{$1}")
+	return path, !strings.Contains(path, "*")
+}
+
+// operation describes what a binding does.
+func (b *Binding) operation(s *schemas) object {
+	m := b.Method.desc
+	operation := object{
+		"operationId": fmt.Sprintf("%s %s", b.HTTPMethod, b.Pattern),
+		"tags":        []string{string(m.Parent().FullName())},
+		"description": comment(m),
+		"responses": object{
+			"200":     b.response(s),
+			"default": object{"$ref": "#/components/responses/MethodError"},
+		},
+	}
+	if parameters := b.parameters(s); len(parameters) > 0 {
+		operation["parameters"] = parameters
+	}
+	if b.TakesBody() {
+		schema := s.message(m.Input())
+		if b.body != nil {
+			schema = s.field(b.body)
+		}
+		operation["requestBody"] = object{"content": object{jsonType: object{"schema": schema}}}
+	}
+	return operation
+}
+
+// response describes what a binding answers.
+func (b *Binding) response(s *schemas) object {
+	output := b.Method.desc.Output()
+	schema := s.message(output)
+	if b.answer != nil {
+		schema = s.field(b.answer)
+	}
+	switch {
+	case b.Method.Streams:
+		return object{"description": "The messages of the method, and how it ended.", "content": object{"text/event-stream": object{"schema": streamOf(schema)}}}
+	case output.FullName() == "google.api.HttpBody" && b.answer == nil:
+		return object{"description": "What the method has answered, as it is.", "content": object{"*/*": object{}}}
+	}
+	return object{"description": "What the method has answered.", "content": object{jsonType: object{"schema": schema}}}
+}
+
+// streamOf describes an event stream of messages.
+func streamOf(message object) object {
+	block := func(event string, data object) object {
+		return object{
+			"type": "object", "required": []string{"event", "data"},
+			"properties": object{
+				"event": object{"const": event},
+				"data":  object{"type": "string", "contentMediaType": jsonType, "contentSchema": data},
+			},
+		}
+	}
+	return object{
+		"type":             "string",
+		"description":      "Blocks of server-sent events: messages, and then exactly one that is finished or error. A stream without one of these was cut.",
+		"contentMediaType": "text/event-stream",
+		"contentSchema": object{"type": "array", "items": object{"oneOf": []object{
+			block("message", message),
+			block("finished", object{"type": "object", "required": []string{"trailers"}, "properties": object{"trailers": trailersSchema}}),
+			block("error", reference("MethodError")),
+		}}},
+	}
+}
+
+// parameters describes what a binding takes of the path and the query.
+func (b *Binding) parameters(s *schemas) []object {
+	var all []object
+	input := b.Method.desc.Input()
+	bound := map[string]bool{}
+	for _, name := range variables(b.Pattern) {
+		bound[name] = true
+		all = append(all, object{"name": name, "in": "path", "required": true, "schema": s.field(fieldOf(input, strings.Split(name, ".")))})
+	}
+	if !b.query || b.HTTPMethod == http.MethodPost && b.wholeBody {
+		return all
+	}
+	if b.body != nil {
+		bound[string(b.body.Name())] = true
+	}
+	return append(all, queryParameters(s, input, "", bound, 0)...)
+}
+
+// maxQueryDepth is how deep the fields are that are described as query parameters.
+const maxQueryDepth = 3
+
+func queryParameters(s *schemas, md protoreflect.MessageDescriptor, prefix string, bound map[string]bool, depth int) []object {
+	var all []object
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		name := prefix + string(fd.Name())
+		switch {
+		case bound[name] || fd.IsMap() || fd.IsList() && fd.Message() != nil:
+		case fd.Message() != nil && wellKnown(fd.Message()) == nil:
+			if depth < maxQueryDepth {
+				all = append(all, queryParameters(s, fd.Message(), name+".", bound, depth+1)...)
+			}
+		default:
+			all = append(all, object{"name": name, "in": "query", "description": comment(fd), "schema": s.field(fd)})
+		}
+	}
+	return all
+}
+
+// comment is what a file's source says of something, if the descriptors have that.
+func comment(d protoreflect.Descriptor) string {
+	return strings.TrimSpace(d.ParentFile().SourceLocations().ByDescriptor(d).LeadingComments)
+}

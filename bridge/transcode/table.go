@@ -28,7 +28,9 @@ type Table struct {
 	types    *wirejson.Types
 	set      *descriptors.Set
 	loaded   time.Time
-	describe func() []byte // for OpenAPI
+
+	describe  sync.Once // makes described
+	described []byte    // in OpenAPI
 }
 
 // Method is one that is exposed.
@@ -52,7 +54,6 @@ func newTable(set *descriptors.Set, exposure Exposure, log *slog.Logger) *Table 
 			}
 		}
 	}
-	t.describe = sync.OnceValue(func() []byte { return describe(t) })
 	return t
 }
 
