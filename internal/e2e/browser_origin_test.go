@@ -95,7 +95,7 @@ func testForgedRequest(t *testing.T, b browser) {
 // origin, as a module and as it is written but for the address.
 func testReadmeInBrowser(t *testing.T, b browser) {
 	origin := newOrigin(t)
-	program := start(t, "one process", nil, "--echo-interval=1ms", "--cors-origin="+origin)
+	program := start(t, "two processes", nil, "--echo-interval=1ms", "--cors-origin="+origin, "--expose=completion.v1.CompletionService")
 	ran := 0
 	for _, f := range blocksOf(t, "README.md") {
 		if f.language != "js" {

@@ -106,7 +106,8 @@ func start(t testing.TB, layout string, env map[string]string, args ...string) *
 	var forServer, forBridge []string
 	for _, arg := range args {
 		switch name, _, _ := strings.Cut(arg, "="); name {
-		case "--commit-window", "--heartbeat", "--cors-origin", "--allow-host", "--dedupe-window", "--max-streams", "--max-resets":
+		case "--commit-window", "--heartbeat", "--cors-origin", "--allow-host", "--dedupe-window", "--max-streams", "--max-resets",
+			"--expose", "--descriptors", "--forward-header":
 			forBridge = append(forBridge, arg)
 		case "--max-body", "--write-timeout", "--drain-timeout", "--shutdown-delay", "--tls-cert", "--tls-key",
 			"--max-connections", "--max-header", "--header-timeout":
