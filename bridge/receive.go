@@ -79,6 +79,7 @@ func growStack() {
 type remote struct {
 	*response
 	waitingSince time.Duration // as timing counts; 0: not known
+	refused      bool          // a message could not be encoded, which ends the stream
 
 	mu      sync.Mutex // guards all below, and of the response encoder and terminal
 	pending *[]byte    // what is encoded and nobody writes yet; nil: nothing
@@ -111,7 +112,9 @@ func (r *remote) receiveAll(ctx context.Context, conn grpc.ClientConnInterface, 
 	}
 	for r.waitingSince = r.timing.now(); !r.terminal; {
 		if err := stream.RecvMsg(r); err != nil {
-			r.trailer = stream.Trailer()
+			if !r.refused { // else there may be none yet
+				r.trailer = stream.Trailer()
+			}
 			return err
 		}
 	}
@@ -165,6 +168,7 @@ func (r *remote) receive(wire []byte) error {
 		r.pending = http1.GetBuffer()
 	}
 	if err := r.encode(r.pending, wire); err != nil {
+		r.refused = true
 		return err // which ends the stream; what came before is still good
 	}
 	if r.hasMore() {
