@@ -24,7 +24,8 @@ var errUnreadable = status.Error(codes.Internal, "the server has sent a message 
 
 // explain turns an error into the HTTP status, by the gateway's table, and the status that
 // callers get: the server's own, with its message and details. A fault of the connection to
-// it is told in our own words, for grpc-go's name addresses; these go to the log.
+// it keeps the code that gRPC has for it, such as INTERNAL for an answer of 400, and is told
+// in our own words, for grpc-go's name addresses; these go to the log.
 func explain(log *slog.Logger, err error) (int, *status.Status) {
 	var withHTTP *runtime.HTTPStatusError
 	if errors.As(err, &withHTTP) {
@@ -33,9 +34,21 @@ func explain(log *slog.Logger, err error) (int, *status.Status) {
 	s := status.Convert(err)
 	if ofConnection(s) {
 		log.Warn("call the server", "cause", err)
-		s = status.Convert(Unreachable())
+		s = faulty(s.Code())
 	}
 	return runtime.HTTPStatusFromCode(s.Code()), s
+}
+
+// faulty is the status of a fault of the connection.
+func faulty(code codes.Code) *status.Status {
+	switch code {
+	case codes.Unavailable:
+		return status.Convert(Unreachable())
+	case codes.DeadlineExceeded:
+		return status.New(code, "the deadline has passed")
+	default:
+		return status.New(code, "the server has not answered as gRPC has it")
+	}
 }
 
 // ofConnection tells grpc-go's own words for a lost or a missing connection from what a
