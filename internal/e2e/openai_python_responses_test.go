@@ -30,6 +30,17 @@ func (c *python) responses() error {
 	return errors.Join(err, same([]any{r.text(), r.Status, r.Usage.Total}, []any{"Hello, wörld", "completed", 10}))
 }
 
+func (c *python) responsesStreamed() error {
+	events, err := c.stream("POST", "/responses", `{"input":"hello","model":"m","stream":true}`, "")
+	text := ""
+	for _, event := range events {
+		if event["type"] == "response.output_text.delta" {
+			text += event["delta"].(string)
+		}
+	}
+	return errors.Join(err, same(text, "Hello, wörld"))
+}
+
 // resumed is examples/responses/background_streaming.py: it breaks off after some events,
 // and goes on; the client itself leaves out those that it has had.
 func (c *python) resumed() error {

@@ -27,7 +27,7 @@ func runOpenAIPython(t *testing.T, url string) map[string]string {
 	for feature, run := range map[string]func() error{
 		"chat, whole": c.whole, "chat, streamed": c.streamed, "stream helper": c.helper, "usage": c.usage, "tool loop": c.tools, "structured output": c.structured,
 		"legacy completions": c.text, "models": c.models, "errors": c.errors,
-		"responses, whole": c.responses, "responses, resumed": c.resumed, "responses, background": c.background, "responses, tool loop": c.responseTools,
+		"responses, whole": c.responses, "responses, streamed": c.responsesStreamed, "responses, resumed": c.resumed, "responses, background": c.background, "responses, tool loop": c.responseTools,
 		"responses, errors": c.responseErrors,
 	} {
 		result[feature] = ""

@@ -128,6 +128,48 @@ func TestResponsesInTheBackground(t *testing.T) {
 	}
 }
 
+func askResponse(members string) string { return `{"input":"Hi"` + members + `}` }
+
+func inputItem(item string) string { return `{"input":[` + item + `]}` }
+
+// badResponses are bodies that are no requests for a response, and the parameter that is wrong.
+var badResponses = map[string]string{
+	``: "", `{`: "", `[]`: "", askResponse("") + "x": "", askResponse(`,"stream":true,"stream":true`): "",
+	`{"input":"` + "\xff" + `"}`: "", `{"input":"\ud800"}`: "", `{"input":` + strings.Repeat("[", 1000): "",
+	`{}`: "input", `{"input":null}`: "input", `{"input":1}`: "input", `{"input":[]}`: "input", inputItem(`1`): "input[0]", inputItem(`{}`): "input[0].type",
+	inputItem(`{"type":"image_generation_call","id":"x"}`):                                           "input[0].type",
+	inputItem(`{"role":"user"}`):                                                                     "input[0].content",
+	inputItem(`{"role":"user","content":[{"type":"input_text"}]}`):                                   "input[0].content[0].text",
+	inputItem(`{"role":"user","content":[{"type":"input_image","file_id":"f"}]}`):                    "input[0].content[0].image_url",
+	inputItem(`{"role":"user","content":[{"type":"input_image","image_url":"file:///etc/passwd"}]}`): "input",
+	inputItem(`{"role":"user","content":[{"type":"input_file","file_url":"https://x.test/a"}]}`):     "input[0].content[0].file_url",
+	inputItem(`{"role":"function","content":"a"}`):                                                   "input",
+	inputItem(`{"type":"function_call_output","output":"a"}`):                                        "input",
+	inputItem(`{"type":"item_reference","id":"msg_x"}`):                                              "input[0].id",
+	inputItem(`{"type":"reasoning","summary":[],"encrypted_content":"x"}`):                           "input[0].encrypted_content",
+	askResponse(`,"instructions":[]`):                                                                "instructions",
+	askResponse(`,"background":"yes"`):                                                               "background",
+	askResponse(`,"conversation":"conv_1"`):                                                          "conversation",
+	askResponse(`,"previous_response_id":"resp_1"`):                                                  "previous_response_id",
+	askResponse(`,"prompt":{"id":"p"}`):                                                              "prompt",
+	askResponse(`,"context_management":[]`):                                                          "context_management",
+	askResponse(`,"truncation":"auto"`):                                                              "truncation",
+	askResponse(`,"temperature":3`):                                                                  "temperature",
+	askResponse(`,"top_p":-1`):                                                                       "top_p",
+	askResponse(`,"max_output_tokens":0`):                                                            "max_output_tokens",
+	askResponse(`,"top_logprobs":99`):                                                                "top_logprobs",
+	askResponse(`,"messages":[]`):                                                                    "messages",
+	askResponse(`,"n":1`):                                                                            "n",
+	askResponse(`,"text":{"format":{"type":"grammar"}}`):                                             "text.format.type",
+	askResponse(`,"text":{"format":{"type":"json_schema","name":"","schema":{}}}`):                   "text.format.name",
+	askResponse(`,"tool_choice":"auto"`):                                                             "tool_choice",
+	askResponse(`,"tools":[{"type":"web_search"}]`):                                                  "tools[0].type",
+	askResponse(`,"tools":[{"type":"function","name":""}]`):                                          "tools[0].name",
+	askResponse(`,"tools":[{"type":"function","function":{"name":"f"}}]`):                            "tools[0].function",
+	askResponse(`,"model":"` + strings.Repeat("m", 300) + `"`):                                       "model",
+	askResponse(`,"metadata":{"a":1}`):                                                               "metadata.a",
+}
+
 // TestResponsesBadInput sends what is no request of the Responses API, or none that can be had.
 func TestResponsesBadInput(t *testing.T) {
 	u := newUpstream(t, sayAndEnd)
@@ -138,52 +180,15 @@ func TestResponsesBadInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	const none = responsesPath + "/resp_none"
-	ask := func(members string) string { return `{"input":"Hi"` + members + `}` }
-	item := func(item string) string { return `{"input":[` + item + `]}` }
 	var all []badRequest
-	for body, param := range map[string]string{
-		``: "", `{`: "", `[]`: "", ask("") + "x": "", ask(`,"stream":true,"stream":true`): "",
-		`{"input":"` + "\xff" + `"}`: "", `{"input":"\ud800"}`: "", `{"input":` + strings.Repeat("[", 1000): "",
-		`{}`: "input", `{"input":null}`: "input", `{"input":1}`: "input", `{"input":[]}`: "input", item(`1`): "input[0]", item(`{}`): "input[0].type",
-		item(`{"type":"image_generation_call","id":"x"}`):                                           "input[0].type",
-		item(`{"role":"user"}`):                                                                     "input[0].content",
-		item(`{"role":"user","content":[{"type":"input_text"}]}`):                                   "input[0].content[0].text",
-		item(`{"role":"user","content":[{"type":"input_image","file_id":"f"}]}`):                    "input[0].content[0].image_url",
-		item(`{"role":"user","content":[{"type":"input_image","image_url":"file:///etc/passwd"}]}`): "input",
-		item(`{"role":"user","content":[{"type":"input_file","file_url":"https://x.test/a"}]}`):     "input[0].content[0].file_url",
-		item(`{"role":"function","content":"a"}`):                                                   "input",
-		item(`{"type":"function_call_output","output":"a"}`):                                        "input",
-		item(`{"type":"item_reference","id":"msg_x"}`):                                              "input[0].id",
-		item(`{"type":"reasoning","summary":[],"encrypted_content":"x"}`):                           "input[0].encrypted_content",
-		ask(`,"instructions":[]`):                                                                   "instructions",
-		ask(`,"background":"yes"`):                                                                  "background",
-		ask(`,"conversation":"conv_1"`):                                                             "conversation",
-		ask(`,"previous_response_id":"resp_1"`):                                                     "previous_response_id",
-		ask(`,"prompt":{"id":"p"}`):                                                                 "prompt",
-		ask(`,"context_management":[]`):                                                             "context_management",
-		ask(`,"truncation":"auto"`):                                                                 "truncation",
-		ask(`,"temperature":3`):                                                                     "temperature",
-		ask(`,"top_p":-1`):                                                                          "top_p",
-		ask(`,"max_output_tokens":0`):                                                               "max_output_tokens",
-		ask(`,"top_logprobs":99`):                                                                   "top_logprobs",
-		ask(`,"messages":[]`):                                                                       "messages",
-		ask(`,"n":1`):                                                                               "n",
-		ask(`,"text":{"format":{"type":"grammar"}}`):                                                "text.format.type",
-		ask(`,"text":{"format":{"type":"json_schema","name":"","schema":{}}}`):                      "text.format.name",
-		ask(`,"tool_choice":"auto"`):                                                                "tool_choice",
-		ask(`,"tools":[{"type":"web_search"}]`):                                                     "tools[0].type",
-		ask(`,"tools":[{"type":"function","name":""}]`):                                             "tools[0].name",
-		ask(`,"tools":[{"type":"function","function":{"name":"f"}}]`):                               "tools[0].function",
-		ask(`,"model":"` + strings.Repeat("m", 300) + `"`):                                          "model",
-		ask(`,"metadata":{"a":1}`):                                                                  "metadata.a",
-	} {
+	for body, param := range badResponses {
 		all = append(all, badRequest{path: responsesPath, body: body, status: 400, param: param})
 	}
 	all = append(all, []badRequest{
 		{path: responsesPath, body: padded(64<<10 + 1), status: 413},
-		{path: responsesPath, body: ask(""), header: []string{"Content-Type", "text/plain"}, status: 415},
-		{path: responsesPath, body: ask(""), header: []string{"Idempotency-Key", strings.Repeat("k", 256)}, status: 400, param: "idempotency_key"},
-		{path: responsesPath, body: item(`{"type":"item_reference","id":"msg_none_0"}`), status: 404, code: "completion_not_found", kind: "not_found_error"},
+		{path: responsesPath, body: askResponse(""), header: []string{"Content-Type", "text/plain"}, status: 415},
+		{path: responsesPath, body: askResponse(""), header: []string{"Idempotency-Key", strings.Repeat("k", 256)}, status: 400, param: "idempotency_key"},
+		{path: responsesPath, body: inputItem(`{"type":"item_reference","id":"msg_none_0"}`), status: 404, code: "completion_not_found", kind: "not_found_error"},
 		{method: "GET", path: responsesPath, status: 405},
 		{method: "DELETE", path: none, status: 405},
 		{method: "GET", path: none, status: 404, code: "completion_not_found", kind: "not_found_error"},
