@@ -16,30 +16,40 @@ type telemetryFlags struct {
 	LogLevel  string `enum:"debug,info,warn,error" default:"info" help:"The least that is logged: ${enum}. With debug, each request is."`
 }
 
-// logger returns what the flags say of the log.
-func (f *telemetryFlags) logger(p *program) (*slog.Logger, error) {
+// logger returns what the flags say of the log, and what is to be called at its end.
+func (f *telemetryFlags) logger(p *program) (log *slog.Logger, flush func(), err error) {
 	options := &slog.HandlerOptions{}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level: %w", err)
+		return nil, nil, fmt.Errorf("--log-level: %w", err)
 	}
 	options.Level = level
+	var handler slog.Handler = slog.NewTextHandler(p.stderr, options)
 	if f.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(p.stderr, options)), nil
+		handler = slog.NewJSONHandler(p.stderr, options)
 	}
-	return slog.New(slog.NewTextHandler(p.stderr, options)), nil
+	log, flush = telemetry.NewLog(handler)
+	return log, flush, nil
 }
 
 // startTelemetry gives the program its log and its telemetry, and serves operators. It
 // returns what is to be called when all else has ended, and a line about it.
 func (f *commonFlags) startTelemetry(p *program) (line string, stop func(), err error) {
-	if p.log, err = f.logger(p); err != nil {
+	var flush func()
+	if p.log, flush, err = f.logger(p); err != nil {
 		return "", nil, err
 	}
 	_, number, _ := strings.Cut(version(), " ")
 	p.telemetry, err = telemetry.New(telemetry.Config{Prometheus: f.Admin != "", Getenv: p.getenv, Version: number, Log: p.log})
-	if err != nil || f.Admin == "" {
-		return "", p.telemetry.Close, err
+	if err != nil {
+		return "", nil, err
+	}
+	stop = func() {
+		p.telemetry.Close()
+		flush()
+	}
+	if f.Admin == "" {
+		return "", stop, nil
 	}
 	host, port, err := net.SplitHostPort(f.Admin)
 	if err == nil && host == "" {
@@ -51,7 +61,7 @@ func (f *commonFlags) startTelemetry(p *program) (line string, stop func(), err 
 	}
 	l, err := f.listen("--admin", address, p)
 	if err != nil {
-		p.telemetry.Close()
+		stop()
 		return "", nil, err
 	}
 	if !isLoopback(l.Addr()) {
@@ -61,6 +71,6 @@ func (f *commonFlags) startTelemetry(p *program) (line string, stop func(), err 
 	line = fmt.Sprintf("  admin     http://%s/metrics\n", reachable(admin.Addr().String()))
 	return line, func() {
 		admin.Close()
-		p.telemetry.Close()
+		stop()
 	}, nil
 }

@@ -60,7 +60,7 @@ func (t *Telemetry) begin(ctx context.Context, method string) (context.Context, 
 		c.span = trace.SpanFromContext(ctx)
 		return context.WithValue(ctx, callKey{}, c), c
 	}
-	ctx = propagator.Extract(ctx, incoming{ctx})
+	ctx = extract(ctx, incoming{ctx})
 	ctx, c.span = t.tracer.Start(ctx, method[1:], trace.WithSpanKind(trace.SpanKindServer))
 	if c.span.IsRecording() {
 		c.span.SetAttributes(

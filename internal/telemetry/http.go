@@ -31,8 +31,8 @@ func (t *Telemetry) Observe(r *http.Request) (done func(bridge.Answer)) {
 	q := &request{
 		Telemetry: t,
 		method:    methodName(r.Method),
-		path:      clip(strings.Clone(r.URL.Path)),
-		id:        strings.Clone(r.Header.Get("X-Request-Id")), // not the whole header
+		path:      strings.Clone(clip(r.URL.Path)),
+		id:        strings.Clone(clip(r.Header.Get("X-Request-Id"))), // not the whole header
 		scheme:    attribute.String(attrURLScheme, "http"),
 		began:     time.Now(),
 	}
@@ -42,7 +42,7 @@ func (t *Telemetry) Observe(r *http.Request) (done func(bridge.Answer)) {
 	t.requests.Add(1)
 	ctx := context.Background()
 	if r.Header.Get("Traceparent") != "" {
-		ctx = propagator.Extract(ctx, propagation.HeaderCarrier(r.Header))
+		ctx = extract(ctx, propagation.HeaderCarrier(r.Header))
 	}
 	if q.path == "/healthz" || q.path == "/readyz" { // of which there are too many
 		q.span = trace.SpanFromContext(context.Background())
@@ -78,7 +78,7 @@ func (q *request) done(a bridge.Answer) {
 	if refused {
 		q.Refused("http", reason, limit)
 	}
-	q.line(context.Background(), "request", refused, refused, func() []slog.Attr {
+	q.line(trace.ContextWithSpan(context.Background(), q.span), "request", refused, refused, func() []slog.Attr {
 		attrs := []slog.Attr{
 			slog.String("protocol", "http"),
 			slog.String("method", q.method),

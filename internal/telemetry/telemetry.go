@@ -50,6 +50,24 @@ type Telemetry struct {
 // callers' own, and may be confidential.
 var propagator = propagation.TraceContext{}
 
+// maxTraceField is how many bytes a field of a trace's context may have that callers send:
+// it is kept for as long as a completion runs. More of it is as good as none.
+const maxTraceField = 4 << 10
+
+// extract returns a context with the trace that a caller has sent.
+func extract(ctx context.Context, from propagation.TextMapCarrier) context.Context {
+	return propagator.Extract(ctx, boundedCarrier{from})
+}
+
+type boundedCarrier struct{ propagation.TextMapCarrier }
+
+func (b boundedCarrier) Get(key string) string {
+	if v := b.TextMapCarrier.Get(key); len(v) <= maxTraceField {
+		return v
+	}
+	return ""
+}
+
 // New returns one that exports what the environment asks for. It fails if that is not to
 // be had.
 func New(c Config) (*Telemetry, error) {
