@@ -44,12 +44,12 @@ func (f *commonFlags) startTelemetry(p *program) (line string, stop func(), err 
 	if err != nil {
 		return "", nil, err
 	}
-	stop = func() {
+	end := func() {
 		p.telemetry.Close()
 		flush()
 	}
 	if f.Admin == "" {
-		return "", stop, nil
+		return "", end, nil
 	}
 	host, port, err := net.SplitHostPort(f.Admin)
 	if err == nil && host == "" {
@@ -61,7 +61,7 @@ func (f *commonFlags) startTelemetry(p *program) (line string, stop func(), err 
 	}
 	l, err := f.listen("--admin", address, p)
 	if err != nil {
-		stop()
+		end()
 		return "", nil, err
 	}
 	if !isLoopback(l.Addr()) {
@@ -71,6 +71,6 @@ func (f *commonFlags) startTelemetry(p *program) (line string, stop func(), err 
 	line = fmt.Sprintf("  admin     http://%s/metrics\n", reachable(admin.Addr().String()))
 	return line, func() {
 		admin.Close()
-		stop()
+		end()
 	}, nil
 }
