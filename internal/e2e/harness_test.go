@@ -103,19 +103,7 @@ func start(t testing.TB, layout string, env map[string]string, args ...string) *
 		p.http, p.grpc = out[0], out[1]
 		return p
 	}
-	var forServer, forBridge []string
-	for _, arg := range args {
-		switch name, _, _ := strings.Cut(arg, "="); name {
-		case "--commit-window", "--heartbeat", "--cors-origin", "--allow-host", "--dedupe-window", "--max-streams", "--max-resets",
-			"--expose", "--descriptors", "--forward-header":
-			forBridge = append(forBridge, arg)
-		case "--max-body", "--write-timeout", "--drain-timeout", "--shutdown-delay", "--tls-cert", "--tls-key",
-			"--max-connections", "--max-header", "--header-timeout":
-			forServer, forBridge = append(forServer, arg), append(forBridge, arg)
-		default:
-			forServer = append(forServer, arg)
-		}
-	}
+	forServer, forBridge := halves(t, args)
 	server := append([]string{"server", "--grpc=127.0.0.1:0"}, forServer...)
 	if layout == twoServers {
 		server = append(server, "--journal="+testbed.StartRedis(t).URL)
@@ -131,6 +119,40 @@ func start(t testing.TB, layout string, env map[string]string, args ...string) *
 	}
 	p.http = startOne(t, p, env, append([]string{"bridge", "--http=127.0.0.1:0"}, forBridge...)...)[0]
 	return p
+}
+
+// halves parts arguments into those of a server and those of a bridge: what both know goes
+// to both, and what none knows to the server, which says so.
+func halves(t testing.TB, args []string) (forServer, forBridge []string) {
+	t.Helper()
+	ofServer, ofBridge := flagsOf(t, "server"), flagsOf(t, "bridge")
+	delete(ofBridge, "--tls-client-ca") // which it knows, and refuses
+	for _, arg := range args {
+		name, _, _ := strings.Cut(arg, "=")
+		if ofBridge[name] {
+			forBridge = append(forBridge, arg)
+		}
+		if ofServer[name] || !ofBridge[name] {
+			forServer = append(forServer, arg)
+		}
+	}
+	return forServer, forBridge
+}
+
+var flagOfHelp = regexp.MustCompile(`(?m)^ *(--[a-z0-9-]+)`)
+
+// flagsOf returns the flags that a command has, by its help.
+func flagsOf(t testing.TB, command string) map[string]bool {
+	t.Helper()
+	var help strings.Builder
+	if err := app.Run(t.Context(), []string{command, "--help"}, func(string) string { return "" }, &help, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	flags := map[string]bool{}
+	for _, m := range flagOfHelp.FindAllStringSubmatch(help.String(), -1) {
+		flags[m[1]] = true
+	}
+	return flags
 }
 
 // listScheme is that of a target which lists addresses, as a name does that has several.

@@ -18,12 +18,16 @@ var (
 	buckets   = regexp.MustCompile(`(?m)^\w+_bucket\{.*\n`)
 )
 
-// startWatched runs the program with metrics, and returns where they are.
-func startWatched(t *testing.T, layout string, env map[string]string, args ...string) (p *program, metrics string) {
+// startWatched runs the program with metrics, and returns where they are, of each of its
+// processes: the bridge is the last one.
+func startWatched(t *testing.T, layout string, env map[string]string, args ...string) (p *program, metrics []string) {
 	t.Helper()
 	p = start(t, layout, env, append([]string{"--admin=:0"}, args...)...)
-	eventually(t, "the line of --admin", func() bool { return adminLine.MatchString(p.printed.String()) })
-	return p, adminLine.FindString(p.printed.String())
+	eventually(t, "the lines of --admin", func() bool {
+		metrics = adminLine.FindAllString(p.printed.String(), -1)
+		return len(metrics) == len(p.stops)
+	})
+	return p, metrics
 }
 
 func scrape(t *testing.T, url string) string {
@@ -69,11 +73,10 @@ func TestMetrics(t *testing.T) {
 				lastWord(p.post(t, strings.Replace(question, `"m"`, fmt.Sprintf(`"made-up-%d"`, i), 1)))
 			}
 			face := "http"
-			if layout != "one process" { // the bridge has metrics of its own
+			if layout != "one process" {
 				face = "grpc"
 			}
-			var got string
-			for _, want := range []string{
+			got := awaitMetrics(t, metrics[0], []string{
 				`sluice_completions_total\{gen_ai_request_model="m",outcome="finished"\} 1`,
 				`sluice_completions_total\{gen_ai_request_model="other",outcome="finished"\} 20`,
 				`sluice_completions_running 0`,
@@ -89,26 +92,42 @@ func TestMetrics(t *testing.T) {
 				`gen_ai_server_time_per_output_token_seconds_count\{[^}]*gen_ai_request_model="m"[^}]*\} 1`,
 				`gen_ai_client_token_usage_sum\{[^}]*gen_ai_request_model="m"[^}]*gen_ai_token_type="input"[^}]*\} 5`,
 				`gen_ai_client_token_usage_sum\{[^}]*gen_ai_request_model="m"[^}]*gen_ai_token_type="output"[^}]*\} 2`,
-			} {
-				pattern := regexp.MustCompile(`(?m)^` + want)
-				deadline := time.Now().Add(5 * time.Second)
-				for got = scrape(t, metrics); !pattern.MatchString(got); got = scrape(t, metrics) {
-					if time.Now().After(deadline) { // what ended is counted soon after its reader knows
-						t.Errorf("there is no %s", want)
-						break
-					}
-					time.Sleep(5 * time.Millisecond)
-				}
-			}
+			})
+			got += awaitMetrics(t, metrics[len(metrics)-1], []string{
+				`sluice_streams\{protocol="http"\} 0`,
+				`sluice_refusals_total\{limit="max_messages",protocol="http",reason="invalid_request"\} 1`,
+				`http_server_request_duration_seconds_count\{http_request_method="POST",http_response_status_code="200",http_route="/v1/completions",url_scheme="http"\} 21`,
+				`http_server_request_duration_seconds_count\{http_request_method="GET",http_response_status_code="200",http_route="/v1/completions/\{id\}/events",url_scheme="http"\} 1`,
+			})
 			if strings.Contains(got, "made-up") {
 				t.Error("a name that a caller has made up is a label")
 			}
-			lint(t, got)
+			for _, url := range metrics {
+				lint(t, scrape(t, url))
+			}
 			if t.Failed() {
 				t.Log(buckets.ReplaceAllString(got, ""))
 			}
 		})
 	}
+}
+
+// awaitMetrics waits until there are metrics: what ended is counted soon after its reader
+// knows. It returns all there are.
+func awaitMetrics(t *testing.T, url string, wanted []string) (got string) {
+	t.Helper()
+	for _, want := range wanted {
+		pattern := regexp.MustCompile(`(?m)^` + want)
+		deadline := time.Now().Add(5 * time.Second)
+		for got = scrape(t, url); !pattern.MatchString(got); got = scrape(t, url) {
+			if time.Now().After(deadline) {
+				t.Errorf("there is no %s", want)
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	return got
 }
 
 // lint checks metrics as promtool does.

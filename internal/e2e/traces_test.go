@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,9 +64,10 @@ func TestTraceIsOneTree(t *testing.T) {
 				u := newTracedUpstream(t, 200)
 				env := u.env()
 				c := collect(t, env)
-				p := start(t, layout, env)
+				p := start(t, layout, env, "--log-level=debug")
 				p.callTraced(t, over, "01")
 				<-p.stop()
+				checkTraceOfLines(t, p, over, true)
 
 				servers, clients := c.of(tracepb.Span_SPAN_KIND_SERVER, ""), c.of(tracepb.Span_SPAN_KIND_CLIENT, "")
 				parent := callerSpan
@@ -130,6 +132,22 @@ func (p *program) callTraced(t *testing.T, over, flags string) {
 	}
 }
 
+// checkTraceOfLines checks that the lines of the log that belong to a trace which is sampled
+// have its id.
+func checkTraceOfLines(t *testing.T, p *program, over string, sampled bool) {
+	t.Helper()
+	for _, msg := range []string{"completion", "call", "request"} {
+		if msg == "request" && over == "gRPC" {
+			continue
+		}
+		lines := regexp.MustCompile(` msg=`+msg+` .*`).FindAllString(p.log.String(), -1)
+		lines = slices.DeleteFunc(lines, func(line string) bool { return strings.Contains(line, "grpc.health.") })
+		if len(lines) != 1 || strings.HasSuffix(lines[0], " trace_id="+callerTrace) != sampled {
+			t.Errorf("sampled: %v; lines of the log: %q", sampled, lines)
+		}
+	}
+}
+
 var traceContext = regexp.MustCompile(`^00-` + callerTrace + `-([0-9a-f]{16})-0[0-3]$`)
 
 // TestUnsampledTraceIsNotExported checks that the caller's decision not to sample is
@@ -140,9 +158,10 @@ func TestUnsampledTraceIsNotExported(t *testing.T) {
 			u := newTracedUpstream(t, 3)
 			env := u.env()
 			c := collect(t, env)
-			p := start(t, layout, env)
+			p := start(t, layout, env, "--log-level=debug")
 			p.callTraced(t, "HTTP", "00")
 			<-p.stop()
+			checkTraceOfLines(t, p, "HTTP", false)
 			if spans := append(c.of(tracepb.Span_SPAN_KIND_SERVER, ""), c.of(tracepb.Span_SPAN_KIND_CLIENT, "")...); len(spans) > 0 {
 				t.Errorf("exported: %v", spans)
 			}
