@@ -201,7 +201,7 @@ func (c *conversation) again(it *item) error {
 	case itemReasoning:
 		c.think(all)
 	case itemCall:
-		c.call(&completionv1.ToolCall{Id: it.callID, Name: it.name, Arguments: all, Extra: it.extra})
+		c.call(&completionv1.ToolCall{Id: it.callID, Name: string(it.name), Arguments: all, Extra: it.extra})
 	default:
 		m.Content = &all
 		c.say(m)

@@ -31,6 +31,13 @@ func (t *grownText) grow(n int) {
 	t.last = make([]byte, 0, size)
 }
 
+// fit gives back what the first block is too large, if there is no other.
+func (t *grownText) fit() {
+	if len(t.full) == 0 && len(t.last) <= cap(t.last)/2 {
+		t.last = append(make([]byte, 0, len(t.last)), t.last...)
+	}
+}
+
 func (t *grownText) appendTo(dst []byte) []byte {
 	for _, block := range t.full {
 		dst = append(dst, block...)

@@ -25,9 +25,11 @@ type response struct {
 	incomplete string // why it is
 	usage      *completionv1.Usage
 	items      []*item
-	open       *outputPart // of a message or of reasoning; nil: none
-	long       longTexts   // which what was appended last is without
-	waiting    *item       // a call whose name may go on; it is not told of yet
+	calls      map[int32]*item // by their numbers
+	last       *item           // the call that was found last; nil: none
+	open       *outputPart     // of a message or of reasoning; nil: none
+	long       longTexts       // which what was appended last is without
+	waiting    *item           // a call whose name may go on; it is not told of yet
 }
 
 const inProgress = "in_progress"
@@ -184,12 +186,13 @@ func (r *response) closePart(dst []byte, p *outputPart) []byte {
 		p.place(m)
 		switch p.kind {
 		case argumentsPart:
-			m.string("name", p.item.name)
+			m.string("name", string(p.item.name))
 		case textPart:
 			p.likely(m)
 		}
 		p.quoted(m)
 	})
+	p.release()
 	if p.kind.name == "" {
 		return dst
 	}
@@ -215,15 +218,13 @@ func (r *response) call(dst []byte, number int32, id, name string) (*item, []byt
 		if r.open != nil {
 			dst = r.close(dst, r.open.item)
 		}
-		it = r.newItem(itemCall)
-		it.number = number
-		it.newPart(argumentsPart)
+		it = r.newCall(number)
 		r.waiting = it
 	}
 	if it.callID == "" {
 		it.callID = string(valid(id))
 	}
-	it.name += string(valid(name))
+	it.name = append(it.name, valid(name)...)
 	return it, dst
 }
 

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -19,7 +18,7 @@ type item struct {
 	parts  []*outputPart // of a message or of reasoning; a call has one, its arguments
 	done   bool          // nothing is added any more
 	callID string
-	name   string // of the function, from here on of calls alone
+	name   []byte // of the function, which may come in pieces; from here on of calls alone
 	number int32  // of the call, in the completion
 	extra  *structpb.Struct
 }
@@ -88,6 +87,13 @@ func (it *item) newPart(kind *partKind) *outputPart {
 	return p
 }
 
+// release lets go of what a part needs only while it grows: there may be many, each of a few
+// letters.
+func (p *outputPart) release() {
+	p.prefix = nil
+	p.text.fit()
+}
+
 // place appends the members that say where a part is.
 func (p *outputPart) place(m *members) {
 	m.string("item_id", p.item.id)
@@ -144,7 +150,7 @@ func (it *item) append(m *members, status string) {
 		m.raw("type", `"function_call"`)
 		m.string("status", status)
 		m.string("call_id", it.callID)
-		m.string("name", it.name)
+		m.string("name", string(it.name))
 		it.parts[0].quoted(m)
 		m.extra(it.extra, "id", "type", "status", "call_id", "name", "arguments", "index", "function")
 	}
@@ -214,15 +220,29 @@ func (p *outputPart) appendQuoted(dst, text []byte) []byte {
 	return dst
 }
 
-// find returns the call with a number in the completion, or nil. Most often it is the
-// last one.
+// find returns the call with a number in the completion, or nil. Most often it is that of
+// the piece before.
 func (r *response) find(number int32) *item {
-	for _, it := range slices.Backward(r.items) {
-		if it.of == itemCall && it.number == number {
-			return it
-		}
+	if it := r.last; it != nil && it.number == number {
+		return it
 	}
-	return nil
+	it := r.calls[number]
+	if it != nil {
+		r.last = it
+	}
+	return it
+}
+
+// newCall adds a call to the response.
+func (r *response) newCall(number int32) *item {
+	it := r.newItem(itemCall)
+	it.number = number
+	it.newPart(argumentsPart)
+	if r.calls == nil {
+		r.calls = map[int32]*item{}
+	}
+	r.calls[number], r.last = it, it
+	return it
 }
 
 // parseID returns the completion whose response has an id, or that has an item with it.
