@@ -29,8 +29,8 @@ type ResponseEncoder struct {
 
 	id       string // the completion's own, once the server has named it
 	response response
-	rest     rest // of the event that was appended last
-	ahead    bool // there is no such event as is wanted
+	rest     rest  // of the event that was appended last
+	ahead    error // there is no such event as is wanted; nil: that is not known
 }
 
 // SetHeader implements bridge.Encoder.
@@ -70,9 +70,7 @@ func (e *ResponseEncoder) AppendMessage(dst, event []byte) (out []byte, terminal
 	}
 	out = e.leaveOut(out)
 	if terminal && e.From > e.response.sequence {
-		e.ahead = true
-		return dst, false, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "starting_after",
-			"starting_after: the response has ended with the event %d", e.response.sequence-1)
+		return dst, false, e.isAhead()
 	}
 	return out, terminal, err
 }
@@ -92,6 +90,14 @@ func (e *ResponseEncoder) HasMore() bool { return !e.rest.empty() }
 
 // AppendMore implements bridge.Continued.
 func (e *ResponseEncoder) AppendMore(dst []byte) []byte { return e.rest.append(dst) }
+
+// isAhead takes note that the response has ended before the event that is wanted, and
+// returns the error that says so.
+func (e *ResponseEncoder) isAhead() error {
+	e.ahead = failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "starting_after",
+		"starting_after: the response has ended with the event %d", e.response.sequence-1)
+	return e.ahead
+}
 
 // goesOn returns the text of a delta that is nothing but another piece of a part that has
 // begun, as nearly all are, and the part.
@@ -220,15 +226,20 @@ func (r *response) usualCall(dst, piece []byte) []byte {
 func valid(s string) []byte { return []byte(strings.ToValidUTF8(s, "\uFFFD")) }
 
 // AppendEnd implements bridge.Encoder. The failure of a completion is an event of its
-// response, or an error if that has not begun.
+// response, the first one or not that this stream has of it, or an error if the response has
+// not begun.
 func (e *ResponseEncoder) AppendEnd(dst []byte, err error, _ metadata.MD, begun bool) (out []byte, ok bool) {
+	if e.response.id != "" && e.ahead == nil {
+		out = e.response.fail(dst, ResponseRefusal(e.Log, err, e.id != "", e.Keyed))
+		if out = e.leaveOut(out); e.From <= e.response.sequence {
+			return out, true
+		}
+		err = e.isAhead()
+	}
 	if !begun { // a true status
 		return dst, false
 	}
 	why := ResponseRefusal(e.Log, err, e.id != "", e.Keyed)
-	if e.response.id != "" && !e.ahead {
-		return e.leaveOut(e.response.fail(dst, why)), true
-	}
 	e.response.sequence = max(e.response.sequence, e.From) // so that it is wanted
 	return e.response.event(dst, "error", func(m *members) {
 		m.string("code", why.Code)
@@ -243,6 +254,9 @@ func (e *ResponseEncoder) AppendEnd(dst []byte, err error, _ metadata.MD, begun 
 func (e *ResponseEncoder) Refuse(w http.ResponseWriter, err error) {
 	if err == io.EOF {
 		err = errNothing
+	}
+	if e.ahead != nil {
+		err = e.ahead
 	}
 	native.SetLocation(w.Header(), e.id)
 	r := ResponseRefusal(e.Log, err, e.id != "", e.Keyed)

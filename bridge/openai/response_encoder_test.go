@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -118,9 +121,6 @@ func TestResponseFails(t *testing.T) {
 	truncated := statusError(codes.Unavailable, completionv1.ErrorReason_UPSTREAM_TRUNCATED)
 	e := &ResponseEncoder{}
 	responseTo(t, e, created, text1("a"), called(0, "x", "f", ""))
-	if out, ok := e.AppendEnd(nil, truncated, nil, false); ok || len(out) > 0 {
-		t.Errorf("before the response has begun, got %s", out)
-	}
 	out, ok := e.AppendEnd(nil, truncated, nil, true)
 	all := responseEvents(t, string(out), 8)
 	if !ok || len(all) != 2 || all[0]["type"] != "response.output_item.added" || all[1]["type"] != "response.failed" {
@@ -134,12 +134,95 @@ func TestResponseFails(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 
+	for from := range 12 { // whoever resumes it gets the same, even if all was read but the end
+		e := &ResponseEncoder{From: from, Log: discard()}
+		responseTo(t, e, created, text1("a"), called(0, "x", "f", ""))
+		got, ok := e.AppendEnd(nil, truncated, nil, from < 8)
+		want := ""
+		for _, event := range all {
+			if event["sequence_number"].(float64) >= float64(from) {
+				want += block(t, string(out), event["type"].(string))
+			}
+		}
+		if string(got) != want || ok != (from <= 10) {
+			t.Errorf("from %d: got %s, %v, want %s", from, got, ok, want)
+		}
+		if w := httptest.NewRecorder(); !ok {
+			if e.Refuse(w, truncated); w.Code != 400 || !strings.Contains(w.Body.String(), "ended with the event 9") {
+				t.Errorf("from %d: got %d %s", from, w.Code, w.Body)
+			}
+		}
+	}
+
 	e = &ResponseEncoder{Log: discard()} // which has waited, and sent its headers
 	e.Begin(native.Header(testID))
+	if out, ok := e.AppendEnd(nil, truncated, nil, false); ok || len(out) > 0 {
+		t.Errorf("before the response has begun, got %s", out)
+	}
 	out, ok = e.AppendEnd(nil, truncated, nil, true)
 	want := "event: error\n" + `data: {"type":"error","sequence_number":0,"code":"upstream_truncated","message":"why","param":null,"error":{"message":"why","type":"server_error","param":null,"code":"upstream_truncated"}}` + "\n\n"
 	if string(out) != want || !ok {
 		t.Errorf("got %s, want %s", out, want)
+	}
+}
+
+// block returns the block of a stream that is an event of a type.
+func block(t *testing.T, stream, of string) string {
+	t.Helper()
+	for b := range strings.SplitAfterSeq(stream, "\n\n") {
+		if strings.HasPrefix(b, "event: "+of+"\n") {
+			return b
+		}
+	}
+	t.Fatalf("no %s in %s", of, stream)
+	return ""
+}
+
+// However a response is cut into items, to write the last event of many costs no more than
+// that of a few, and a part of a letter is not held in a block for many.
+func TestResponseOfManyItems(t *testing.T) {
+	scripts := map[string]func(i int) *completionv1.CompletionEvent{
+		"reasoning and text in turn": func(i int) *completionv1.CompletionEvent {
+			if i%2 == 0 {
+				return thought("a")
+			}
+			return text1("b")
+		},
+		"calls":          func(i int) *completionv1.CompletionEvent { return called(int32(i), "", "f", "") },
+		"pieces of name": func(int) *completionv1.CompletionEvent { return called(0, "", "f", "") },
+	}
+	for name, script := range scripts {
+		const few, many = 2000, 40000
+		took := map[int]time.Duration{}
+		for _, n := range []int{few, many} {
+			e := begunEncoder(t, &ResponseEncoder{})
+			var events [][]byte
+			for i := range n {
+				events = append(events, marshal(t, script(i)))
+			}
+			var before, after runtime.MemStats
+			var out []byte
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			start := time.Now()
+			for _, event := range events {
+				var err error
+				if out, _, err = e.AppendMessage(out[:0], event); err != nil {
+					t.Fatal(err)
+				}
+			}
+			took[n] = time.Since(start)
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			if held := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / int64(n); held > 800 {
+				t.Errorf("%s: %d bytes are held for each of %d", name, held, n)
+			}
+			runtime.KeepAlive(e)
+			runtime.KeepAlive(events)
+		}
+		if each := float64(took[many]) / many / (float64(took[few]) / few); each > 8 {
+			t.Errorf("%s: each of %d takes %.1f times as long as each of %d", name, many, each, few)
+		}
 	}
 }
 
