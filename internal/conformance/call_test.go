@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -234,6 +235,9 @@ type statusJSON struct {
 func (r *result) setError(s *statusJSON) error {
 	if s == nil {
 		return nil
+	}
+	if _, err := strconv.Atoi(s.Status); err == nil { // the number of a code that gRPC does not have
+		s.Status = "UNKNOWN"
 	}
 	var code codes.Code
 	if err := code.UnmarshalJSON([]byte(`"` + s.Status + `"`)); err != nil {

@@ -10,7 +10,7 @@
 // the messages are read by the descriptors in its source.
 //
 // testdata says which cases there are: config.yaml what a bridge can do, known-failing.txt
-// what it cannot, and bridge.yaml and timed.yaml what the runner's own cases leave out.
+// what it cannot, and bridge.yaml, raw.yaml and timed.yaml what the runner's own cases leave out.
 package conformance
 
 import (
@@ -54,21 +54,13 @@ func TestCases(t *testing.T) {
 		skip.For(t, "there is no connectconformance: what --expose serves is not held against gRPC's cases")
 	}
 	r := runner{name, newDirectory(t, name)}
-	t.Run("theirs", func(t *testing.T) {
-		r.run(t, 1, 200, append(each("--skip", timed), "--known-failing=@testdata/known-failing.txt")...)
-	})
-	t.Run("ours", func(t *testing.T) {
-		r.run(t, 1, 90, "--test-file=testdata/bridge.yaml")
+	t.Run("untimed", func(t *testing.T) {
+		r.parallel(t, "theirs", 1, 200, append(each("--skip", timed), "--known-failing=@testdata/known-failing.txt")...)
+		r.parallel(t, "ours", 1, 120, "--test-file=testdata/bridge.yaml", "--test-file=testdata/raw.yaml")
 	})
 	t.Run("timed", func(t *testing.T) {
-		t.Run("theirs", func(t *testing.T) {
-			t.Parallel()
-			r.run(t, 3, 15, each("--run", timed)...)
-		})
-		t.Run("ours", func(t *testing.T) {
-			t.Parallel()
-			r.run(t, 1, 18, "--test-file=testdata/timed.yaml")
-		})
+		r.parallel(t, "theirs", 3, 20, each("--run", timed)...)
+		r.parallel(t, "ours", 1, 18, "--test-file=testdata/timed.yaml")
 	})
 }
 
@@ -95,39 +87,38 @@ type runner struct{ name, dir string }
 
 var summary = regexp.MustCompile(`Total cases: \d+\n(\d+) passed, 0 failed`)
 
-// run has the runner test a client, so many times until all passes. So many cases at least
-// must pass, lest it be that there are none.
-func (r runner) run(t *testing.T, times, atLeast int, args ...string) {
+// parallel has the runner test a client, so many times until all passes. So many cases at
+// least must pass, lest it be that there are none.
+func (r runner) parallel(t *testing.T, name string, times, atLeast int, args ...string) {
 	t.Helper()
-	args = append([]string{"--mode=client", "--conf=testdata/config.yaml"}, args...)
-	for {
-		out, err := r.try(t, args...)
-		times--
-		found := summary.FindSubmatch(out)
-		switch {
-		case err == nil && found != nil:
-			t.Logf("%s", found[0])
-			if passed, _ := strconv.Atoi(string(found[1])); passed < atLeast {
-				t.Errorf("%d passed, want %d\n%s", passed, atLeast, out)
-			}
-			return
-		case times > 0:
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		out, err := r.run(t, args...)
+		for ; err != nil && times > 1; times-- {
 			t.Logf("again, after %v\n%s", err, out)
-		default:
+			out, err = r.run(t, args...)
+		}
+		found := summary.FindSubmatch(out)
+		if err != nil || found == nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-	}
+		t.Logf("%s", found[0])
+		if passed, _ := strconv.Atoi(string(found[1])); passed < atLeast {
+			t.Errorf("%d passed, want %d\n%s", passed, atLeast, out)
+		}
+	})
 }
 
-func (r runner) try(t *testing.T, args ...string) ([]byte, error) {
+func (r runner) run(t *testing.T, args ...string) ([]byte, error) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	args = append(append([]string{"--mode=client", "--conf=testdata/config.yaml"}, args...), "--", self)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, r.name, append(args, "--", self)...)
+	cmd := exec.CommandContext(ctx, r.name, args...)
 	cmd.Env = append(os.Environ(), directory+"="+r.dir)
 	cmd.WaitDelay = time.Second
 	return cmd.CombinedOutput()
