@@ -38,7 +38,7 @@ func (c *conversation) messages(ctx context.Context, instructions *string, from 
 			return nil, in(fmt.Sprintf("input[%d]", i), err)
 		}
 	}
-	if len(from.items) == 0 && from.text == nil {
+	if len(from.items) == 0 && from.text == nil || len(c.out) == 0 { // of reasoning without a word, too
 		return nil, wrong("input", "must not be empty")
 	}
 	return c.out, nil
@@ -65,10 +65,19 @@ func (c *conversation) item(ctx context.Context, i *inputItem) error {
 			return err
 		}
 	}
+	if err := i.misplaced(kind); err != nil {
+		return err
+	}
 	switch kind {
 	case "message":
 		return c.message(i)
 	case "function_call":
+		switch {
+		case textOf(i.CallID) == "":
+			return wrong("call_id", "is required")
+		case textOf(i.Name) == "":
+			return wrong("name", "is required")
+		}
 		extra, err := structOf(i.Others, "parsed_arguments")
 		if err != nil {
 			return err
@@ -76,6 +85,9 @@ func (c *conversation) item(ctx context.Context, i *inputItem) error {
 		c.call(&completionv1.ToolCall{Id: textOf(i.CallID), Name: textOf(i.Name), Arguments: textOf(i.Arguments), Extra: extra})
 		return nil
 	case "function_call_output":
+		if textOf(i.CallID) == "" {
+			return wrong("call_id", "is required")
+		}
 		m := &completionv1.Message{Role: "tool", ToolCallId: textOf(i.CallID)}
 		if err := i.Output.setContent(m); err != nil {
 			return in("output", err)
@@ -94,6 +106,11 @@ func (c *conversation) item(ctx context.Context, i *inputItem) error {
 
 func (c *conversation) message(i *inputItem) error {
 	m := &completionv1.Message{Role: textOf(i.Role)}
+	switch m.GetRole() {
+	case "user", "assistant", "system", "developer":
+	default:
+		return wrong("role", "must be user, assistant, system or developer")
+	}
 	if err := i.Content.setContent(m); err != nil {
 		return in("content", err)
 	}
@@ -121,23 +138,35 @@ func (c *conversation) call(call *completionv1.ToolCall) {
 }
 
 func (c *conversation) reasoning(i *inputItem) error {
-	if i.EncryptedContent != nil {
+	if textOf(i.EncryptedContent) != "" {
 		return wrong("encrypted_content", "cannot be had: leave it out, and send the summary")
 	}
-	texts := i.Summary
-	if i.Content != nil {
-		texts = append(texts, i.Content.parts...)
-	}
-	var parts []*completionv1.Part
-	for n := range texts {
-		p, err := texts[n].toMessage()
-		if err != nil {
-			return in(fmt.Sprintf("summary[%d]", n), err)
+	parts, err := thoughts("summary", nil, i.Summary)
+	if err == nil && i.Content != nil {
+		if i.Content.text != nil {
+			parts = append(parts, *i.Content.text)
 		}
-		parts = append(parts, p)
+		parts, err = thoughts("content", parts, i.Content.parts)
 	}
-	c.think(joinTexts(parts, "\n\n"))
-	return nil
+	c.think(strings.Join(parts, "\n\n"))
+	return err
+}
+
+// thoughts appends the texts of parts, which are all that reasoning can have.
+func thoughts(member string, texts []string, parts []inputPart) ([]string, error) {
+	for n := range parts {
+		p, err := parts[n].toMessage()
+		if err == nil {
+			if _, ok := p.GetKind().(*completionv1.Part_Text); !ok {
+				err = wrong("type", "must be that of a text")
+			}
+		}
+		if err != nil {
+			return nil, in(fmt.Sprintf("%s[%d]", member, n), err)
+		}
+		texts = append(texts, p.GetText())
+	}
+	return texts, nil
 }
 
 func (c *conversation) think(text string) {

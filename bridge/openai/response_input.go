@@ -58,6 +58,27 @@ func (i *inputItem) kind() string {
 	return ""
 }
 
+// misplaced refuses what holds something that is said, and that items of other types have:
+// it would be lost.
+func (i *inputItem) misplaced(kind string) error {
+	isMessage, isCall, isReasoning := kind == "message", kind == "function_call", kind == "reasoning"
+	for _, m := range []struct {
+		name     string
+		set, has bool
+	}{
+		{"content", i.Content != nil, isMessage || isReasoning},
+		{"name", i.Name != nil, !isMessage},
+		{"arguments", i.Arguments != nil, isCall},
+		{"output", i.Output != nil, kind == "function_call_output"},
+		{"summary", len(i.Summary) > 0, isReasoning},
+	} {
+		if m.set && !m.has {
+			return wrong(m.name, "is not of an item of this type, and so cannot be had")
+		}
+	}
+	return nil
+}
+
 // inputContents is a text, or a list of parts.
 type inputContents struct {
 	text  *string
@@ -156,16 +177,16 @@ func (c *inputContents) setContent(m *completionv1.Message) error {
 		m.Parts = append(m.Parts, out)
 	}
 	if joined || len(m.Parts) == 0 {
-		m.Content = proto.String(joinTexts(m.Parts, ""))
+		m.Content = proto.String(joinTexts(m.Parts))
 		m.Parts = nil
 	}
 	return nil
 }
 
-func joinTexts(parts []*completionv1.Part, between string) string {
-	var texts []string
+func joinTexts(parts []*completionv1.Part) string {
+	var texts strings.Builder
 	for _, p := range parts {
-		texts = append(texts, p.GetText())
+		texts.WriteString(p.GetText())
 	}
-	return strings.Join(texts, between)
+	return texts.String()
 }

@@ -192,6 +192,9 @@ func (f *textFormat) toMessage() (*completionv1.ResponseFormat, error) {
 		return &completionv1.ResponseFormat{Type: kind, JsonSchema: &completionv1.JSONSchema{
 			Name: textOf(f.Name), Description: textOf(f.Description), SchemaJson: text, Strict: f.Strict}}, nil
 	default:
+		if len(f.Schema) > 0 && f.Schema.Kind() != 'n' {
+			return nil, wrong("schema", "is of json_schema alone, and so cannot be had")
+		}
 		return &completionv1.ResponseFormat{Type: kind}, nil
 	}
 }
@@ -249,6 +252,9 @@ func (c *responseChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	var of any
 	switch textOf(v.Type) {
 	case "function":
+		if textOf(v.Name) == "" {
+			return wrong("name", "is required")
+		}
 		of = function(v)
 	case "allowed_tools":
 		var tools []any
