@@ -23,7 +23,6 @@ import (
 type faulty struct {
 	mu sync.Mutex // guards the one below
 	at string
-	unobserved
 	journal.Journal
 }
 

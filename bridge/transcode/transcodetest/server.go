@@ -71,7 +71,6 @@ type Server struct {
 	Reflection string                       // v1, v1alpha; "": both; none
 	Options    []grpc.ServerOption
 	Register   func(*grpc.Server) // other services; nil: none
-	set        *descriptorpb.FileDescriptorSet
 }
 
 // Compile returns a file's descriptors, and those of what it imports.
