@@ -88,7 +88,7 @@ func (c *collector) of(kind tracepb.Span_SpanKind, key string) (spans []*tracepb
 	return spans
 }
 
-// labels returns the different values that a label of a counter has.
+// labels returns the different values that a label of a counter has which has counted.
 func (c *collector) labels(counter, label string) (values []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +97,7 @@ func (c *collector) labels(counter, label string) (values []string) {
 			continue
 		}
 		for _, point := range m.GetSum().GetDataPoints() {
-			if v := attribute(point.GetAttributes(), label); !slices.Contains(values, v) {
+			if v := attribute(point.GetAttributes(), label); point.GetAsInt() > 0 && !slices.Contains(values, v) {
 				values = append(values, v)
 			}
 		}

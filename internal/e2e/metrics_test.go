@@ -79,6 +79,7 @@ func TestMetrics(t *testing.T) {
 			got := awaitMetrics(t, metrics[0], []string{
 				`sluice_completions_total\{gen_ai_request_model="m",outcome="finished"\} 1`,
 				`sluice_completions_total\{gen_ai_request_model="other",outcome="finished"\} 20`,
+				`sluice_completions_total\{gen_ai_request_model="other",outcome="owner_lost"\} 0`,
 				`sluice_completions_running 0`,
 				`sluice_readers 0`,
 				`sluice_streams\{protocol="grpc"\} 0`,
@@ -102,6 +103,7 @@ func TestMetrics(t *testing.T) {
 			if strings.Contains(got, "made-up") {
 				t.Error("a name that a caller has made up is a label")
 			}
+			checkNamedMetrics(t, got)
 			for _, url := range metrics {
 				lint(t, scrape(t, url))
 			}

@@ -88,6 +88,9 @@ func newMetrics(m metric.Meter, version string) (*metrics, error) {
 		return nil, err
 	}
 	info.Record(context.Background(), 1, metric.WithAttributes(attribute.String(attrVersion, version), attribute.String(attrGo, runtime.Version())))
+	// A rise is only one from what was seen before: an alert would not hear of the first.
+	all.completions.Add(context.Background(), 0, metric.WithAttributes(
+		attribute.String(attrOutcome, strings.ToLower(failure.OwnerLost.String())), attribute.String(genAIRequestModel, otherModel)))
 	return &all, nil
 }
 
