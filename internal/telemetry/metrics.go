@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server"
 	"github.com/sluice-sse/sluice/server/failure"
 )
@@ -128,12 +129,17 @@ func (t *Telemetry) Retried(reason failure.Reason) {
 	}
 }
 
-// Refused counts what was refused before it was a request, such as a connection.
+// Refused counts what was refused, also before it was a request, such as a connection. What
+// the server of another API gives as a reason is no label.
 func (t *Telemetry) Refused(protocol, reason, limit string) {
-	if t.metrics != nil {
-		t.metrics.refusals.Add(context.Background(), 1, metric.WithAttributes(
-			attribute.String(attrProtocol, protocol), attribute.String(attrReason, strings.ToLower(reason)), attribute.String(attrLimit, limit)))
+	if t.metrics == nil {
+		return
 	}
+	if _, ours := completionv1.ErrorReason_value[strings.ToUpper(reason)]; !ours && reason != "" {
+		reason, limit = "other", ""
+	}
+	t.metrics.refusals.Add(context.Background(), 1, metric.WithAttributes(
+		attribute.String(attrProtocol, protocol), attribute.String(attrReason, strings.ToLower(reason)), attribute.String(attrLimit, limit)))
 }
 
 // ended measures a completion. Its tokens are those of which the upstream has told.
