@@ -76,13 +76,22 @@ func isOpenAI(path string) bool {
 // writeError answers a request with an error in the words of its API.
 func writeError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	observationOf(w).fail(err)
-	writeErrorAs(isOpenAI(r.URL.Path), w, log, err)
+	if isOpenAI(r.URL.Path) {
+		openai.WriteError(w, log, err, isRepeatable(r))
+		return
+	}
+	failure.Write(w, log, err)
+}
+
+// isRepeatable tells whether a request begins no completion.
+func isRepeatable(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodHead || strings.HasSuffix(r.URL.Path, "/cancel")
 }
 
 // writeErrorAs answers with an error in OpenAI's words, or in ours.
 func writeErrorAs(openAI bool, w http.ResponseWriter, log *slog.Logger, err error) {
 	if openAI {
-		openai.WriteError(w, log, err)
+		openai.WriteError(w, log, err, false)
 		return
 	}
 	failure.Write(w, log, err)

@@ -163,7 +163,7 @@ func (o *openAI) retrieve(w http.ResponseWriter, r *http.Request, params map[str
 	o.streams.serve(w, r, &streamCall{
 		method:  completionv1.CompletionService_ResumeCompletion_FullMethodName,
 		request: &completionv1.ResumeCompletionRequest{Id: id},
-		encoder: &openai.ResponseEncoder{From: from, Log: o.log, Keyed: true},
+		encoder: &openai.ResponseEncoder{From: from, Log: o.log, Keyed: true, Resumes: true},
 		resumes: true,
 	})
 	return nil

@@ -23,7 +23,7 @@ func WriteModels(w http.ResponseWriter, log *slog.Logger, list *completionv1.Lis
 			}
 		}
 		if err != nil {
-			WriteError(w, log, err)
+			WriteError(w, log, err, true)
 			return
 		}
 	}

@@ -134,9 +134,21 @@ func (r Refusal) Write(w http.ResponseWriter) {
 	writeJSON(w, r.Status, r.JSON())
 }
 
-// WriteError answers a request with an error that came before any completion.
-func WriteError(w http.ResponseWriter, log *slog.Logger, err error) {
-	newRefusal(log, err, false, false).Write(w)
+// WriteError answers a request with an error that came before any completion. repeatable tells
+// whether the request begins none.
+func WriteError(w http.ResponseWriter, log *slog.Logger, err error, repeatable bool) {
+	r := newRefusal(log, err, false, false)
+	if repeatable {
+		r = r.ofRepeatable(err)
+	}
+	r.Write(w)
+}
+
+// ofRepeatable returns the refusal of a request that begins nothing: when the server cannot be
+// reached, nobody has to know how far the request came.
+func (r Refusal) ofRepeatable(err error) Refusal {
+	r.Retry = r.Retry || failure.Reason(err) == "" && r.Status == http.StatusServiceUnavailable
+	return r
 }
 
 func writeJSON(w http.ResponseWriter, status int, body []byte) {

@@ -25,6 +25,7 @@ type ResponseEncoder struct {
 	From    int           // the number of the first event that is wanted
 	Log     *slog.Logger  // for what clients are not told
 	Keyed   bool          // the request has an idempotency key
+	Resumes bool          // the request begins nothing
 	Refused func(Refusal) // is told what the answer was, in place of a stream; nil: nobody is
 
 	id       string // the completion's own, once the server has named it
@@ -260,6 +261,9 @@ func (e *ResponseEncoder) Refuse(w http.ResponseWriter, err error) {
 	}
 	native.SetLocation(w.Header(), e.id)
 	r := ResponseRefusal(e.Log, err, e.id != "", e.Keyed)
+	if e.Resumes {
+		r = r.ofRepeatable(err)
+	}
 	if e.Refused != nil {
 		e.Refused(r)
 	}
