@@ -226,6 +226,19 @@ func TestResponseOfManyItems(t *testing.T) {
 	}
 }
 
+// A call without arguments has those that can be parsed, if it is whole.
+func TestResponseCallWithoutArguments(t *testing.T) {
+	for reason, want := range map[completionv1.Finished_FinishReason]string{
+		completionv1.Finished_TOOL_CALLS: `function_call completed x f {}`, completionv1.Finished_LENGTH: `function_call incomplete x f `,
+	} {
+		_, all := responseTo(t, &ResponseEncoder{}, created, called(0, "x", "f", ""), ended(reason))
+		accumulate(t, all)
+		if got := describeItems(all[len(all)-1]["response"].(map[string]any)); got != want+" " && got != want {
+			t.Errorf("%s: got %q, want %q", reason, got, want)
+		}
+	}
+}
+
 func TestResponseLogprobs(t *testing.T) {
 	likely := func(text string) *completionv1.CompletionEvent {
 		token := &completionv1.TokenLogprob{Token: text, Logprob: -0.5, Bytes: []byte(text), TopLogprobs: []*completionv1.TokenLogprob{{Token: text, Logprob: -0.5, Bytes: []byte(text)}}}

@@ -269,9 +269,15 @@ func (r *response) finish(dst []byte, f *completionv1.Finished) []byte {
 		name, r.status = "response.completed", "completed"
 	}
 	for _, it := range r.items {
-		if !it.done {
-			dst = r.close(dst, it)
+		if it.done {
+			continue
 		}
+		// Upstreams leave the arguments of a call without any out; the official clients
+		// parse them.
+		if it.of == itemCall && r.status == "completed" && it.parts[0].text.len() == 0 {
+			dst = r.arguments(dst, it, []byte("{}"))
+		}
+		dst = r.close(dst, it)
 	}
 	return r.whole(dst, name)
 }

@@ -96,8 +96,8 @@ var scripts = []struct {
 		ToolCalls: []*completionv1.ToolCall{{Index: proto.Int32(0), Id: "x", Name: "f", Arguments: "{}"}, {Index: proto.Int32(1), Id: "y", Name: "g"}}}), ended(completionv1.Finished_TOOL_CALLS)},
 		"output_item.added reasoning_summary_part.added reasoning_summary_text.delta reasoning_summary_text.done reasoning_summary_part.done output_item.done " +
 			"output_item.added content_part.added output_text.delta output_text.done content_part.done content_part.added refusal.delta refusal.done content_part.done output_item.done " +
-			"output_item.added function_call_arguments.delta output_item.added function_call_arguments.done output_item.done function_call_arguments.done output_item.done",
-		`reasoning  ["summary_text:a"]; message completed ["output_text:b" "refusal:c"]; function_call completed x f {}; function_call completed y g `, "response.completed completed"},
+			"output_item.added function_call_arguments.delta output_item.added function_call_arguments.done output_item.done function_call_arguments.delta function_call_arguments.done output_item.done",
+		`reasoning  ["summary_text:a"]; message completed ["output_text:b" "refusal:c"]; function_call completed x f {}; function_call completed y g {}`, "response.completed completed"},
 	{"calls whose pieces alternate", []*completionv1.CompletionEvent{created, called(0, "x", "f", ""), called(1, "y", "g", ""), called(0, "", "", `{"a":`), called(1, "", "", "[]"), called(0, "", "", "1}"), ended(completionv1.Finished_TOOL_CALLS)},
 		"output_item.added function_call_arguments.delta output_item.added function_call_arguments.delta function_call_arguments.delta " +
 			"function_call_arguments.done output_item.done function_call_arguments.done output_item.done",
