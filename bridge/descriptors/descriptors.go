@@ -11,10 +11,13 @@ package descriptors
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -46,6 +49,7 @@ type Source interface {
 // Set are the descriptors of some services. It is for many goroutines at once.
 type Set struct {
 	Services []protoreflect.ServiceDescriptor // each one once, in the order of their names
+	Sum      [sha256.Size]byte                // of the files: two sets with the same one are the same
 	*resolver
 }
 
@@ -67,7 +71,7 @@ func newSet(files []*descriptorpb.FileDescriptorProto, lookUp lookUp, wanted fun
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{resolver: &resolver{types: dynamicpb.NewTypes(registry), lookUp: lookUp}}
+	s := &Set{resolver: &resolver{types: dynamicpb.NewTypes(registry), lookUp: lookUp}, Sum: sum(files)}
 	registry.RangeFiles(func(fd protoreflect.FileDescriptor) bool {
 		for i := range fd.Services().Len() {
 			if sd := fd.Services().Get(i); wanted(sd.FullName()) {
@@ -80,6 +84,20 @@ func newSet(files []*descriptorpb.FileDescriptorProto, lookUp lookUp, wanted fun
 		return strings.Compare(string(a.FullName()), string(b.FullName()))
 	})
 	return s, nil
+}
+
+// sum returns a digest of files, in whatever order they come.
+func sum(files []*descriptorpb.FileDescriptorProto) [sha256.Size]byte {
+	files = slices.SortedFunc(slices.Values(files), func(a, b *descriptorpb.FileDescriptorProto) int {
+		return strings.Compare(a.GetName(), b.GetName())
+	})
+	h := sha256.New()
+	for _, file := range files {
+		wire, _ := proto.MarshalOptions{Deterministic: true, AllowPartial: true}.Marshal(file)
+		_ = binary.Write(h, binary.LittleEndian, int64(len(wire)))
+		h.Write(wire)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // link makes descriptors of files, some of whose imports may be missing: that of gogo.proto

@@ -37,6 +37,8 @@ type Methods struct {
 
 	loading   chan struct{} // holds one while somebody loads
 	tried     atomic.Int64  // when the last load began, in Unix nanoseconds
+	loaded    atomic.Int64  // and when the table was found to be right
+	inVain    atomic.Int32  // how often since then that was found which is there
 	complaint string        // that was logged last; of the one who loads
 
 	ctx    context.Context // done when nothing is loaded any more
@@ -68,8 +70,8 @@ func (m *Methods) Table(ctx context.Context) (*Table, error) {
 	if t == nil {
 		return m.load(ctx, nil)
 	}
-	if time.Since(t.loaded) > oldAfter {
-		m.RenewSoon()
+	if since(&m.loaded) > oldAfter {
+		m.renewLater(renewAfter)
 	}
 	return t, nil
 }
@@ -104,25 +106,32 @@ func (m *Methods) RenewBinding(ctx context.Context, old *Binding) *Binding {
 // RenewIfOlder has the table loaded that follows one, if that is not of the last half
 // minute: a path that is not known may be a route of a newer server.
 func (m *Methods) RenewIfOlder(old *Table) {
-	if time.Since(old.loaded) > unknownAfter {
-		m.RenewSoon()
+	if since(&m.loaded) > unknownAfter && m.table.Load() == old {
+		m.renewLater(renewAfter)
 	}
 }
 
 // RenewSoon has the table loaded that follows one which seems to be old, and does not wait
-// for that: the server has answered UNIMPLEMENTED, or with fields that are not known.
+// for that: the server has answered UNIMPLEMENTED, or with fields that are not known. When
+// there is nothing new each time, a while longer passes before the next one: its reflection
+// may not have all that it sends.
 func (m *Methods) RenewSoon() {
+	m.renewLater(min(renewAfter<<min(m.inVain.Load(), 10), oldAfter))
+}
+
+func (m *Methods) renewLater(after time.Duration) {
 	old := m.table.Load()
-	if !m.due(renewAfter) || m.ctx.Err() != nil {
+	if !m.due(after) || m.ctx.Err() != nil {
 		return
 	}
 	m.loads.Go(func() { _, _ = m.load(m.ctx, old) })
 }
 
 // due tells whether the last load began so long ago.
-func (m *Methods) due(after time.Duration) bool {
-	return time.Since(time.Unix(0, m.tried.Load())) > after
-}
+func (m *Methods) due(after time.Duration) bool { return since(&m.tried) > after }
+
+// since returns how long ago it was, in Unix nanoseconds.
+func since(when *atomic.Int64) time.Duration { return time.Since(time.Unix(0, when.Load())) }
 
 // load loads the table that follows an old one, or returns the one that somebody else has
 // loaded.
@@ -150,6 +159,12 @@ func (m *Methods) load(ctx context.Context, old *Table) (*Table, error) {
 	if err != nil {
 		return nil, m.refuse(ctx, err)
 	}
+	m.loaded.Store(time.Now().UnixNano())
+	if old != nil && old.set.Sum == set.Sum {
+		m.inVain.Add(1)
+		return old, nil
+	}
+	m.inVain.Store(0)
 	t := newTable(set, m.exposure, m.log)
 	m.complain(t)
 	m.table.Store(t)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/annotations"
@@ -27,7 +26,6 @@ type Table struct {
 	bindings []*Binding
 	types    *wirejson.Types
 	set      *descriptors.Set
-	loaded   time.Time
 
 	describe  sync.Once // makes described
 	described []byte    // in OpenAPI
@@ -46,7 +44,7 @@ func internal(service protoreflect.FullName) bool { return descriptors.Internal(
 
 // newTable returns the table of what is exposed of a set.
 func newTable(set *descriptors.Set, exposure Exposure, log *slog.Logger) *Table {
-	t := &Table{byPath: map[string]*Binding{}, types: wirejson.NewTypes(set), set: set, loaded: time.Now(), mux: newMux()}
+	t := &Table{byPath: map[string]*Binding{}, types: wirejson.NewTypes(set), set: set, mux: newMux()}
 	for _, sd := range set.Services {
 		for i := range sd.Methods().Len() {
 			if md := sd.Methods().Get(i); exposure.has(sd.FullName(), md.Name()) {

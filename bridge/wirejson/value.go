@@ -58,7 +58,7 @@ func (w *Writer) appendValue(dst []byte, f *field, v value) ([]byte, error) {
 		dst = base64.StdEncoding.AppendEncode(dst, v.bytes)
 		return append(dst, '"'), nil
 	case protoreflect.EnumKind:
-		return f.appendEnum(dst, protoreflect.EnumNumber(int32(v.number))), nil
+		return w.appendEnum(dst, f, protoreflect.EnumNumber(int32(v.number))), nil
 	case protoreflect.DoubleKind:
 		return appendFloat(dst, math.Float64frombits(v.number), 64), nil
 	case protoreflect.FloatKind:
@@ -94,7 +94,7 @@ func (f *field) appendInteger(dst []byte, number uint64) []byte {
 }
 
 // appendEnum appends the name of a value, or its number if it has none.
-func (f *field) appendEnum(dst []byte, number protoreflect.EnumNumber) []byte {
+func (w *Writer) appendEnum(dst []byte, f *field, number protoreflect.EnumNumber) []byte {
 	if f.null {
 		return append(dst, "null"...)
 	}
@@ -104,6 +104,7 @@ func (f *field) appendEnum(dst []byte, number protoreflect.EnumNumber) []byte {
 	if name := f.enum[number]; name != nil {
 		return append(dst, name...)
 	}
+	w.Unknown = true
 	return strconv.AppendInt(dst, int64(number), 10)
 }
 

@@ -53,8 +53,8 @@ func NewTypes(resolver Resolver) *Types {
 
 // Writer writes messages of one type. It is for one goroutine at a time.
 type Writer struct {
-	// Unknown tells, after Append, that the message had fields that its descriptor does
-	// not have.
+	// Unknown tells, after Append, that the message had fields, or values of enums, that
+	// its descriptor does not have.
 	Unknown bool
 
 	types   *Types
