@@ -27,13 +27,18 @@ const maxMessage = 64 << 20
 // exposed serves the methods of the server that are exposed, whatever they are: see package
 // transcode.
 type exposed struct {
-	methods  *transcode.Methods
-	conn     grpc.ClientConnInterface
-	streams  *streams
-	decoder  jsonbody.Decoder
-	draining *atomic.Bool
-	log      *slog.Logger
+	methods   *transcode.Methods
+	conn      grpc.ClientConnInterface
+	streams   *streams
+	forwarded []string // the names of the headers that go on, beside those that always do
+	decoder   jsonbody.Decoder
+	draining  *atomic.Bool
+	log       *slog.Logger
 }
+
+// maxForwarded is how many bytes of those headers go on, fieldOverhead beside each value
+// included: a server would break off a call with more, as boundHeader says.
+const maxForwarded = 16 << 10
 
 // newExposed returns what serves the methods that a Config exposes, or nil if it exposes
 // none. It is to be closed.
@@ -61,12 +66,13 @@ func newExposed(config Config, own *completions) (*exposed, error) {
 		}
 	}
 	return &exposed{
-		methods:  transcode.NewMethods(source, exposure, own.log),
-		conn:     streams.conn,
-		streams:  &streams,
-		decoder:  own.decoder,
-		draining: own.draining,
-		log:      own.log,
+		methods:   transcode.NewMethods(source, exposure, own.log),
+		conn:      streams.conn,
+		streams:   &streams,
+		forwarded: forwarded,
+		decoder:   own.decoder,
+		draining:  own.draining,
+		log:       own.log,
 	}, nil
 }
 
@@ -133,6 +139,15 @@ func (e *exposed) call(w http.ResponseWriter, r *http.Request, b *transcode.Bind
 	}
 	if accept := strings.Join(r.Header.Values("Accept"), ","); b.Method.Streams && accept != "" && quality(accept, eventStream).q == 0 {
 		return failure.Invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept", "accept %s: what %s answers has no other form", eventStream, b.Method.Path)
+	}
+	size := 0
+	for _, name := range e.forwarded {
+		for _, value := range r.Header[name] {
+			size += len(name) + len(value) + fieldOverhead
+		}
+	}
+	if size > maxForwarded {
+		return failure.Invalid(http.StatusRequestHeaderFieldsTooLarge, codes.InvalidArgument, "headers", "the headers that go to the server must have at most %d bytes", maxForwarded)
 	}
 	timeout, err := transcode.Timeout(grpcTimeoutOf(w))
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -219,4 +220,26 @@ func TestExposedFlood(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 	}
 	t.Logf("the server could send %d bytes that nobody has read", sent.Load())
+}
+
+// Where reflection wants credentials, those of the caller do; without, he is told so, and what
+// others are told does not depend on it.
+func TestExposedReflectionWantsCredentials(t *testing.T) {
+	s := newGreeter()
+	s.Options = []grpc.ServerOption{grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if md, _ := metadata.FromIncomingContext(stream.Context()); strings.Join(md.Get("authorization"), "") != "Bearer good" {
+			return status.Error(codes.Unauthenticated, "who are you?")
+		}
+		return handler(srv, stream)
+	})}
+	addr, _ := s.Serve(t, "")
+	url := expose(t, addr, bridge.Config{})
+	for _, tt := range []struct {
+		header string
+		status int
+	}{{"", 401}, {"\nAuthorization: Bearer bad", 401}, {"\nAuthorization: Bearer good", 200}, {"", 401}} {
+		if a := ask(t, url, "POST /test.v1.Greeter/Greet"+tt.header+"\n\n{}"); a.StatusCode != tt.status || (a.Header.Get("WWW-Authenticate") != "") != (tt.status == 401) {
+			t.Errorf("%q: %d %s", tt.header, a.StatusCode, a.body)
+		}
+	}
 }

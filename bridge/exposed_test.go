@@ -224,6 +224,7 @@ func TestExposed(t *testing.T) {
 		{"POST /test.v1.Greeter/Greet\n\n" + strings.Repeat(`{"name":`, 1000), 413, "1024 bytes"},
 		{"POST /test.v1.Greeter/Greet\n\n" + strings.Repeat(`[`, 1000), 400, "nested too deep"},
 		{"POST /test.v1.Greeter/Greet\nContent-Type: text/plain\n\n{}", 415, "application/json"},
+		{"POST /test.v1.Greeter/Greet\nX-Mine: " + strings.Repeat("x", 17<<10) + "\n\n{}", 431, "at most 16384 bytes"},
 		{"POST /test.v1.Greeter/Greet\nX-Mine-Bin: %%%\n\n{}", 400, "invalid binary header"},
 
 		{"GET /healthz", 200, "ok\n"},

@@ -63,6 +63,7 @@ func TestBrowser(t *testing.T) {
 		{"screens", testPageScreens},
 		{"another origin", testOtherOrigin},
 		{"forged requests cost nothing", testForgedRequest},
+		{"methods that are exposed", testMethodsInBrowser},
 		{"what the README shows", testReadmeInBrowser},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, b) })
