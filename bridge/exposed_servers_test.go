@@ -238,7 +238,7 @@ func TestExposedReflectionWantsCredentials(t *testing.T) {
 		header string
 		status int
 	}{{"", 401}, {"\nAuthorization: Bearer bad", 401}, {"\nAuthorization: Bearer good", 200}, {"", 401}} {
-		if a := ask(t, url, "POST /test.v1.Greeter/Greet"+tt.header+"\n\n{}"); a.StatusCode != tt.status || (a.Header.Get("WWW-Authenticate") != "") != (tt.status == 401) {
+		if a := ask(t, url, "POST /test.v1.Greeter/GreetOften"+tt.header+"\n\n{}"); a.StatusCode != tt.status || (a.Header.Get("WWW-Authenticate") != "") != (tt.status == 401) {
 			t.Errorf("%q: %d %s", tt.header, a.StatusCode, a.body)
 		}
 	}

@@ -194,6 +194,7 @@ func TestExposed(t *testing.T) {
 		{"HEAD /greet/Bob", 200, ""},
 		{"POST /greet/Bob/SAD?times=2\n\n{\"last\":\"L\"}", 200, `{"first":"Ada","mood":"GLAD"}` + "\n"},
 		{"POST /greet/Bob/BAD\n\n{}", 400, "name.mood"},
+		{"POST /greet/Bob/SAD?name.mood=GLAD\n\n{}", 200, `"mood":"GLAD"}` + "\n"}, // which the path has
 		{"PUT /greet\n\n{\"times\":4}", 200, greeting("{'times':4}")},
 		{"PUT /greet\n\n{\"times\":4} x", 400, "invalid character"},
 		{"GET /shelves/shelves/7/books:first", 200, "[]\n"},
