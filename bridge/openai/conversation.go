@@ -16,15 +16,20 @@ import (
 // is one message, as far as it can be: upstreams want calls of a turn together.
 type conversation struct {
 	find Find
-	most int // bytes of items that are looked up
+	most int // bytes of items that are referred to
+	room int // bytes of the responses that they are of, which are read whole
 
 	out   []*completionv1.Message
 	own   *completionv1.Message // of the model, to which more may be added; nil: none
 	found map[string]*WholeResponse
 }
 
-// maxFound is how many responses a request may refer to.
-const maxFound = 100
+// maxFound is how many responses a request may refer to, and roomOverMost how much longer they
+// may be than the items: all of them are held at once.
+const (
+	maxFound     = 100
+	roomOverMost = 4
+)
 
 func (c *conversation) messages(ctx context.Context, instructions *string, from *input) ([]*completionv1.Message, error) {
 	if instructions != nil {
@@ -192,6 +197,12 @@ func (c *conversation) reference(ctx context.Context, id string) error {
 		if w, err = c.find(ctx, completion); err != nil {
 			return err
 		}
+		for _, it := range w.r.items {
+			c.room -= it.size()
+		}
+		if c.room < 0 {
+			return wrong("id", "refers to responses that are too long: send the items themselves")
+		}
 		if c.found == nil {
 			c.found = map[string]*WholeResponse{}
 		}
@@ -201,10 +212,7 @@ func (c *conversation) reference(ctx context.Context, id string) error {
 		return wrong("id", "is that of no item of this server's: send the item itself")
 	}
 	it := w.r.items[index]
-	for _, p := range it.parts {
-		c.most -= p.text.len()
-	}
-	if c.most < 0 {
+	if c.most -= it.size(); c.most < 0 {
 		return wrong("id", "refers to too much: send the items themselves")
 	}
 	return c.again(it)

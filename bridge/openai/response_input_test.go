@@ -124,7 +124,7 @@ func TestDecodeResponseRefuses(t *testing.T) {
 	for i := range maxFound + 1 {
 		fmt.Fprintf(many, `{"type":"item_reference","id":"rs_%d_0"},`, i)
 	}
-	c := conversation{most: 1 << 20, find: func(_ context.Context, completion string) (*WholeResponse, error) {
+	c := conversation{most: 1 << 20, room: 1 << 20, find: func(_ context.Context, completion string) (*WholeResponse, error) {
 		w := &WholeResponse{}
 		own := proto.CloneOf(created)
 		own.GetCreated().Id = completion
@@ -135,6 +135,31 @@ func TestDecodeResponseRefuses(t *testing.T) {
 		err := c.reference(t.Context(), fmt.Sprintf("rs_%d_0", i))
 		if (err != nil) != (i == maxFound) {
 			t.Fatalf("reference %d: %v", i, err)
+		}
+	}
+}
+
+// Responses that are referred to are held as a whole, however short the items are that the
+// request is about.
+func TestReferencesToLongResponses(t *testing.T) {
+	const each = 1000
+	c := conversation{most: each, room: roomOverMost * each, find: func(_ context.Context, completion string) (*WholeResponse, error) {
+		w := &WholeResponse{}
+		own := proto.CloneOf(created)
+		own.GetCreated().Id = completion
+		for _, event := range []*completionv1.CompletionEvent{own, thought("a"), text1(strings.Repeat("b", each-1))} {
+			if err := w.Add(event); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return w, nil
+	}}
+	for i := range roomOverMost + 1 {
+		for range 3 { // which is one response
+			err := c.reference(t.Context(), fmt.Sprintf("rs_%d_0", i))
+			if (err != nil) != (i == roomOverMost) {
+				t.Fatalf("reference %d: %v", i, err)
+			}
 		}
 	}
 }

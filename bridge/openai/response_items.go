@@ -80,6 +80,14 @@ func (r *response) newItem(of itemKind) *item {
 	return it
 }
 
+// size returns the length of an item's texts, in bytes.
+func (it *item) size() (n int) {
+	for _, p := range it.parts {
+		n += p.text.len() + len(p.logprobs)
+	}
+	return n
+}
+
 // newPart adds a part to an item.
 func (it *item) newPart(kind *partKind) *outputPart {
 	p := &outputPart{kind: kind, item: it, index: len(it.parts)}

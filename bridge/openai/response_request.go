@@ -73,7 +73,7 @@ func DecodeResponse(ctx context.Context, d jsonbody.Decoder, body []byte, find F
 	}
 	r, err := b.toRequest()
 	if err == nil {
-		c := conversation{find: find, most: int(d.MaxBody)}
+		c := conversation{find: find, most: int(d.MaxBody), room: roomOverMost * int(d.MaxBody)}
 		r.Completion.Messages, err = c.messages(ctx, b.Instructions, b.Input)
 	}
 	if err != nil {
