@@ -262,6 +262,12 @@ func (c *responseChoice) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 			if textOf(t.Type) != "function" {
 				return wrong(fmt.Sprintf("tools[%d].type", i), "must be function: tools of other types cannot be had")
 			}
+			if textOf(t.Name) == "" {
+				return wrong(fmt.Sprintf("tools[%d].name", i), "is required")
+			}
+			if err := noOthers(t.Others); err != nil {
+				return in(fmt.Sprintf("tools[%d]", i), err)
+			}
 			tools = append(tools, function(t))
 		}
 		of = map[string]any{"type": "allowed_tools", "allowed_tools": map[string]any{"mode": textOf(v.Mode), "tools": tools}}
