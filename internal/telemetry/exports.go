@@ -47,7 +47,9 @@ func newExports(ctx context.Context, c Config) (*exports, error) {
 	if err != nil {
 		return nil, err
 	}
+	var unusable complaints
 	if traces != "" || metrics != "" {
+		unusable.listen()
 		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { c.Log.Warn("export telemetry", "cause", err) }))
 	}
 	if traces != "" {
@@ -64,6 +66,9 @@ func newExports(ctx context.Context, c Config) (*exports, error) {
 			return nil, errors.Join(fmt.Errorf("export metrics: %w", err), e.shutdown(ctx))
 		}
 		options = append(options, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter)))
+	}
+	if err := unusable.err(); err != nil {
+		return nil, errors.Join(err, e.shutdown(ctx))
 	}
 	if c.Prometheus {
 		e.scrape = &scrape{registry: prometheus.NewRegistry()}
