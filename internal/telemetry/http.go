@@ -49,7 +49,9 @@ func (t *Telemetry) Observe(r *http.Request) (done func(bridge.Answer)) {
 		return q.done
 	}
 	ctx, q.span = t.tracer.Start(ctx, q.method, trace.WithSpanKind(trace.SpanKindServer))
-	// What goes on to the server is below this span. Without one, it is as it came.
+	// What goes on to the server is below this span. Without one, it is as it came. The
+	// state of a trace that is none is not to be that of the span's.
+	r.Header.Del("Tracestate")
 	propagator.Inject(ctx, propagation.HeaderCarrier(r.Header))
 	return q.done
 }

@@ -34,8 +34,13 @@ type models struct {
 	closed bool
 }
 
-// KnowModel names a model that labels may have. It is called before any completion.
-func (t *Telemetry) KnowModel(name string) { t.models.known[name] = true }
+// KnowModel names a model that labels may have, unless it is "". It is called before any
+// completion.
+func (t *Telemetry) KnowModel(name string) {
+	if name != "" { // the completion of a server that is gone has none: see newMetrics
+		t.models.known[name] = true
+	}
+}
 
 // ListModels says how to ask the upstream for the names of others. It is called before any
 // completion.
