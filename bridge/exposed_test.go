@@ -28,6 +28,12 @@ import (
 // expose serves a bridge in front of a server, and returns its URL.
 func expose(t *testing.T, target string, config bridge.Config) string {
 	t.Helper()
+	url, _ := exposeBridge(t, target, config)
+	return url
+}
+
+func exposeBridge(t *testing.T, target string, config bridge.Config) (string, *bridge.Bridge) {
+	t.Helper()
 	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +56,7 @@ func expose(t *testing.T, target string, config bridge.Config) string {
 		s.Close()
 		b.Wait()
 	})
-	return s.URL
+	return s.URL, b
 }
 
 // answer is what a request got.
@@ -257,6 +263,19 @@ func TestExposedHeaders(t *testing.T) {
 	}
 	if a := ask(t, url, "POST /test.v1.Greeter/GreetOften\n\n{\"times\":1}"); a.Header.Get("Content-Type") != sse.MediaType || a.Header.Get("X-Accel-Buffering") != "no" {
 		t.Errorf("the stream's headers: %v", a.Header)
+	}
+}
+
+// A bridge that drains begins no new streams, and still calls what is over at once.
+func TestExposedDrain(t *testing.T) {
+	addr, _ := newGreeter().Serve(t, "")
+	url, b := exposeBridge(t, addr, bridge.Config{})
+	b.Drain()
+	if a := ask(t, url, "POST /test.v1.Greeter/GreetOften\n\n{}"); a.StatusCode != 503 || !strings.Contains(a.body, `"reason":"DRAINING"`) || a.Header.Get("Retry-After") != "1" {
+		t.Errorf("a stream: %d %s", a.StatusCode, a.body)
+	}
+	if a := ask(t, url, "POST /test.v1.Greeter/Greet\n\n{}"); a.StatusCode != 200 {
+		t.Errorf("a unary call: %d %s", a.StatusCode, a.body)
 	}
 }
 

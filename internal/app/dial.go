@@ -40,7 +40,9 @@ const maxBackoff = 2 * time.Second
 // Of several servers it is to one at a time (pick_first), unless they share a journal: they
 // keep completions each for itself, and in turn to all, a completion would be resumed where
 // nobody knows it, and a key would pay once on each.
-func dial(target string, shared bool, creds credentials.TransportCredentials, log *slog.Logger) (*grpc.ClientConn, error) {
+//
+// A stranger's server is one that may be no Sluice.
+func dial(target string, shared, stranger bool, creds credentials.TransportCredentials, log *slog.Logger) (*grpc.ClientConn, error) {
 	if err := checkTarget(target); err != nil {
 		return nil, fmt.Errorf("--server %s: %w", target, err)
 	}
@@ -59,7 +61,7 @@ func dial(target string, shared bool, creds credentials.TransportCredentials, lo
 		grpc.WithResolvers(sortedResolver{resolver.Get("dns"), shared, log}),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoffs, MinConnectTimeout: 20 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceived)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter(stranger), Timeout: 10 * time.Second}),
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(connectionWindow),
 	)
@@ -68,6 +70,18 @@ func dial(target string, shared bool, creds credentials.TransportCredentials, lo
 	}
 	conn.Connect() // now, so that the log says at the start if there is no such server
 	return conn, nil
+}
+
+// pingAfter is how long a connection is silent before the server is asked whether it is there.
+// Ours lets itself be asked often. Others, as gRPC has it, close the connection with
+// ENHANCE_YOUR_CALM after the third ping within less than five minutes each on which they had
+// nothing to send (https://github.com/grpc/proposal/blob/master/A8-client-side-keepalive.md):
+// a stream that is silent for a minute would end all others, too.
+func pingAfter(stranger bool) time.Duration {
+	if stranger {
+		return 6 * time.Minute
+	}
+	return 20 * time.Second
 }
 
 // marker adds to the metadata of all calls that they are not the bridge's own. Else a

@@ -3,6 +3,7 @@ package app
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // A target that is none is refused; a name that is none yet is told.
@@ -45,5 +46,16 @@ func TestTargets(t *testing.T) {
 		if got := errorText(err); want == "" && err != nil || !strings.Contains(got, want) {
 			t.Errorf("%q: got %q, want %q", target, got, want)
 		}
+	}
+}
+
+// A server that is not ours lets itself be asked every five minutes at most: gRPC's own
+// servers then close the connection, with all streams on it.
+func TestStrangersAreLeftInPeace(t *testing.T) {
+	if after := pingAfter(true); after < 5*time.Minute {
+		t.Errorf("a stranger is asked after %v", after)
+	}
+	if after := pingAfter(false); after > time.Minute {
+		t.Errorf("a server of ours that is gone is noticed after %v", after)
 	}
 }
