@@ -25,7 +25,7 @@ func Write(w http.ResponseWriter, log *slog.Logger, err error) {
 func WriteBody(w http.ResponseWriter, code int, s *status.Status, body []byte) {
 	h := w.Header()
 	if delay := retryDelay(s); delay > 0 {
-		h.Set("Retry-After", strconv.FormatInt(int64((delay+time.Second-1)/time.Second), 10))
+		h.Set("Retry-After", strconv.FormatInt(int64((delay-1)/time.Second)+1, 10))
 	}
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
@@ -65,8 +65,9 @@ func JSONWith(httpStatus int, s *status.Status, detail func(*anypb.Any) ([]byte,
 		Details: []json.RawMessage{},
 	}
 	for _, d := range s.Proto().GetDetails() {
-		// A detail of a type that is not known cannot be shown.
-		if b, err := detail(d); err == nil {
+		// A detail of a type that is not known cannot be shown, nor one that is nested deeper
+		// than encoding/json has it.
+		if b, err := detail(d); err == nil && json.Valid(b) {
 			e.Details = append(e.Details, b)
 		}
 	}
