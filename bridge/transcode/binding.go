@@ -166,9 +166,10 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 			rest[key] = values
 			continue
 		}
-		for i, name := range names { // as the filter has them
-			names[i] = string(fieldOf(m.Descriptor(), names[:i+1]).Name())
-			_ = name
+		md := m.Descriptor()
+		for i := range names { // as the filter has them
+			field := fieldOf(md, names[i:i+1])
+			names[i], md = string(field.Name()), field.Message()
 		}
 		if not.HasCommonPrefix(names) {
 			continue
