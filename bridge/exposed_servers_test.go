@@ -38,7 +38,7 @@ func TestExposedGRPCServices(t *testing.T) {
 		reflection.Register(g)
 	}}
 	addr, _ := s.Serve(t, "")
-	url := expose(t, addr, bridge.Config{Expose: []string{"*", "grpc.health.v1.Health/Watch"}})
+	url := expose(t, addr, bridge.Config{Expose: []string{"*", "grpc.health.v1.Health/Watch", "grpc.channelz.v1.Channelz"}})
 	if a := ask(t, url, "POST /grpc.channelz.v1.Channelz/GetServers\n\n{}"); a.StatusCode != 200 || !strings.Contains(a.body, `"serverId":"`) ||
 		!strings.Contains(a.body, `"callsStarted":"`) || !strings.Contains(a.body, `"lastCallStartedTimestamp":"2`) {
 		t.Errorf("channelz: %d %s", a.StatusCode, a.body)

@@ -54,9 +54,14 @@ type Set struct {
 }
 
 // Internal tells of a service that it is about the server, not what the server is for:
-// reflection or health.
+// reflection, health, or what gRPC shows of its connections to operators.
 func Internal(service protoreflect.FullName) bool {
-	return strings.HasPrefix(string(service), "grpc.reflection.") || strings.HasPrefix(string(service), "grpc.health.")
+	for _, prefix := range []string{"grpc.reflection.", "grpc.health.", "grpc.channelz."} {
+		if strings.HasPrefix(string(service), prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // wellKnown are the files whose types JSON has a form of its own for, or gRPC a place.

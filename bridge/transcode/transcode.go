@@ -36,7 +36,7 @@ import (
 )
 
 // Exposure says which methods are exposed: services or methods by their names, or with "*"
-// all of a server's, but for reflection and health. The zero one exposes nothing.
+// all of a server's, but for reflection, health and channelz. The zero one exposes nothing.
 type Exposure struct {
 	all      bool
 	services map[protoreflect.FullName]map[protoreflect.Name]bool // nil: all methods

@@ -8,7 +8,7 @@ import (
 
 // exposeFlags say which methods of any gRPC server a bridge serves.
 type exposeFlags struct {
-	Expose        []string `placeholder:"METHOD" help:"A service or a method of the server, such as my.pkg.Service or my.pkg.Service/Method, to serve as POST /my.pkg.Service/Method; a server-streaming one as server-sent events. May be repeated. \"*\" exposes all, but reflection and health."`
+	Expose        []string `placeholder:"METHOD" help:"A service or a method of the server, such as my.pkg.Service or my.pkg.Service/Method, to serve as POST /my.pkg.Service/Method; a server-streaming one as server-sent events. May be repeated. \"*\" exposes all, but reflection, health and channelz."`
 	Descriptors   string   `type:"existingfile" placeholder:"FILE" help:"Their descriptors, as protoc --include_imports --descriptor_set_out or buf build -o writes them. Without: the server's reflection is asked."`
 	ForwardHeader []string `placeholder:"NAME" help:"A header that goes to them as metadata, beside Authorization; one whose name ends in -bin in base64. May be repeated."`
 }
