@@ -92,16 +92,22 @@ func (e *exposed) knows(r *http.Request) bool {
 	return t != nil && t.Has(r.URL.Path)
 }
 
-// ServeHTTP answers a request that no route of our own is for.
+// ServeHTTP answers a request for a method by its own path.
 func (e *exposed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := e.serve(w, r); err != nil {
+	e.answer(w, r, http.StatusNotFound)
+}
+
+// answer answers a request that no route of our own is for: without any, its status were
+// otherwise, which is that of a path we do not have, or have for other HTTP methods.
+func (e *exposed) answer(w http.ResponseWriter, r *http.Request, otherwise int) {
+	if err := e.serve(w, r, otherwise); err != nil {
 		observationOf(w).fail(err)
 		transcode.WriteError(w, e.log, err)
 	}
 }
 
 // serve answers, or else returns the error to answer with.
-func (e *exposed) serve(w http.ResponseWriter, r *http.Request) error {
+func (e *exposed) serve(w http.ResponseWriter, r *http.Request, otherwise int) error {
 	ctx := transcode.WithAuthorization(r.Context(), r)
 	t, err := e.methods.Table(ctx)
 	if err != nil {
@@ -120,10 +126,14 @@ func (e *exposed) serve(w http.ResponseWriter, r *http.Request) error {
 		return routingError(w, r, http.StatusBadRequest)
 	}
 	if b == nil {
-		if allow := t.Allowed(r); allow != "" {
-			return methodNotAllowed(w, r, allow)
+		allow := t.Allowed(r)
+		if allow == "" {
+			return routingError(w, r, otherwise)
 		}
-		return routingError(w, r, http.StatusNotFound)
+		if own := methods(r.URL.Path); otherwise == http.StatusMethodNotAllowed && own != allow {
+			allow = own + ", " + allow
+		}
+		return methodNotAllowed(w, r, allow)
 	}
 	if o := observationOf(w); o != nil {
 		o.answer.Route, o.answer.Method = b.Pattern, b.Method.Path

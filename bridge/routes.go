@@ -42,7 +42,7 @@ func newMux(log *slog.Logger, exposed func() *exposed) *runtime.ServeMux {
 		}),
 		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
 			if e := exposed(); e != nil && code != http.StatusBadRequest {
-				e.ServeHTTP(w, asAsked(r))
+				e.answer(w, asAsked(r), code)
 				return
 			}
 			writeError(w, r, log, routingError(w, r, code))

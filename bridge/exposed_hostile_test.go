@@ -1,0 +1,86 @@
+package bridge_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	channelz "google.golang.org/grpc/channelz/service"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sluice-sse/sluice/bridge"
+	"github.com/sluice-sse/sluice/bridge/transcode/transcodetest"
+)
+
+const hostile = `
+syntax = "proto3";
+package odd.v1;
+
+import "google/api/annotations.proto";
+
+enum Mood { MOOD_UNSPECIFIED = 0; GLAD = 1; }
+message Tree { repeated Tree trees = 1; Tree tree = 2; Mood mood = 3; }
+
+service Odd {
+  rpc Plant(Tree) returns (Tree) { option (google.api.http) = { get: "/tree" }; }
+  rpc Fail(Tree) returns (Tree);
+  rpc FailLate(Tree) returns (stream Tree);
+}
+`
+
+// What clients and servers can do at their worst is answered, and at once.
+func TestExposedHostile(t *testing.T) {
+	var deep []byte // as JSON, deeper than encoding/json reads
+	for range 6000 {
+		deep = protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), deep)
+	}
+	fail := func(*transcodetest.Call) error {
+		s, err := status.New(codes.Unavailable, "no\r\nway").WithDetails(&errdetails.RetryInfo{RetryDelay: &durationpb.Duration{Seconds: 315576000000}})
+		if err != nil {
+			return err
+		}
+		p := s.Proto()
+		p.Details = append(p.Details, &anypb.Any{TypeUrl: "type.googleapis.com/odd.v1.Tree", Value: deep})
+		return status.ErrorProto(p)
+	}
+	s := &transcodetest.Server{Proto: hostile, Methods: map[string]func(*transcodetest.Call) error{
+		"Plant": func(c *transcodetest.Call) error { return c.Send("{}") },
+		"Fail":  fail,
+		"FailLate": func(c *transcodetest.Call) error {
+			if err := c.Send("{}"); err != nil {
+				return err
+			}
+			return fail(c)
+		},
+	}, Register: func(g *grpc.Server) { channelz.RegisterChannelzServiceToServer(g) }}
+	addr, _ := s.Serve(t, "")
+	url := expose(t, addr, bridge.Config{})
+	for _, tt := range []struct {
+		request string
+		status  int
+		body    string
+	}{
+		{"GET /tree?" + strings.Repeat("tree.", 9000) + "mood=GLAD", 200, "{}\n"},
+		{"POST /odd.v1.Odd/Fail\n\n{}", 503, `"message":"no\r\nway","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"315576000000s"}]`},
+		{"POST /odd.v1.Odd/FailLate\n\n{}", 200, `"message":"no\r\nway","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"315576000000s"}]`},
+		{"POST /healthz\n\n{}", 405, "takes GET, HEAD, not POST"},
+		{"POST /grpc.channelz.v1.Channelz/GetServers\n\n{}", 404, "there is no"},
+	} {
+		a := ask(t, url, tt.request)
+		if a.StatusCode != tt.status || !strings.Contains(a.body, tt.body) {
+			t.Errorf("%.80s\ngot  %d %s\nwant %d %s", tt.request, a.StatusCode, a.body, tt.status, tt.body)
+		}
+		if strings.HasPrefix(a.Header.Get("Retry-After"), "-") {
+			t.Errorf("%.80s: Retry-After: %s", tt.request, a.Header.Get("Retry-After"))
+		}
+		if a.Header.Get("Content-Type") == "application/json" && !json.Valid([]byte(a.body)) {
+			t.Errorf("%.80s: %s", tt.request, a.body)
+		}
+	}
+}
