@@ -112,6 +112,33 @@ func TestExposedEverything(t *testing.T) {
 	}
 }
 
+// The same of what proto2 has beside: groups, extensions, enums that are closed.
+func TestExposedProto2(t *testing.T) {
+	text, err := os.ReadFile("wirejson/testdata/old.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &transcodetest.Server{
+		// protodesc wants zero first in an enum that a map has.
+		Proto:   strings.Replace(string(text), "map<string, Size>", "map<string, int32>", 1) + "\nservice Same { rpc Say(Old) returns (stream Old); }",
+		Methods: map[string]func(*transcodetest.Call) error{"Say": func(c *transcodetest.Call) error { return c.SendMsg(c.Request) }},
+	}
+	addr, _ := s.Serve(t, "")
+	url := expose(t, addr, bridge.Config{})
+	for _, text := range []string{
+		`{"name":"a","number":0,"size":"LARGE","numbers":[1,2],"packed":[3,4],"sizes":{"x":7,"y":0}}`,
+		`{"name":"a","group":{"text":"x","within":{"deep":"6"}},"groups":[{"item":1},{"olds":[{"name":"b"},{"name":"c","inner":{"name":"d"}}]}],"chosen":{"yes":false}}`,
+		`{"name":"a","[test.old.extra]":"e","[test.old.more]":[{"name":"b"}],"raw":"AA=="}`,
+	} {
+		a := ask(t, url, "POST /test.old.Same/Say\n\n"+text)
+		messages, err := all(a.body)
+		var got, want any
+		if err != nil || len(messages) != 2 || json.Unmarshal([]byte(messages[0].Data), &got) != nil || json.Unmarshal([]byte(text), &want) != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("got  %d %s\nwant %s", a.StatusCode, a.body, text)
+		}
+	}
+}
+
 // Descriptors of a file do for a server that has no reflection; details of errors are shown
 // whose types no service names.
 func TestExposedDescriptorsOfFile(t *testing.T) {
