@@ -91,7 +91,7 @@ func TestWaysAgree(t *testing.T) {
 	types, all := compiled(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	short, whole := 0, 0
-	for range 3000 {
+	for range 1000 {
 		md := all[r.IntN(len(all))]
 		w := types.Writer(md)
 		m := dynamicpb.NewMessage(md)
