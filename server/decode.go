@@ -67,7 +67,8 @@ func (d *decoder) decode(ctx context.Context, m any, receive func(any) error) er
 	if _, open := m.(*healthpb.HealthCheckRequest); open { // for which nobody needs credentials
 		bound = d.open
 	}
-	if err := bound.receive(func() error { return receive(&raw) }); err != nil {
+	_, host := peerOf(ctx)
+	if err := bound.receive(host, func() error { return receive(&raw) }); err != nil {
 		return err
 	}
 	release, err := d.limit(ctx, d.maxSize(raw.data))

@@ -57,7 +57,7 @@ func NewGRPCServer(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOpt
 	completionv1.RegisterCompletionServiceServer(services, s)
 	h := health.NewServer()
 	h.SetServingStatus(completionv1.CompletionService_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
-	healthpb.RegisterHealthServer(services, &watchedHealth{Server: h, of: map[string]int{}})
+	healthpb.RegisterHealthServer(services, &watchedHealth{Server: h, of: map[string]int{}, ofHost: map[string]int{}})
 	reflection.Register(services)
 	return g, h
 }

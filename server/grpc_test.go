@@ -6,7 +6,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -268,41 +267,4 @@ func TestWatches(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-}
-
-// TestSlowRequests checks that few requests may be on their way for long, that the oldest
-// ones are given up for new ones, and all in time, and that what comes soon does not count.
-func TestSlowRequests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newReceives()
-		never := make(chan struct{})
-		begin := func(n int) (ended chan error) {
-			ended = make(chan error, n)
-			for range n {
-				go func() { ended <- r.receive(func() error { <-never; return nil }) }()
-			}
-			return ended
-		}
-		first := begin(r.most)
-		time.Sleep(r.soon + time.Second)
-		second := begin(r.most / 2)
-		for range 10_000 {
-			if err := r.receive(func() error { return nil }); err != nil {
-				t.Fatal(err)
-			}
-		}
-		synctest.Wait()
-		if len(first)+len(second) != 0 {
-			t.Error("requests are given up for those that come soon")
-		}
-		time.Sleep(r.soon + time.Second)
-		if len(first) != r.most/2 || len(second) != 0 || reason(<-first) != failure.Overloaded {
-			t.Errorf("%d of the first ones and %d of the second are given up", len(first), len(second))
-		}
-		time.Sleep(receiveTimeout)
-		if len(first) != r.most-1 || len(second) != r.most/2 || reason(<-second) != failure.InvalidRequest {
-			t.Errorf("in the end, %d of the first ones and %d of the second are given up", len(first), len(second))
-		}
-		close(never)
-	})
 }

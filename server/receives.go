@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -8,13 +9,19 @@ import (
 )
 
 // receives bounds how many requests are on their way for long: each may be as large as any,
-// and never come to its end. When there are too many, the oldest one is given up.
+// and never come to its end. When there are too many, the oldest one is given up of those
+// of the host that has most: so nobody who begins many has those of others given up.
 type receives struct {
 	soon time.Duration // a request that arrives within that does not count
 	most int           // of the others
 
-	mu    sync.Mutex      // guards the one below
-	calls []chan struct{} // of those, the oldest first; closed when one is given up
+	mu    sync.Mutex  // guards the one below
+	calls []*lateCall // those others, the oldest first
+}
+
+type lateCall struct {
+	host    string
+	givenUp chan struct{} // closed when it is
 }
 
 // receiveTimeout is how long a request may take to arrive, as over HTTP.
@@ -27,9 +34,9 @@ func newReceives() *receives { return &receives{soon: 2 * time.Second, most: 32}
 // do not. One that is sent as a whole is received before so many others have begun.
 func newOpenReceives() *receives { return &receives{most: 16} }
 
-// receive calls one that receives a request, and returns what that does, unless the request
-// is given up: then the end of the call, which is to follow, ends it.
-func (r *receives) receive(receive func() error) error {
+// receive calls one that receives a request from a host, and returns what that does, unless
+// the request is given up: then the end of the call, which is to follow, ends it.
+func (r *receives) receive(host string, receive func() error) error {
 	received := make(chan error, 1)
 	go func() { received <- receive() }()
 	if r.soon > 0 {
@@ -41,40 +48,53 @@ func (r *receives) receive(receive func() error) error {
 		case <-soon.C:
 		}
 	}
-	givenUp := r.begin()
-	defer r.end(givenUp)
+	call := r.begin(host)
+	defer r.end(call)
 	late := time.NewTimer(receiveTimeout - r.soon)
 	defer late.Stop()
 	select {
 	case err := <-received:
 		return err
-	case <-givenUp:
+	case <-call.givenUp:
 		return failure.New(failure.Overloaded, "the request took too long to arrive, and others wait: try again")
 	case <-late.C:
 		return failure.Invalid("body", "the request did not arrive within %v", receiveTimeout)
 	}
 }
 
-func (r *receives) begin() chan struct{} {
+func (r *receives) begin(host string) *lateCall {
+	call := &lateCall{host, make(chan struct{})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.calls) == r.most {
-		close(r.calls[0])
-		r.calls = append(r.calls[:0], r.calls[1:]...)
+	r.calls = append(r.calls, call)
+	if len(r.calls) > r.most {
+		i := r.tooMany()
+		close(r.calls[i].givenUp)
+		r.calls = slices.Delete(r.calls, i, i+1)
 	}
-	givenUp := make(chan struct{})
-	r.calls = append(r.calls, givenUp)
-	return givenUp
+	return call
+}
+
+// tooMany returns which call is to be given up. It is called with the lock held.
+func (r *receives) tooMany() int {
+	of := map[string]int{}
+	for _, c := range r.calls {
+		of[c.host]++
+	}
+	oldest := 0
+	for i, c := range r.calls {
+		if of[c.host] > of[r.calls[oldest].host] {
+			oldest = i
+		}
+	}
+	return oldest
 }
 
 // end takes a call out, unless it is given up.
-func (r *receives) end(call chan struct{}) {
+func (r *receives) end(call *lateCall) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, c := range r.calls {
-		if c == call {
-			r.calls = append(r.calls[:i], r.calls[i+1:]...)
-			return
-		}
+	if i := slices.Index(r.calls, call); i >= 0 {
+		r.calls = slices.Delete(r.calls, i, i+1)
 	}
 }
