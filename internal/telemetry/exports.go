@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -149,14 +150,17 @@ func newMetricExporter(ctx context.Context, protocol string) (sdkmetric.Exporter
 	return otlpmetrichttp.New(ctx)
 }
 
-// shutdown exports what is left.
+// shutdown exports what is left: traces and metrics at the same time, as one may take all
+// that there is of it.
 func (e *exports) shutdown(ctx context.Context) error {
-	var errs []error
+	var traces, metrics error
+	var ending sync.WaitGroup
 	if e.traces != nil {
-		errs = append(errs, e.traces.Shutdown(ctx))
+		ending.Go(func() { traces = e.traces.Shutdown(ctx) })
 	}
 	if e.metrics != nil {
-		errs = append(errs, e.metrics.Shutdown(ctx))
+		ending.Go(func() { metrics = e.metrics.Shutdown(ctx) })
 	}
-	return errors.Join(errs...)
+	ending.Wait()
+	return errors.Join(traces, metrics)
 }

@@ -1,10 +1,14 @@
 package telemetry
 
 import (
+	"context"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // OpenTelemetry's libraries go on without a variable that they cannot use, and write its
@@ -33,4 +37,43 @@ func TestUnusableVariables(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A collector of traces that does not answer takes all the time that there is for the end:
+// that of metrics gets its last ones nevertheless.
+func TestLastMetricsDoNotWaitForTraces(t *testing.T) {
+	asked, over := make(chan string, 16), make(chan struct{})
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.Path
+		if r.URL.Path == "/v1/traces" {
+			<-over
+		}
+	}))
+	defer collector.Close()
+	defer close(over)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	e, err := newExports(t.Context(), Config{Getenv: os.Getenv, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	counter, err := e.metrics.Meter(scope).Int64Counter("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counter.Add(t.Context(), 1)
+	_, span := e.traces.Tracer(scope).Start(t.Context(), "s")
+	span.End()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.shutdown(ctx) }()
+	for paths := map[string]bool{}; !paths["/v1/traces"] || !paths["/v1/metrics"]; {
+		select {
+		case path := <-asked:
+			paths[path] = true
+		case <-time.After(20 * time.Second):
+			t.Fatalf("asked were only %v", paths)
+		}
+	}
+	cancel()
+	<-ended
 }
