@@ -2,6 +2,7 @@ package transcode
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -40,6 +41,7 @@ type Methods struct {
 	loaded    atomic.Int64  // and when the table was found to be right
 	inVain    atomic.Int32  // how often since then that was found which is there
 	complaint string        // that was logged last; of the one who loads
+	failed    error         // what has come of the last load, if it is the same for all; of the one who loads
 
 	ctx    context.Context // done when nothing is loaded any more
 	cancel context.CancelFunc
@@ -133,9 +135,10 @@ func (m *Methods) due(after time.Duration) bool { return since(&m.tried) > after
 // since returns how long ago it was, in Unix nanoseconds.
 func since(when *atomic.Int64) time.Duration { return time.Since(time.Unix(0, when.Load())) }
 
-// load loads the table that follows an old one, or returns the one that somebody else has
-// loaded.
+// load loads the table that follows an old one, or returns what has come of that if somebody
+// else has begun it meanwhile: many may ask at once, and wait for each other.
 func (m *Methods) load(ctx context.Context, old *Table) (*Table, error) {
+	asked := time.Now().UnixNano()
 	select {
 	case m.loading <- struct{}{}:
 		defer func() { <-m.loading }()
@@ -145,6 +148,9 @@ func (m *Methods) load(ctx context.Context, old *Table) (*Table, error) {
 	if t := m.table.Load(); t != old {
 		return t, nil
 	}
+	if m.tried.Load() > asked && (old != nil || m.failed != nil) {
+		return old, m.failed
+	}
 	if old == nil && !m.due(retryAfter) {
 		select {
 		case <-time.After(retryAfter):
@@ -152,10 +158,11 @@ func (m *Methods) load(ctx context.Context, old *Table) (*Table, error) {
 			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 	}
+	m.failed = nil
 	m.tried.Store(time.Now().UnixNano())
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	set, err := m.source.Load(ctx, m.exposure.names(), m.exposure.all)
+	set, err := m.fetch(ctx)
 	if err != nil {
 		return nil, m.refuse(ctx, err)
 	}
@@ -169,6 +176,17 @@ func (m *Methods) load(ctx context.Context, old *Table) (*Table, error) {
 	m.complain(t)
 	m.table.Store(t)
 	return t, nil
+}
+
+// fetch loads descriptors. They come from elsewhere: what cannot cope with them is not to
+// take the bridge down.
+func (m *Methods) fetch(ctx context.Context) (set *descriptors.Set, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("the descriptors cannot be read: %v", cause)
+		}
+	}()
+	return m.source.Load(ctx, m.exposure.names(), m.exposure.all)
 }
 
 // refuse says why there are no descriptors: to callers if it is their credentials, else to
@@ -185,7 +203,8 @@ func (m *Methods) refuse(ctx context.Context, err error) error {
 	default:
 		m.once("fetch the server's descriptors", err.Error())
 	}
-	return Unreachable()
+	m.failed = Unreachable()
+	return m.failed
 }
 
 // complain logs what is to be exposed and is not there.
