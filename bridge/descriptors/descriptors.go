@@ -76,7 +76,7 @@ func newSet(files []*descriptorpb.FileDescriptorProto, lookUp lookUp, wanted fun
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{resolver: &resolver{types: dynamicpb.NewTypes(registry), lookUp: lookUp}, Sum: sum(files)}
+	s := &Set{resolver: newResolver(dynamicpb.NewTypes(registry), lookUp), Sum: sum(files)}
 	registry.RangeFiles(func(fd protoreflect.FileDescriptor) bool {
 		for i := range fd.Services().Len() {
 			if sd := fd.Services().Get(i); wanted(sd.FullName()) {

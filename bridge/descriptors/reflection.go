@@ -7,6 +7,9 @@ import (
 
 	"github.com/jhump/protoreflect/v2/grpcreflect"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -48,7 +51,12 @@ func (r Reflection) Load(ctx context.Context, services []protoreflect.FullName, 
 }
 
 // lookUp asks for a message type that no service names.
-func (r Reflection) lookUp(ctx context.Context, name protoreflect.FullName) (protoreflect.MessageType, error) {
+func (r Reflection) lookUp(ctx context.Context, name protoreflect.FullName) (types *dynamicpb.Types, err error) {
+	defer func() {
+		if cause := recover(); cause != nil { // of descriptors that nobody can cope with
+			err = fmt.Errorf("link the file of %s: %v", name, cause)
+		}
+	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	client := r.client(ctx)
@@ -63,19 +71,46 @@ func (r Reflection) lookUp(ctx context.Context, name protoreflect.FullName) (pro
 	if err != nil {
 		return nil, err
 	}
-	return dynamicpb.NewTypes(registry).FindMessageByName(name)
+	return dynamicpb.NewTypes(registry), nil
 }
 
 func (r Reflection) client(ctx context.Context) *grpcreflect.Client {
-	return grpcreflect.NewClientAuto(ctx, bounded{r.Conn}, grpcreflect.WithAllowMissingFileDescriptors())
+	return grpcreflect.NewClientAuto(ctx, bounded{r.Conn, new(int)}, grpcreflect.WithAllowMissingFileDescriptors())
 }
 
-// bounded is a connection that takes messages of descriptors, but no larger ones.
-type bounded struct{ grpc.ClientConnInterface }
+// bounded is a connection that takes messages of descriptors, but no more bytes in all than
+// maxSize: a server may have no end of files.
+type bounded struct {
+	grpc.ClientConnInterface
+	size *int // of one goroutine at a time, as the client is
+}
 
 // NewStream implements grpc.ClientConnInterface.
 func (b bounded) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return b.ClientConnInterface.NewStream(ctx, desc, method, append(opts, grpc.MaxCallRecvMsgSize(maxSize))...)
+	stream, err := b.ClientConnInterface.NewStream(ctx, desc, method, append(opts, grpc.MaxCallRecvMsgSize(maxSize))...)
+	if err != nil {
+		return nil, err
+	}
+	return boundedStream{stream, b.size}, nil
+}
+
+type boundedStream struct {
+	grpc.ClientStream
+	size *int
+}
+
+// RecvMsg implements grpc.ClientStream.
+func (s boundedStream) RecvMsg(m any) error {
+	if err := s.ClientStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if answer, ok := m.(proto.Message); ok {
+		*s.size += proto.Size(answer)
+	}
+	if *s.size > maxSize {
+		return status.Errorf(codes.ResourceExhausted, "the server's reflection has more than %d bytes", maxSize)
+	}
+	return nil
 }
 
 // collection are files, each one once.

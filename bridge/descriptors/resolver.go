@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
@@ -15,11 +16,16 @@ import (
 const (
 	lookUpTimeout = 2 * time.Second // for a type that turns up in a stream, which waits
 	forget        = time.Minute     // how long what was not found is not looked up again
-	maxLookedUp   = 1000            // how many types are kept that no service names
+	maxLookedUp   = 1000            // how many types are kept that no service names, and how many that were not found
+
+	// How often types are looked up, for clients name them, too.
+	lookUpsPerSecond = 10
+	lookUpBurst      = 200
 )
 
-// lookUp finds a message type elsewhere; nil: there is nowhere else.
-type lookUp func(ctx context.Context, name protoreflect.FullName) (protoreflect.MessageType, error)
+// lookUp finds a message type elsewhere, and all that come with it; nil: there is nowhere
+// else.
+type lookUp func(ctx context.Context, name protoreflect.FullName) (*dynamicpb.Types, error)
 
 // resolver finds types among those of a set, those that are linked in, and elsewhere. It
 // implements wirejson.Resolver, and what protojson wants.
@@ -28,15 +34,22 @@ type resolver struct {
 	lookUp lookUp
 
 	flight singleflight.Group
+	rate   *rate.Limiter // of looking up
 
-	mu    sync.Mutex // guards all below
-	found map[protoreflect.FullName]lookedUp
+	mu      sync.Mutex // guards all below
+	more    []*dynamicpb.Types
+	found   map[protoreflect.FullName]protoreflect.MessageType // those of more that were asked for
+	missing map[protoreflect.FullName]time.Time                // when those were not found
 }
 
-// lookedUp is what has come of looking a type up.
-type lookedUp struct {
-	message protoreflect.MessageType // nil: it was not found
-	at      time.Time
+func newResolver(types *dynamicpb.Types, lookUp lookUp) *resolver {
+	return &resolver{
+		types:   types,
+		lookUp:  lookUp,
+		rate:    rate.NewLimiter(lookUpsPerSecond, lookUpBurst),
+		found:   map[protoreflect.FullName]protoreflect.MessageType{},
+		missing: map[protoreflect.FullName]time.Time{},
+	}
 }
 
 // FindMessageByURL implements protoregistry.MessageTypeResolver.
@@ -60,33 +73,67 @@ func (r *resolver) FindMessageByName(name protoreflect.FullName) (protoreflect.M
 
 // findElsewhere looks a type up, or knows what came of that.
 func (r *resolver) findElsewhere(name protoreflect.FullName) (protoreflect.MessageType, error) {
-	r.mu.Lock()
-	known, ok := r.found[name]
-	r.mu.Unlock()
-	if !ok || known.message == nil && time.Since(known.at) > forget {
+	known, asked := r.lookedUp(name)
+	if !asked {
 		found, _, _ := r.flight.Do(string(name), func() (any, error) {
+			if known, asked := r.lookedUp(name); asked { // by the flight before
+				return known, nil
+			}
+			if !r.rate.Allow() {
+				return protoreflect.MessageType(nil), nil
+			}
 			ctx, cancel := context.WithTimeout(context.Background(), lookUpTimeout)
 			defer cancel()
-			message, _ := r.lookUp(ctx, name)
-			return r.keep(name, message), nil
+			types, _ := r.lookUp(ctx, name)
+			return r.keep(name, types), nil
 		})
-		known = found.(lookedUp)
+		known, _ = found.(protoreflect.MessageType)
 	}
-	if known.message == nil {
+	if known == nil {
 		return nil, protoregistry.NotFound
 	}
-	return known.message, nil
+	return known, nil
 }
 
-// keep notes what has come of looking a type up.
-func (r *resolver) keep(name protoreflect.FullName, message protoreflect.MessageType) lookedUp {
+// lookedUp returns what has come of looking a type up, nil if it was not found, and whether
+// it is not to be looked up again.
+func (r *resolver) lookedUp(name protoreflect.FullName) (known protoreflect.MessageType, asked bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.found == nil || len(r.found) >= maxLookedUp {
-		r.found = map[protoreflect.FullName]lookedUp{}
+	if known := r.found[name]; known != nil {
+		return known, true
 	}
-	r.found[name] = lookedUp{message, time.Now()}
-	return r.found[name]
+	if len(r.found) >= maxLookedUp {
+		return nil, true
+	}
+	for _, types := range r.more {
+		if known, err := types.FindMessageByName(name); err == nil {
+			r.found[name] = known
+			return known, true
+		}
+	}
+	at, ok := r.missing[name]
+	return nil, ok && time.Since(at) <= forget
+}
+
+// keep notes what has come of looking a type up. What was found is kept for as long as the
+// set is: others keep what they make of it, and would make it again of the same type found
+// again.
+func (r *resolver) keep(name protoreflect.FullName, types *dynamicpb.Types) protoreflect.MessageType {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if types != nil {
+		if known, err := types.FindMessageByName(name); err == nil {
+			r.more = append(r.more, types)
+			r.found[name] = known
+			return known
+		}
+	}
+	if len(r.missing) >= maxLookedUp {
+		clear(r.missing)
+	}
+	r.missing[name] = time.Now()
+	return nil
 }
 
 // FindExtensionByName implements protoregistry.ExtensionTypeResolver.
