@@ -44,6 +44,9 @@ func TestTypesAreLookedUpSeldom(t *testing.T) {
 	if _, err := r.FindMessageByURL("x/known.B"); err != nil || lookedUp != 1 {
 		t.Errorf("what came with another was looked up: %v", err)
 	}
+	if _, err := r.FindMessageByName(protoreflect.FullName(strings.Repeat("a", maxName+1))); err != protoregistry.NotFound || lookedUp != 1 {
+		t.Errorf("a very long name was looked up: %v", err)
+	}
 	for i := range 3 * maxLookedUp {
 		if _, err := r.FindMessageByName(protoreflect.FullName(fmt.Sprintf("unknown.A%d", i))); err != protoregistry.NotFound {
 			t.Fatal(err)

@@ -18,6 +18,8 @@ const (
 	forget        = time.Minute     // how long what was not found is not looked up again
 	maxLookedUp   = 1000            // how many types are kept that no service names, and how many that were not found
 
+	maxName = 1 << 10 // the longest name that is looked up
+
 	// How often types are looked up, for clients name them, too.
 	lookUpsPerSecond = 10
 	lookUpBurst      = 200
@@ -65,10 +67,11 @@ func (r *resolver) FindMessageByName(name protoreflect.FullName) (protoreflect.M
 	if known, err := protoregistry.GlobalTypes.FindMessageByName(name); err == nil {
 		return known, nil
 	}
-	if r.lookUp == nil || !name.IsValid() {
+	if r.lookUp == nil || len(name) > maxName || !name.IsValid() {
 		return nil, protoregistry.NotFound
 	}
-	return r.findElsewhere(name)
+	// Not the rest of a URL, which the name would hold, too.
+	return r.findElsewhere(protoreflect.FullName(strings.Clone(string(name))))
 }
 
 // findElsewhere looks a type up, or knows what came of that.
