@@ -52,6 +52,8 @@ func TestLastMetricsDoNotWaitForTraces(t *testing.T) {
 	defer collector.Close()
 	defer close(over)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "120000") // of one export, in ms
+	t.Setenv("OTEL_BSP_EXPORT_TIMEOUT", "120000")
 	e, err := newExports(t.Context(), Config{Getenv: os.Getenv, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
