@@ -25,12 +25,12 @@ type Admin struct {
 // metrics for Prometheus.
 func (t *Telemetry) ServeAdmin(l net.Listener) *Admin {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(t.scrape.registry, promhttp.HandlerOpts{
+	mux.Handle("GET /metrics", within(scrapeTimeout, promhttp.HandlerFor(t.scrape.registry, promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(t.log.Handler(), slog.LevelWarn),
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4,
 		EnableOpenMetrics:   true,
-	}))
+	})))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -65,6 +65,18 @@ func (a *Admin) Addr() net.Addr { return a.listener.Addr() }
 func (a *Admin) Close() {
 	a.server.Close()
 	<-a.served
+}
+
+// scrapeTimeout is how long a client of /metrics may take to read them: few are answered at
+// the same time. Profiles take as long as they are asked to.
+const scrapeTimeout = 30 * time.Second
+
+// within gives a handler so long to write its answer.
+func within(timeout time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout)) // net/http takes it back
+		next.ServeHTTP(w, r)
+	})
 }
 
 // notForPages keeps web pages of others away: one that has this machine's browser ask for
