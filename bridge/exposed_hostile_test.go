@@ -2,6 +2,8 @@ package bridge_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -81,6 +85,41 @@ func TestExposedHostile(t *testing.T) {
 		}
 		if a.Header.Get("Content-Type") == "application/json" && !json.Valid([]byte(a.body)) {
 			t.Errorf("%.80s: %s", tt.request, a.body)
+		}
+	}
+}
+
+// What a file imports that nobody has is not shown, and all else is.
+func TestExposedImportIsMissing(t *testing.T) {
+	field := func(name string, number int32, typeName string, kind descriptorpb.FieldDescriptorProto_Type) *descriptorpb.FieldDescriptorProto {
+		return &descriptorpb.FieldDescriptorProto{Name: &name, Number: &number, TypeName: &typeName, Type: &kind, Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()}
+	}
+	wire, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{{
+		Name: proto.String("a.proto"), Syntax: proto.String("proto3"), Package: proto.String("odd.v1"), Dependency: []string{"missing.proto"},
+		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Tree"), Field: []*descriptorpb.FieldDescriptorProto{
+			field("tree", 2, ".missing.Tree", descriptorpb.FieldDescriptorProto_TYPE_MESSAGE), field("mood", 3, ".missing.Mood", descriptorpb.FieldDescriptorProto_TYPE_ENUM),
+		}}},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Odd"), Method: []*descriptorpb.MethodDescriptorProto{
+			{Name: proto.String("Plant"), InputType: proto.String(".missing.Tree"), OutputType: proto.String(".odd.v1.Tree")},
+		}}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "set")
+	if err := os.WriteFile(name, wire, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &transcodetest.Server{Proto: hostile, Methods: map[string]func(*transcodetest.Call) error{
+		"Plant": func(c *transcodetest.Call) error { return c.Send(`{"tree":{},"mood":"GLAD"}`) },
+	}}
+	addr, _ := s.Serve(t, "")
+	url := expose(t, addr, bridge.Config{Descriptors: name})
+	for request, want := range map[string]string{
+		"POST /odd.v1.Odd/Plant\n\n{}": `{"tree":{},"mood":1}`, "GET /openapi.json": `"/odd.v1.Odd/Plant"`,
+	} {
+		if a := ask(t, url, request); a.StatusCode != 200 || !strings.Contains(a.body, want) {
+			t.Errorf("%s: %d %s", request, a.StatusCode, a.body)
 		}
 	}
 }

@@ -207,5 +207,9 @@ func queryParameters(s *schemas, md protoreflect.MessageDescriptor, prefix strin
 
 // comment is what a file's source says of something, if the descriptors have that.
 func comment(d protoreflect.Descriptor) string {
-	return strings.TrimSpace(d.ParentFile().SourceLocations().ByDescriptor(d).LeadingComments)
+	file := d.ParentFile()
+	if file == nil { // of a file that was imported, and is not there
+		return ""
+	}
+	return strings.TrimSpace(file.SourceLocations().ByDescriptor(d).LeadingComments)
 }
