@@ -123,26 +123,31 @@ func (w *writer) resync(ctx context.Context, behind bool) {
 // when it has them, or is gone, or, if it is the part of a cluster that has these, has failed
 // for so long. The caller holds the lock.
 func (w *writer) store(ctx context.Context, entries []journal.Entry, patience time.Duration) (err error) {
-	began := time.Now()
+	var failing time.Duration
 	for w.stored < w.held.Last() {
 		if len(entries) == 0 || entries[0].Sequence != w.stored+1 {
 			if entries, err = w.held.Entries(w.stored); err != nil {
 				return err // it has ended long ago, and had to go
 			}
 		}
+		began := time.Now()
 		answer, last, err := w.journal.appendBatch(ctx, w, entries)
+		// It may seem to have taken longer than it could: the process stood still, and may
+		// have lost the completion meanwhile.
+		failing += min(time.Since(began), w.journal.config.Patience/2)
 		if err == nil && answer == isUnknown { // the store has come back empty
 			w.journal.outage.shake()
 			_, err = w.journal.claim(ctx, w)
 			last = 0
 		}
 		switch {
-		case isOutage(err) && (w.journal.outage.isGone() || time.Since(began) >= patience):
+		case isOutage(err) && (w.journal.outage.isGone() || failing >= patience):
 			w.behind = true
 			return nil
 		case isOutage(err):
 			select {
 			case <-time.After(w.journal.config.Patience / 40):
+				failing += w.journal.config.Patience / 40
 				continue
 			case <-ctx.Done():
 				return context.Cause(ctx)
