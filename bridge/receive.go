@@ -9,7 +9,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/gzip" // for the servers that send it	_ "google.golang.org/grpc/encoding/proto" // registers the codec "proto"
+	_ "google.golang.org/grpc/encoding/gzip"  // for the servers that send it
+	_ "google.golang.org/grpc/encoding/proto" // registers the codec "proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
