@@ -175,7 +175,7 @@ func testPageStopResumed(t *testing.T, b browser) {
 	d.say("there ")
 	p.reads(answerText, "there ")
 	p.visit("about:blank")
-	eval[any](p, `history.back()`)
+	eval[any](p, `setTimeout(() => history.back())`) // not at once: the evaluation would go with the page
 	p.wait(`document.body?.dataset.state === "streaming"`)
 	d.say("and back")
 	p.reads(answerText, "there and back")
