@@ -221,10 +221,11 @@ func (j *Journal) disown(ctx context.Context, id string) {
 	}
 }
 
-// later runs what nobody waits for.
+// later runs what nobody waits for but Close.
 func (j *Journal) later(f func(context.Context)) {
-	if j.ctx.Err() != nil {
-		return
+	j.closing.Lock()
+	defer j.closing.Unlock()
+	if !j.closed {
+		j.ended.Go(func() { f(context.WithoutCancel(j.ctx)) })
 	}
-	j.ended.Go(func() { f(context.WithoutCancel(j.ctx)) })
 }

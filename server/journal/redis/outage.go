@@ -146,7 +146,7 @@ func (j *Journal) observe(ctx context.Context, began time.Time, err error, write
 		j.config.Log.Error("the journal's store is gone: what runs goes on in memory", "cause", err)
 	case back:
 		j.config.Log.Info("the journal's store is back")
-		j.ended.Go(func() { j.resync(false) })
+		j.later(func(context.Context) { j.resync(false) })
 	}
 }
 

@@ -60,6 +60,9 @@ type Journal struct {
 	stop  context.CancelFunc
 	ended sync.WaitGroup // of them
 
+	closing sync.Mutex // guards closed: nothing is added to ended when Close waits for that
+	closed  bool
+
 	subscription subscription
 	news         atomic.Int64 // that were told to others
 
@@ -161,6 +164,9 @@ func (j *Journal) check() error {
 
 // Close gives up the lease and what else the journal holds.
 func (j *Journal) Close() {
+	j.closing.Lock()
+	j.closed = true
+	j.closing.Unlock()
 	j.stop()
 	j.ended.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), j.config.Patience)
