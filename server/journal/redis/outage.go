@@ -211,3 +211,16 @@ func isBroken(err error) bool {
 	_, answered := rueidis.IsRedisErr(err)
 	return !answered
 }
+
+// warnOfEviction logs that the store may drop what is kept in it. All keys expire, so every
+// policy but one drops them. Many a store does not say: then nothing is known.
+func (j *Journal) warnOfEviction() {
+	ctx, cancel := context.WithTimeout(j.ctx, j.config.Patience/2)
+	defer cancel()
+	said, err := j.client.Do(ctx, j.client.B().ConfigGet().Parameter("maxmemory-policy", "maxmemory").Build()).AsStrMap()
+	policy := said["maxmemory-policy"]
+	if err != nil || policy == "" || policy == "noeviction" || said["maxmemory"] == "0" {
+		return
+	}
+	j.config.Log.Warn("the journal's store drops completions when it is full: set its maxmemory-policy to noeviction", "policy", policy)
+}

@@ -128,6 +128,7 @@ func New(config Config) (*Journal, error) {
 		j.Close()
 		return nil, err
 	}
+	j.warnOfEviction()
 	return j, nil
 }
 
