@@ -2,11 +2,14 @@ package redis
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sluice-sse/sluice/internal/testbed"
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // TestLaterWhileClosing has what nobody waits for begin while the journal is closed: Close
@@ -42,4 +45,48 @@ func TestLaterWhileClosing(t *testing.T) {
 		close(done)
 		all.Wait()
 	}
+}
+
+// TestCloseWhileStoreHangs has the journal be closed, with readers and completions, while
+// the store answers nothing.
+func TestCloseWhileStoreHangs(t *testing.T) {
+	s := testbed.StartRedis(t)
+	config := Config{URL: s.URL, Patience: 500 * time.Millisecond}
+	a, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var writers []journal.Writer
+	var readers []journal.Reader
+	for i := range 20 {
+		w, _ := create(t, a, fmt.Sprint("c", i))
+		add(t, w, 1, 2)
+		r, err := b.Follow(soon(t), fmt.Sprint("c", i), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writers, readers = append(writers, w), append(readers, r)
+	}
+	s.Signal(syscall.SIGSTOP)
+	began := time.Now()
+	var all sync.WaitGroup
+	for _, w := range writers {
+		all.Go(func() { end(t, w, 3) })
+	}
+	for _, r := range readers {
+		all.Go(r.Close)
+	}
+	all.Wait()
+	a.Close()
+	b.Close()
+	took := time.Since(began)
+	s.Signal(syscall.SIGCONT)
+	if took > 10*time.Second {
+		t.Errorf("it takes %v", took)
+	}
+	t.Log(took)
 }

@@ -13,35 +13,56 @@ import (
 	"github.com/sluice-sse/sluice/server/journal"
 )
 
-// run runs a command on the journal's store.
-func run(t testing.TB, j *Journal, args ...string) {
-	t.Helper()
-	if err := j.client.Do(t.Context(), j.client.B().Arbitrary(args...).Build()).Error(); err != nil {
-		t.Fatal(args, err)
-	}
-}
-
-// TestReaderGivesUp has a reader give up while it comes: the connection on which all others
-// are told stays.
-func TestReaderGivesUp(t *testing.T) {
+// TestStoreIsGone has the store go, for longer than anybody waits for it, and come back
+// empty: the owner's readers go on, and those of others have all in the end.
+func TestStoreIsGone(t *testing.T) {
 	s := testbed.StartRedis(t)
-	a, b := open(t, s, Config{}), open(t, s, Config{})
-	create(t, a, "c")
-	connection := func() any {
-		b.subscription.mu.Lock()
-		defer b.subscription.mu.Unlock()
-		return b.subscription.client
+	config := Config{Patience: 300 * time.Millisecond, Lease: 2 * time.Second}
+	a, b := open(t, s, config), open(t, s, config)
+	w, _ := create(t, a, "c")
+	add(t, w, 1, 10)
+	var readers sync.WaitGroup
+	readers.Go(func() {
+		if e, err := follow(soon(t), a, "c", 0); err != nil || e.Sequence != 200 {
+			t.Errorf("at the owner: ends with %d, %v", e.Sequence, err)
+		}
+	})
+	s.Kill()
+	for sequence := int32(11); sequence < 200; sequence++ {
+		add(t, w, sequence, sequence)
 	}
-	eventually(t, "there is no subscription", func() bool { return connection() != nil })
-	before := connection()
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	if r, err := b.Follow(gone, "c", 0); err == nil {
-		r.Close()
+	if a.Available() {
+		t.Error("the store is not gone")
 	}
-	if connection() != before {
-		t.Error("the subscription is given up")
+	if w, _, err := a.Create(soon(t), journal.Completion{ID: "k", Key: "k"}, &owner{}); w != nil || err == nil {
+		t.Errorf("with a key: %v, %v", w, err)
 	}
+	w2, _ := create(t, a, "d")
+	add(t, w2, 1, 5)
+	if _, err := b.Follow(soon(t), "c", 0); err == nil {
+		t.Error("read elsewhere, without a store")
+	}
+	s.Start()
+	end(t, w, 200)
+	end(t, w2, 6)
+	for id, last := range map[string]int32{"c": 200, "d": 6} {
+		readers.Go(func() {
+			ctx := soon(t)
+			for {
+				e, err := follow(ctx, b, id, 0)
+				if err == nil && e.Sequence == last {
+					return
+				}
+				if ctx.Err() != nil {
+					t.Errorf("%s elsewhere: ends with %d, %v", id, e.Sequence, err)
+					return
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		})
+	}
+	readers.Wait()
+	eventually(t, "the store counts as gone", a.Available)
 }
 
 // TestStoreRefusesWrites has a store that is read from, and takes nothing: it counts as gone.
@@ -163,25 +184,6 @@ func TestKeyIsTakenMeanwhile(t *testing.T) {
 	}
 }
 
-// TestManyReadersElsewhere has so many completions be followed that it takes longer than a
-// lease to tell their owners so.
-func TestManyReadersElsewhere(t *testing.T) {
-	s := testbed.StartRedis(t)
-	b := open(t, s, Config{Lease: 300 * time.Millisecond})
-	a := open(t, s, Config{Lease: 300 * time.Millisecond})
-	a.mu.Lock()
-	for i := range 20_000 {
-		id := fmt.Sprint("t", i)
-		a.topics[id] = &topic{id: id, followers: map[*storedReader]struct{}{}, owner: "x"}
-	}
-	a.mu.Unlock()
-	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
-		if alive, err := b.isAlive(t.Context(), a.instance); err != nil || !alive {
-			t.Fatal("the lease is over", err)
-		}
-	}
-}
-
 // TestLeasesAreOverInAnOutage has the store be gone for longer than a lease, and come back
 // as it was: an owner has time to renew its lease.
 func TestLeasesAreOverInAnOutage(t *testing.T) {
@@ -213,42 +215,6 @@ func TestLeasesAreOverInAnOutage(t *testing.T) {
 	})
 }
 
-// TestReadersComeAndGo has the last news of readers that come and go at once be the last
-// that the owner gets.
-func TestReadersComeAndGo(t *testing.T) {
-	s := testbed.StartRedis(t)
-	a, b := open(t, s, Config{Lease: time.Hour}), open(t, s, Config{Lease: time.Hour})
-	w, o := create(t, a, "c")
-	add(t, w, 1, 1)
-	for i := range 200 {
-		first, err := b.Follow(soon(t), "c", 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all sync.WaitGroup
-		all.Go(first.Close)
-		readers := make(chan journal.Reader, 4)
-		for range cap(readers) {
-			all.Go(func() {
-				r, err := b.Follow(soon(t), "c", 0)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				readers <- r
-			})
-		}
-		all.Wait()
-		time.Sleep(2 * time.Millisecond) // what was published arrives
-		if n := o.readers.Load(); n != int32(cap(readers)) {
-			t.Fatalf("%d: the owner knows of %d readers", i, n)
-		}
-		for range cap(readers) {
-			(<-readers).Close()
-		}
-	}
-}
-
 // TestStreamIsLost has the store lose the entries of a completion, and nothing else: nobody
 // is shown what follows without them, and what follows expires, too.
 func TestStreamIsLost(t *testing.T) {
@@ -267,46 +233,6 @@ func TestStreamIsLost(t *testing.T) {
 	if e, err := follow(soon(t), b, "c", 0); err != nil || e.Sequence != 7 {
 		t.Errorf("%+v, %v", e, err)
 	}
-}
-
-// TestNewsOvertake has news of readers come late: the latest counts.
-func TestNewsOvertake(t *testing.T) {
-	o := &owner{}
-	w := &writer{owner: o, others: map[string]presence{}}
-	for _, tt := range []struct {
-		readers int
-		number  int64
-		want    int32
-	}{{2, 1, 2}, {0, 3, 0}, {1, 2, 0}, {3, 5, 3}, {0, 4, 3}} {
-		w.setReaders("b", tt.readers, tt.number)
-		if n := o.readers.Load(); n != tt.want {
-			t.Errorf("%d readers by the news %d: the owner has %d, want %d", tt.readers, tt.number, n, tt.want)
-		}
-	}
-}
-
-// TestReadersInAnOutage has the store be gone for longer than an owner otherwise waits to
-// hear of readers: they are still there when it is back.
-func TestReadersInAnOutage(t *testing.T) {
-	s := testbed.StartRedis(t)
-	config := Config{Patience: 200 * time.Millisecond, Lease: 2 * time.Second}
-	a, b := open(t, s, config), open(t, s, config)
-	w, o := create(t, a, "c")
-	add(t, w, 1, 1)
-	r, err := b.Follow(soon(t), "c", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
-	s.Kill()
-	for until := time.Now().Add(config.Lease * 5 / 4); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
-		if o.readers.Load() != 1 {
-			t.Fatal("the reader is gone")
-		}
-	}
-	s.Start()
-	end(t, w, 2)
 }
 
 // TestUserMayNot has the store's user lack a right: it is known when the process starts.
@@ -362,16 +288,5 @@ func TestStreamLacksItsEnd(t *testing.T) {
 		if entries, err := r.Next(soon(t)); len(entries) > 0 || !errors.Is(err, journal.ErrExpired) {
 			t.Errorf("%s: behind the last: %v, %v", name, entries, err)
 		}
-	}
-}
-
-// TestTailIsBounded has large events be published: few are kept for those that follow.
-func TestTailIsBounded(t *testing.T) {
-	topic := &topic{followers: map[*storedReader]struct{}{}}
-	for s := range int32(100) {
-		topic.published(appendFrames(fmt.Appendf(nil, "%d ", s+1), []journal.Entry{{Data: make([]byte, 50_000)}}))
-	}
-	if n := len(topic.tail); n > 6 || topic.tail[n-1].Sequence != 100 {
-		t.Errorf("%d are kept", n)
 	}
 }

@@ -1,0 +1,150 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-sse/sluice/internal/testbed"
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// TestReadersOfTheDead has the readers go of a process that dies.
+func TestReadersOfTheDead(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a := open(t, s, Config{Lease: 400 * time.Millisecond})
+	b := open(t, s, Config{Lease: 400 * time.Millisecond})
+	w, o := create(t, a, "c")
+	add(t, w, 1, 1)
+	if _, err := b.Follow(soon(t), "c", 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
+	time.Sleep(time.Second)
+	if n := o.readers.Load(); n != 1 {
+		t.Errorf("%d readers while the process lives", n)
+	}
+	b.stop()
+	eventually(t, "the dead process reads", func() bool { return o.readers.Load() == 0 })
+	end(t, w, 2)
+}
+
+// TestReaderGivesUp has a reader give up while it comes: the connection on which all others
+// are told stays.
+func TestReaderGivesUp(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a, b := open(t, s, Config{}), open(t, s, Config{})
+	create(t, a, "c")
+	connection := func() any {
+		b.subscription.mu.Lock()
+		defer b.subscription.mu.Unlock()
+		return b.subscription.client
+	}
+	eventually(t, "there is no subscription", func() bool { return connection() != nil })
+	before := connection()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r, err := b.Follow(gone, "c", 0); err == nil {
+		r.Close()
+	}
+	if connection() != before {
+		t.Error("the subscription is given up")
+	}
+}
+
+// TestManyReadersElsewhere has so many completions be followed that it takes longer than a
+// lease to tell their owners so.
+func TestManyReadersElsewhere(t *testing.T) {
+	s := testbed.StartRedis(t)
+	b := open(t, s, Config{Lease: 300 * time.Millisecond})
+	a := open(t, s, Config{Lease: 300 * time.Millisecond})
+	a.mu.Lock()
+	for i := range 20_000 {
+		id := fmt.Sprint("t", i)
+		a.topics[id] = &topic{id: id, followers: map[*storedReader]struct{}{}, owner: "x"}
+	}
+	a.mu.Unlock()
+	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+		if alive, err := b.isAlive(t.Context(), a.instance); err != nil || !alive {
+			t.Fatal("the lease is over", err)
+		}
+	}
+}
+
+// TestReadersComeAndGo has the last news of readers that come and go at once be the last
+// that the owner gets.
+func TestReadersComeAndGo(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a, b := open(t, s, Config{Lease: time.Hour}), open(t, s, Config{Lease: time.Hour})
+	w, o := create(t, a, "c")
+	add(t, w, 1, 1)
+	for i := range 200 {
+		first, err := b.Follow(soon(t), "c", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		all.Go(first.Close)
+		readers := make(chan journal.Reader, 4)
+		for range cap(readers) {
+			all.Go(func() {
+				r, err := b.Follow(soon(t), "c", 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				readers <- r
+			})
+		}
+		all.Wait()
+		time.Sleep(2 * time.Millisecond) // what was published arrives
+		if n := o.readers.Load(); n != int32(cap(readers)) {
+			t.Fatalf("%d: the owner knows of %d readers", i, n)
+		}
+		for range cap(readers) {
+			(<-readers).Close()
+		}
+	}
+}
+
+// TestNewsOvertake has news of readers come late: the latest counts.
+func TestNewsOvertake(t *testing.T) {
+	o := &owner{}
+	w := &writer{owner: o, others: map[string]presence{}}
+	for _, tt := range []struct {
+		readers int
+		number  int64
+		want    int32
+	}{{2, 1, 2}, {0, 3, 0}, {1, 2, 0}, {3, 5, 3}, {0, 4, 3}} {
+		w.setReaders("b", tt.readers, tt.number)
+		if n := o.readers.Load(); n != tt.want {
+			t.Errorf("%d readers by the news %d: the owner has %d, want %d", tt.readers, tt.number, n, tt.want)
+		}
+	}
+}
+
+// TestReadersInAnOutage has the store be gone for longer than an owner otherwise waits to
+// hear of readers: they are still there when it is back.
+func TestReadersInAnOutage(t *testing.T) {
+	s := testbed.StartRedis(t)
+	config := Config{Patience: 200 * time.Millisecond, Lease: 2 * time.Second}
+	a, b := open(t, s, config), open(t, s, config)
+	w, o := create(t, a, "c")
+	add(t, w, 1, 1)
+	r, err := b.Follow(soon(t), "c", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
+	s.Kill()
+	for until := time.Now().Add(config.Lease * 5 / 4); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		if o.readers.Load() != 1 {
+			t.Fatal("the reader is gone")
+		}
+	}
+	s.Start()
+	end(t, w, 2)
+}
