@@ -71,6 +71,8 @@ func TestExposedHostile(t *testing.T) {
 		body    string
 	}{
 		{"GET /tree?" + strings.Repeat("tree.", 9000) + "mood=GLAD", 200, "{}\n"},
+		{"POST /odd.v1.Odd/Plant\n\n" + strings.Repeat(`{"tree":`, 10_000) + "{}" + strings.Repeat("}", 10_000), 400, "nested too deep"},
+		{"POST /odd.v1.Odd/Plant\n\n" + strings.Repeat(`{"trees":[`, 10_000), 400, "nested too deep"},
 		{"POST /odd.v1.Odd/Fail\n\n{}", 503, `"message":"no\r\nway","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"315576000000s"}]`},
 		{"POST /odd.v1.Odd/FailLate\n\n{}", 200, `"message":"no\r\nway","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"315576000000s"}]`},
 		{"POST /healthz\n\n{}", 405, "takes GET, HEAD, not POST"},
