@@ -16,6 +16,7 @@ import (
 // TestConnectionAge has connections grow old all the time: no stream is cut, no call
 // fails, and clients make new ones.
 func TestConnectionAge(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	end := make(chan struct{})
 	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		if modelOf(r) == "short" {

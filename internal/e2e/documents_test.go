@@ -90,6 +90,7 @@ func TestReadme(t *testing.T) {
 
 // TestDocuments does so with the documents, whose Go is quoted from the code.
 func TestDocuments(t *testing.T) {
+	t.Parallel() // it takes long
 	kinds := map[string]int{}
 	for _, name := range documents(t) {
 		t.Run(name, func(t *testing.T) {

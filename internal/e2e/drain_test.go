@@ -71,6 +71,7 @@ const (
 // events, and ends in finished or in DRAINING; clients are told to come back at different
 // times; and the program has ended in time.
 func TestDrain(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	for _, layout := range append(layouts, "two processes, of which one stops") {
 		t.Run(layout, func(t *testing.T) {
 			drained := make(chan struct{})

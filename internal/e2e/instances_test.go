@@ -96,6 +96,7 @@ func rest(stream grpc.ServerStreamingClient[completionv1.CompletionEvent], after
 // completions. All their readers, wherever they are, get the same end; what had finished is
 // read whole; and what the server still writes when it goes on is shown to nobody.
 func TestOwnerIsLost(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	const running, finished = 200, 20
 	for _, tt := range []struct {
 		name   string
@@ -283,6 +284,7 @@ var outage = flag.Duration("outage", 5*time.Second, "for how long TestStoreIsGon
 // empty. What runs goes on for the readers of its server, and is whole for all others when
 // the store is back.
 func TestStoreIsGone(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	const running = 20
 	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		for i := range int(*outage/time.Second)*20 + 100 {

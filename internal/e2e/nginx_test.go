@@ -67,6 +67,7 @@ http {
 // TestNginx holds a stream through nginx against one without: each event comes when it is
 // sent, a silence is broken, and when the client leaves, the upstream learns it.
 func TestNginx(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	next := make(chan string)
 	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		for {

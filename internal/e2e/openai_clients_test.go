@@ -45,6 +45,7 @@ var updateTables = flag.Bool("tables", false, "write the tables of docs/openai.m
 // TestOpenAIClients has unmodified clients do what they can, by base URL alone, under
 // both of them, and makes the table of it.
 func TestOpenAIClients(t *testing.T) {
+	t.Parallel() // it takes long
 	node := nodeWith(t, "testdata/openai")
 	u := newUpstream(t, playScene)
 	p := start(t, "two processes", u.env())

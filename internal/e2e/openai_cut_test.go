@@ -152,6 +152,7 @@ func readCut(t *testing.T, node, base string, from, to, step, lanes int) (r cutR
 // while the upstream has not said all: with -soak at each byte, and else at every few.
 // With starting_after it gets the same events as uncut, for one call upstream.
 func TestResponsesCutWhileTheyRun(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	node := nodeWith(t, "testdata/openai")
 	u := newCutUpstream(t)
 	p := start(t, "two processes", u.env())

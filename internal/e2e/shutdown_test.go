@@ -28,6 +28,7 @@ import (
 // before its listeners close: for --shutdown-delay it is not ready, refuses what is new,
 // and goes on with what runs.
 func TestSeenDraining(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	const delay = 3 * time.Second
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
@@ -137,6 +138,7 @@ func clientHello(t *testing.T) string {
 // TestStopWithStuckClients checks that clients which take nothing are not waited for, once
 // the drain is over, whatever they have asked for.
 func TestStopWithStuckClients(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			p := start(t, layout, nil, "--echo-interval=0s", "--drain-timeout=1s")
