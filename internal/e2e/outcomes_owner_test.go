@@ -40,7 +40,6 @@ func TestOutcomesAreAll(t *testing.T) {
 // is killed: the server that writes its end for it tells operators of it, too. The span is
 // that of the call that reads it, as the completion's own is gone with its server.
 func TestOwnerLostHasOneWord(t *testing.T) {
-	t.Parallel() // it waits for most of its time
 	u := newUpstream(t, talk)
 	env, store := u.env(), testbed.StartRedis(t)
 	owner := testbed.Start(t, "sluice server --grpc=127.0.0.1:0 --openai-base-url="+u.URL+"/v1 --journal="+store.URL)
