@@ -184,7 +184,7 @@ func TestTokenAllocatesNothing(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		fmt.Printf("%s: %.4f allocations a token\n", name, f[allocsPerToken])
-		if f[allocsPerToken] > 0.1 {
+		if f[allocsPerToken] > maxAllocs {
 			t.Errorf("%s: %.4f allocations a token", name, f[allocsPerToken])
 		}
 	}
