@@ -81,7 +81,7 @@ func (f *connectionFlags) listen(flag, address string, p *program) (net.Listener
 func (f *connectionFlags) limitHTTP(s *http.Server, http2 *httpConnectionFlags, p *program) {
 	s.ReadHeaderTimeout, s.MaxHeaderBytes = time.Duration(f.HeaderTimeout), int(f.MaxHeader)
 	s.HTTP2.MaxConcurrentStreams = int(http2.MaxStreams)
-	resets := &connlimit.HTTP{PerSecond: int(http2.MaxResets), Streams: int(http2.MaxStreams), Closed: closedForResets(p, "http", "max_resets")}
+	resets := &connlimit.HTTP{PerSecond: int(http2.MaxResets), Closed: closedForResets(p, "http", "max_resets")}
 	s.ConnContext = resets.ConnContext
 	s.Handler = resets.Handler(s.Handler)
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -14,7 +14,6 @@ import (
 // the client has misused a window (CVE-2025-8671).
 type HTTP struct {
 	PerSecond int                   // so many a second in the long run, and five times as many at once
-	Streams   int                   // how many requests of a connection may run at the same time
 	Closed    func(remote net.Addr) // is called when a connection is closed for one more
 }
 
@@ -25,12 +24,14 @@ type connKey struct{}
 type httpConn struct {
 	net.Conn
 	resets resets
-	held   atomic.Int64 // how many of the requests that run were broken off
+
+	close  sync.Once
+	closed chan struct{} // closed when the connection is: nobody is held any more
 }
 
 // ConnContext is the http.Server's.
 func (h *HTTP) ConnContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, &httpConn{Conn: c, resets: newResets(h.PerSecond)})
+	return context.WithValue(ctx, connKey{}, &httpConn{Conn: c, resets: newResets(h.PerSecond), closed: make(chan struct{})})
 }
 
 // Handler returns a handler around one.
@@ -51,13 +52,16 @@ func (h *HTTP) count(ctx context.Context) {
 		return
 	}
 	wait, ok := c.resets.add()
-	// Until the handler returns, the request counts among those that run. When there are
-	// no others, nobody else is cut off, and more are on their way.
-	if held := c.held.Add(1); ok && held < int64(h.Streams) {
-		time.Sleep(min(wait, time.Second))
-		c.held.Add(-1)
+	if ok {
+		// Until the handler returns, the request counts among those that run. Of so many,
+		// net/http closes a connection with four times as many that wait to begin.
+		select {
+		case <-time.After(min(wait, time.Second)):
+		case <-c.closed:
+		}
 		return
 	}
+	c.close.Do(func() { close(c.closed) })
 	raw := c.Conn
 	if t, ok := raw.(interface{ NetConn() net.Conn }); ok {
 		raw = t.NetConn() // under TLS, whose end would wait for the client to read

@@ -53,7 +53,7 @@ func TestHTTP(t *testing.T) {
 	for name, withTLS := range map[string]bool{"plain": false, "TLS": true} {
 		t.Run(name, func(t *testing.T) {
 			begun, closed := make(chan bool, 1), make(chan net.Addr, 10)
-			limit := &connlimit.HTTP{PerSecond: perSecond, Streams: 250, Closed: func(remote net.Addr) { closed <- remote }}
+			limit := &connlimit.HTTP{PerSecond: perSecond, Closed: func(remote net.Addr) { closed <- remote }}
 			s := httptest.NewUnstartedServer(limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Method == "GET" {
 					return
@@ -118,58 +118,6 @@ func TestHTTP(t *testing.T) {
 			breakOff(good)
 			if closes(good) {
 				t.Error("the other one is closed, too")
-			}
-		})
-	}
-}
-
-// TestHTTPAllBrokenOff checks that a connection on which nothing runs but what was broken
-// off is closed, however many a second may be, and one with another request on it is not.
-func TestHTTPAllBrokenOff(t *testing.T) {
-	const streams = 10
-	begun, closed := make(chan bool, 1), make(chan net.Addr, 10)
-	limit := &connlimit.HTTP{PerSecond: 4, Streams: streams, Closed: func(remote net.Addr) { closed <- remote }}
-	s := httptest.NewUnstartedServer(limit.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		begun <- true
-		<-r.Context().Done()
-	})))
-	s.Config.ConnContext = limit.ConnContext
-	s.Config.Protocols = &http.Protocols{}
-	s.Config.Protocols.SetUnencryptedHTTP2(true)
-	s.Start()
-	t.Cleanup(s.Close)
-	for name, tt := range map[string]struct{ living, brokenOff int }{ // the first one that is broken off is not held
-		"nothing else": {0, streams + 2}, "another": {1, streams},
-	} {
-		t.Run(name, func(t *testing.T) {
-			raw, err := net.Dial("tcp", s.Listener.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := begin(t, raw)
-			for i := range tt.living + tt.brokenOff {
-				stream, err := c.Request(true, ":method", "GET", ":scheme", "http", ":authority", "x", ":path", "/")
-				if err != nil {
-					break
-				}
-				select {
-				case <-begun:
-				case <-c.Ended:
-				}
-				if i >= tt.living {
-					_ = c.WriteRSTStream(stream, http2.ErrCodeCancel)
-				}
-			}
-			if tt.living > 0 {
-				if closes(c) {
-					t.Error("it is closed")
-				}
-				return
-			}
-			select {
-			case <-c.Ended:
-			case <-time.After(10 * time.Second):
-				t.Error("it stays open")
 			}
 		})
 	}
