@@ -9,9 +9,8 @@ import (
 
 	"github.com/bufbuild/protocompile"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/sluice-sse/sluice/bridge/transcode/transcodetest"
 )
 
 // compileDescriptors returns the descriptors of the service that is called, and of the
@@ -40,21 +39,7 @@ func compileDescriptors(t *testing.T, runnerName string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := &descriptorpb.FileDescriptorSet{}
-	seen := map[string]bool{}
-	var add func(fd protoreflect.FileDescriptor)
-	add = func(fd protoreflect.FileDescriptor) {
-		if seen[fd.Path()] {
-			return
-		}
-		seen[fd.Path()] = true
-		for i := range fd.Imports().Len() {
-			add(fd.Imports().Get(i).FileDescriptor)
-		}
-		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
-	}
-	add(files[0])
-	b, err := proto.Marshal(set)
+	b, err := proto.Marshal(transcodetest.FileSet(files[0]))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,20 +87,7 @@ func Compile(tb testing.TB, text string) (*protoregistry.Files, *descriptorpb.Fi
 	if err != nil {
 		tb.Fatal(err)
 	}
-	set := &descriptorpb.FileDescriptorSet{}
-	seen := map[string]bool{}
-	var add func(fd protoreflect.FileDescriptor)
-	add = func(fd protoreflect.FileDescriptor) {
-		if seen[fd.Path()] {
-			return
-		}
-		seen[fd.Path()] = true
-		for i := range fd.Imports().Len() {
-			add(fd.Imports().Get(i).FileDescriptor)
-		}
-		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
-	}
-	add(linked[0])
+	set := FileSet(linked[0])
 	// As they come over the network: options that are not linked in are unknown fields.
 	wire, err := proto.Marshal(set)
 	if err != nil {
@@ -114,6 +101,25 @@ func Compile(tb testing.TB, text string) (*protoregistry.Files, *descriptorpb.Fi
 		tb.Fatal(err)
 	}
 	return files, set
+}
+
+// FileSet returns a file's descriptor behind those of all that it imports.
+func FileSet(file protoreflect.FileDescriptor) *descriptorpb.FileDescriptorSet {
+	set := &descriptorpb.FileDescriptorSet{}
+	seen := map[string]bool{}
+	var add func(fd protoreflect.FileDescriptor)
+	add = func(fd protoreflect.FileDescriptor) {
+		if seen[fd.Path()] {
+			return
+		}
+		seen[fd.Path()] = true
+		for i := range fd.Imports().Len() {
+			add(fd.Imports().Get(i).FileDescriptor)
+		}
+		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
+	}
+	add(file)
+	return set
 }
 
 // Serve serves on an address, or a free one for "", until the test ends or stop is called,

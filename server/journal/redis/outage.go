@@ -82,8 +82,8 @@ func (o *outage) notify(changed func(available bool)) {
 }
 
 // observe notes how a command went that began at a time, and whether it surely would have
-// been refused by a store that takes nothing: a script may have written nothing. It tells whether the store has just gone, or has
-// just come back.
+// been refused by a store that takes nothing: a script may have written nothing. It tells
+// whether the store has just gone, or has just come back.
 func (o *outage) observe(began time.Time, err error, writes bool, patience time.Duration) (went, back bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
