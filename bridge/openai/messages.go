@@ -66,13 +66,18 @@ type contents struct {
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (c *contents) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return decodeTextOrList(d, &c.text, &c.parts, "parts")
+}
+
+// decodeTextOrList decodes a text, or a list of what is named.
+func decodeTextOrList[T any](d *jsontext.Decoder, text **string, list *[]T, what string) error {
 	switch d.PeekKind() {
 	case '"':
-		return json.UnmarshalDecode(d, &c.text)
+		return json.UnmarshalDecode(d, text)
 	case '[':
-		return json.UnmarshalDecode(d, &c.parts)
+		return json.UnmarshalDecode(d, list)
 	}
-	return wrong("", "must be a string or a list of parts")
+	return wrong("", "must be a string or a list of %s", what)
 }
 
 // part is a piece of a message. One of a type that is not known goes upstream as it is.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -20,13 +19,7 @@ type input struct {
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (i *input) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	switch d.PeekKind() {
-	case '"':
-		return json.UnmarshalDecode(d, &i.text)
-	case '[':
-		return json.UnmarshalDecode(d, &i.items)
-	}
-	return wrong("", "must be a string or a list of items")
+	return decodeTextOrList(d, &i.text, &i.items, "items")
 }
 
 // inputItem is an item of any type.
@@ -87,13 +80,7 @@ type inputContents struct {
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (c *inputContents) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	switch d.PeekKind() {
-	case '"':
-		return json.UnmarshalDecode(d, &c.text)
-	case '[':
-		return json.UnmarshalDecode(d, &c.parts)
-	}
-	return wrong("", "must be a string or a list of parts")
+	return decodeTextOrList(d, &c.text, &c.parts, "parts")
 }
 
 // inputPart is a piece of an item. annotations and the like are those of an answer that is
