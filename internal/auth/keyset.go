@@ -172,8 +172,9 @@ func (s *keySet) refresh() error {
 // as long as those are not too many.
 func (s *keySet) KeyRead(ctx context.Context, kid string) (jwkset.JWK, error) {
 	key, err := s.MemoryJWKSet.KeyRead(ctx, kid)
-	if err != nil && s.await(ctx) {
-		key, err = s.MemoryJWKSet.KeyRead(ctx, kid)
+	if err != nil {
+		s.await(ctx)
+		key, err = s.MemoryJWKSet.KeyRead(ctx, kid) // without a wait, too: a refresh may just have ended
 	}
 	switch {
 	case err == nil:
@@ -202,12 +203,12 @@ func (s *keySet) KeyReadAll(ctx context.Context) ([]jwkset.JWK, error) {
 }
 
 // await waits for the refresh that is under way, or for one that it begins, if there may
-// be one. It reports whether there was one.
-func (s *keySet) await(ctx context.Context) bool {
+// be one.
+func (s *keySet) await(ctx context.Context) {
 	s.mu.Lock()
 	if s.waiting >= maxWaiting || s.refreshed == nil && !s.unknown.Allow() {
 		s.mu.Unlock()
-		return false
+		return
 	}
 	refreshed := s.beginLocked()
 	s.waiting++
@@ -221,11 +222,9 @@ func (s *keySet) await(ctx context.Context) bool {
 	defer late.Stop()
 	select {
 	case <-refreshed:
-		return true
 	case <-late.C:
 	case <-ctx.Done():
 	}
-	return false
 }
 
 func (s *keySet) empty() bool {

@@ -97,6 +97,34 @@ func TestNewKey(t *testing.T) {
 	})
 }
 
+// TestRefreshEndsMeanwhile has a refresh bring a key between the look for it and the wait,
+// when no other refresh may begin: it is found.
+func TestRefreshEndsMeanwhile(t *testing.T) {
+	f := &fakeSource{Issuer: testbed.NewIssuer(t)}
+	s, err := newKeySet(t.Context(), "https://issuer.test/jwks", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.source = f.read
+	if !knows(s, "ES256") || s.unknown.Allow() {
+		t.Fatal("a second refresh may begin at once")
+	}
+	all, err := parseKeySet(f.JWKS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.KeyReplaceAll(t.Context(), nil)
+	s.mu.Lock()
+	found := make(chan bool)
+	go func() { found <- knows(s, "ES256") }()
+	time.Sleep(20 * time.Millisecond) // it has looked, and would wait
+	_ = s.KeyReplaceAll(t.Context(), all)
+	s.mu.Unlock()
+	if !<-found {
+		t.Error("a key that has just come is not known")
+	}
+}
+
 // TestUnknownKeys asks for 1,000 keys a second that do not exist, for a minute: the issuer
 // hears little of it, known keys are found at once, and a new one soon.
 func TestUnknownKeys(t *testing.T) {

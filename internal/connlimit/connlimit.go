@@ -41,9 +41,9 @@ func (l *listener) Accept() (net.Conn, error) {
 			return &conn{TCPConn: c, listener: l}, nil
 		}
 		l.open.Add(-1)
+		l.refused()
 		_ = c.SetLinger(0) // a reset, which leaves nothing behind in the system
 		_ = c.Close()
-		l.refused()
 	}
 }
 
