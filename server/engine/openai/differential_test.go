@@ -30,6 +30,7 @@ func randomly(t *testing.T) *chunkMaker {
 // TestDecodersAgree compares streams with templates with streams without, and
 // decodeChunk with encoding/json alone, on random chunks, one after the other.
 func TestDecodersAgree(t *testing.T) {
+	t.Parallel() // with TestStreamsAgree: a million chunks take a processor a minute
 	m, p := randomly(t), newPair(t)
 	plain := 0
 	start := time.Now()
@@ -186,6 +187,7 @@ func whole(t wtf8) string {
 // pieces, and with a number in each chunk so that no template matches. The result is the
 // same.
 func TestStreamsAgree(t *testing.T) {
+	t.Parallel()
 	m := randomly(t)
 	e := newEngine(t, Config{BaseURL: "http://localhost", Key: key})
 	made := 0
