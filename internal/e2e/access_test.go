@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestRefusalsAreLogged checks that whoever is refused leaves one line that says so, over
@@ -28,11 +29,11 @@ func TestRefusalsAreLogged(t *testing.T) {
 	}{
 		{name: "no such path", method: "GET", path: "/nowhere?q=" + secret, status: 404, reason: "invalid_request"},
 		{name: "no such completion", method: "GET", path: "/v1/completions/cmpl_x?q=" + secret, status: 404, reason: "completion_not_found"},
-		{name: "a form", method: "POST", path: "/v1/completions", body: question, header: []string{"Content-Type", "application/x-www-form-urlencoded"}, status: 415, reason: "invalid_request"},
-		{name: "a page of elsewhere", method: "POST", path: "/v1/completions", body: question, header: []string{"Origin", "https://evil.example"}, status: 403},
+		{name: "a form", method: "POST", path: "/v1/completions", body: e2etest.Question, header: []string{"Content-Type", "application/x-www-form-urlencoded"}, status: 415, reason: "invalid_request"},
+		{name: "a page of elsewhere", method: "POST", path: "/v1/completions", body: e2etest.Question, header: []string{"Origin", "https://evil.example"}, status: 403},
 		{name: "another host", method: "GET", path: "/v1/models", header: []string{"Host", "evil.example"}, status: 403},
 		{name: "another method", method: "DELETE", path: "/v1/completions", status: 405, reason: "invalid_request"},
-		{name: "a wrong field", method: "POST", path: "/v1/completions", body: `{"promt":"` + asked + `"}`, status: 400, reason: "invalid_request"},
+		{name: "a wrong field", method: "POST", path: "/v1/completions", body: `{"promt":"` + e2etest.Asked + `"}`, status: 400, reason: "invalid_request"},
 		{name: "a wrong key", method: "GET", path: "/v1/models", header: []string{"Authorization", "Bearer " + secret}, status: 401, reason: "unauthenticated"},
 		{name: "too often", method: "GET", path: "/v1/models", status: 429, reason: "rate_limited", args: []string{"--rate=0.001", "--rate-burst=1"}},
 	} {
@@ -41,11 +42,11 @@ func TestRefusalsAreLogged(t *testing.T) {
 			if tt.status == 401 {
 				args = append(args, "--api-keys="+noKeys(t))
 			}
-			p := start(t, "one process", nil, args...)
+			p := e2etest.Start(t, "one process", nil, args...)
 			if tt.status == 429 {
-				statusOf(t, p.http+tt.path)
+				e2etest.StatusOf(t, p.HTTP+tt.path)
 			}
-			req, err := http.NewRequestWithContext(t.Context(), tt.method, p.http+tt.path, strings.NewReader(tt.body))
+			req, err := http.NewRequestWithContext(t.Context(), tt.method, p.HTTP+tt.path, strings.NewReader(tt.body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +61,7 @@ func TestRefusalsAreLogged(t *testing.T) {
 			}
 			_, _ = io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
-			eventually(t, "the line", func() bool { return len(refusalsIn(t, p)) > 0 })
+			e2etest.Eventually(t, "the line", func() bool { return len(refusalsIn(t, p)) > 0 })
 			lines := refusalsIn(t, p)
 			path, _, _ := strings.Cut(tt.path, "?")
 			got := lines[0]
@@ -68,7 +69,7 @@ func TestRefusalsAreLogged(t *testing.T) {
 				got["status"] != tt.status || got["request_id"] != "request-1" || tt.reason != "" && got["reason"] != tt.reason {
 				t.Errorf("%v", lines)
 			}
-			if log := p.log.String(); strings.Contains(log, secret) || strings.Contains(log, asked) {
+			if log := p.Log.String(); strings.Contains(log, secret) || strings.Contains(log, e2etest.Asked) {
 				t.Errorf("a secret is in the log: %s", log)
 			}
 		})
@@ -77,14 +78,14 @@ func TestRefusalsAreLogged(t *testing.T) {
 
 // TestRefusedCallIsLogged checks the same of gRPC.
 func TestRefusedCallIsLogged(t *testing.T) {
-	p := start(t, "two processes", nil, "--log-format=json", "--max-messages=1")
-	ctx := metadata.AppendToOutgoingContext(shortContext(t), "x-request-id", "call-1")
-	text := asked
+	p := e2etest.Start(t, "two processes", nil, "--log-format=json", "--max-messages=1")
+	ctx := metadata.AppendToOutgoingContext(e2etest.ShortContext(t), "x-request-id", "call-1")
+	text := e2etest.Asked
 	m := &completionv1.Message{Role: "user", Content: &text}
-	if _, err := p.client(t).CreateCompletion(ctx, &completionv1.CompletionRequest{Model: "echo", Messages: []*completionv1.Message{m, m}}); err == nil {
+	if _, err := p.Client(t).CreateCompletion(ctx, &completionv1.CompletionRequest{Model: "echo", Messages: []*completionv1.Message{m, m}}); err == nil {
 		t.Fatal("it was not refused")
 	}
-	eventually(t, "the line", func() bool { return len(refusalsIn(t, p)) > 0 })
+	e2etest.Eventually(t, "the line", func() bool { return len(refusalsIn(t, p)) > 0 })
 	lines := refusalsIn(t, p)
 	got := lines[0]
 	if len(lines) != 1 || got["protocol"] != "grpc" || got["method"] != "completion.v1.CompletionService/CreateCompletion" || got["status"] != "INVALID_ARGUMENT" ||
@@ -97,20 +98,20 @@ func TestRefusedCallIsLogged(t *testing.T) {
 // who asks for it.
 func TestAccessIsLoggedAtDebug(t *testing.T) {
 	for _, level := range []string{"debug", "info"} {
-		p := start(t, "one process", nil, "--log-level="+level, "--echo-interval=0s")
-		if word := lastWord(p.post(t, `{"prompt":"`+asked+`"}`)); word != "finished" {
+		p := e2etest.Start(t, "one process", nil, "--log-level="+level, "--echo-interval=0s")
+		if word := lastWord(p.Post(t, `{"prompt":"`+e2etest.Asked+`"}`)); word != "finished" {
 			t.Fatal(word)
 		}
 		line := func() bool {
-			return strings.Contains(p.log.String(), "level=DEBUG msg=request protocol=http method=POST path=/v1/completions status=200")
+			return strings.Contains(p.Log.String(), "level=DEBUG msg=request protocol=http method=POST path=/v1/completions status=200")
 		}
 		if level == "debug" {
-			eventually(t, "the line", line)
+			e2etest.Eventually(t, "the line", line)
 		} else {
-			<-p.stop()
+			<-p.Stop()
 		}
-		if line() != (level == "debug") || strings.Contains(p.log.String(), asked) {
-			t.Errorf("at %s: %s", level, p.log)
+		if line() != (level == "debug") || strings.Contains(p.Log.String(), e2etest.Asked) {
+			t.Errorf("at %s: %s", level, p.Log)
 		}
 	}
 }
@@ -126,9 +127,9 @@ func noKeys(t *testing.T) string {
 }
 
 // refusalsIn returns the lines of a log that are of refusals.
-func refusalsIn(t *testing.T, p *program) (lines []map[string]any) {
+func refusalsIn(t *testing.T, p *e2etest.Program) (lines []map[string]any) {
 	t.Helper()
-	for line := range strings.Lines(p.log.String()) {
+	for line := range strings.Lines(p.Log.String()) {
 		var fields map[string]any
 		if err := json.Unmarshal([]byte(line), &fields); err != nil {
 			t.Fatalf("%s: %v", line, err)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestConnectionAge has connections grow old all the time: no stream is cut, no call
@@ -18,22 +19,22 @@ import (
 func TestConnectionAge(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	end := make(chan struct{})
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-		if modelOf(r) == "short" {
-			chunk(w, `{"content":"some text"}`, "stop")
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if e2etest.ModelOf(r) == "short" {
+			e2etest.Chunk(w, `{"content":"some text"}`, "stop")
 			return
 		}
-		say(w, "some ")
+		e2etest.Say(w, "some ")
 		select {
 		case <-end:
-			chunk(w, `{"content":"text"}`, "stop")
+			e2etest.Chunk(w, `{"content":"text"}`, "stop")
 		case <-r.Context().Done():
 		}
 	})
-	p := start(t, "two processes", u.env(), "--max-connection-age=200ms")
+	p := e2etest.Start(t, "two processes", u.Env(), "--max-connection-age=200ms")
 	var dialled atomic.Int64
-	counting := newCuttingProxy(t, p.grpc, func(int) *cut { dialled.Add(1); return nil })
-	conn, err := grpc.NewClient(counting.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	counting := e2etest.NewCuttingProxy(t, p.GRPC, func(int) *e2etest.Cut { dialled.Add(1); return nil })
+	conn, err := grpc.NewClient(counting.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +44,8 @@ func TestConnectionAge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	overHTTP := p.post(t, question)
-	short := strings.Replace(question, `"m"`, `"short"`, 1)
+	overHTTP := p.Post(t, e2etest.Question)
+	short := strings.Replace(e2etest.Question, `"m"`, `"short"`, 1)
 	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); {
 		if a, err := faces[0].ask(t.Context(), p, short); err != nil || a.status != nil || a.text != "some text" {
 			t.Fatalf("over HTTP: %v, %v", a, err)
@@ -54,7 +55,7 @@ func TestConnectionAge(t *testing.T) {
 		}
 	}
 	close(end)
-	if got, err := messages(overHTTP.Body); err != nil || got[len(got)-1].Event != "finished" {
+	if got, err := e2etest.Messages(overHTTP.Body); err != nil || got[len(got)-1].Event != "finished" {
 		t.Errorf("the stream over HTTP: %v, %v", got, err)
 	}
 	for {

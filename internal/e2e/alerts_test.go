@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/skip"
 )
 
@@ -19,10 +20,10 @@ func TestAlerts(t *testing.T) {
 		skip.For(t, "the rules for alerts are checked by promtool, which Debian's package prometheus has: %v", err)
 	}
 	for _, args := range [][]string{
-		{"check", "rules", filepath.Join(root, "deploy/alerts.yaml")},
-		{"test", "rules", filepath.Join(root, "deploy/alerts_test.yaml")},
+		{"check", "rules", filepath.Join(e2etest.Root(), "deploy/alerts.yaml")},
+		{"test", "rules", filepath.Join(e2etest.Root(), "deploy/alerts_test.yaml")},
 	} {
-		if out, err := exec.CommandContext(shortContext(t), promtool, args...).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(e2etest.ShortContext(t), promtool, args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
@@ -35,7 +36,7 @@ var metricName = regexp.MustCompile(`\b(sluice|gen_ai|http_server)_\w*[a-z]`)
 func checkNamedMetrics(t *testing.T, metrics string) {
 	t.Helper()
 	for file, least := range map[string]int{"deploy/alerts.yaml": 4, "docs/operating.md": 12} {
-		text, err := os.ReadFile(filepath.Join(root, file))
+		text, err := os.ReadFile(filepath.Join(e2etest.Root(), file))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -45,7 +46,7 @@ func (a attackOnConnections) make(t *testing.T, secure bool) {
 			count = a.whole
 		}
 	}
-	u := newUpstream(t, pacedOr(silence))
+	u := e2etest.NewUpstream(t, pacedOr(e2etest.Silence))
 	s := besiege(t, fmt.Sprintf("%s, %d", a.kind, count), secure, u, a.args)
 	attackers := testbed.Start(t, strings.Join([]string{"attacker", a.kind, fmt.Sprint(count), duration.String(), s.Addrs[0], s.Addrs[1], fmt.Sprint(secure)}, " "))
 	defer attackers.Stop()
@@ -55,7 +56,7 @@ func (a attackOnConnections) make(t *testing.T, secure bool) {
 		summary = attackers.Line()
 		time.Sleep(time.Until(begun.Add(duration))) // a storm may be over before good clients can notice it
 	})
-	eventually(t, "only good clients are served", func() bool { return u.open.Load() == 2*goodReaders })
+	e2etest.Eventually(t, "only good clients are served", func() bool { return u.Open.Load() == 2*goodReaders })
 	checkAnswers(t, s)
 	fmt.Fprintf(os.Stdout, "%s for %v: %s; %v of the processor\n", a.kind, duration, summary, cpu.Round(10*time.Millisecond))
 	if a.most > 0 && memory>>20 > a.most {
@@ -78,14 +79,14 @@ func checkAnswers(t *testing.T, s *siege) {
 }
 
 // program returns how clients find the program.
-func (s *siege) program(t *testing.T) *program {
+func (s *siege) program(t *testing.T) *e2etest.Program {
 	t.Helper()
-	p := &program{http: "http://" + s.Addrs[0], grpc: s.Addrs[1]}
+	p := &e2etest.Program{HTTP: "http://" + s.Addrs[0], GRPC: s.Addrs[1]}
 	if s.secure != nil {
-		p.http = "https://" + s.Addrs[0]
+		p.HTTP = "https://" + s.Addrs[0]
 		config := s.secure.Clone()
 		config.ServerName = "127.0.0.1"
-		p.tls = &secured{client: newClient(t, config), config: config}
+		p.TLS = &e2etest.Secured{Client: e2etest.NewClient(t, config), Config: config}
 	}
 	return p
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -20,20 +21,20 @@ import (
 func TestAttackFillsJournal(t *testing.T) {
 	const streams, deltas = 200, 60
 	word := strings.Repeat("x", 100)
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		for range deltas {
-			chunk(w, `{"content":"`+word+`"}`, "null")
+			e2etest.Chunk(w, `{"content":"`+word+`"}`, "null")
 			select {
 			case <-time.After(5 * time.Millisecond): // so that all grow together
 			case <-r.Context().Done():
 				return
 			}
 		}
-		chunk(w, `{}`, "stop")
+		e2etest.Chunk(w, `{}`, "stop")
 	})
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			p := start(t, layout, u.env(), "--journal-memory=256KiB")
+			p := e2etest.Start(t, layout, u.Env(), "--journal-memory=256KiB")
 			var mu sync.Mutex // guards ends
 			ends := map[string]int{}
 			var all sync.WaitGroup
@@ -55,8 +56,8 @@ func TestAttackFillsJournal(t *testing.T) {
 }
 
 // endOf asks for a completion and returns how that ended.
-func endOf(ctx context.Context, p *program, ask func(context.Context, *program, string) (*answer, error), size int) string {
-	a, err := ask(ctx, p, question)
+func endOf(ctx context.Context, p *e2etest.Program, ask func(context.Context, *e2etest.Program, string) (*answer, error), size int) string {
+	a, err := ask(ctx, p, e2etest.Question)
 	switch {
 	case err != nil:
 		return err.Error()
@@ -79,7 +80,7 @@ func TestJournalMemory(t *testing.T) {
 	}
 	const flag, size = 128 << 20, 1 << 20
 	delta := fmt.Sprintf("data: {\"choices\":[{\"delta\":{\"content\":%q}}]}\n\n", strings.Repeat("x", 1<<10))
-	u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for range size / (1 << 10) {
 			_, _ = io.WriteString(w, delta)
@@ -89,7 +90,7 @@ func TestJournalMemory(t *testing.T) {
 	p := testbed.Start(t, "sluice --http=127.0.0.1:0 --grpc=127.0.0.1:0 --journal-memory=128MiB --openai-base-url="+u.URL+"/v1")
 	defer p.Stop()
 	one := func() error {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+p.Addrs[0]+"/v1/completions", strings.NewReader(question))
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+p.Addrs[0]+"/v1/completions", strings.NewReader(e2etest.Question))
 		if err != nil {
 			return err
 		}

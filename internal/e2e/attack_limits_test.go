@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -41,7 +42,7 @@ type siege struct {
 }
 
 // besiege starts the program, with TLS or without, and the good clients.
-func besiege(t *testing.T, name string, secure bool, u *upstream, args string) *siege {
+func besiege(t *testing.T, name string, secure bool, u *e2etest.Upstream, args string) *siege {
 	t.Helper()
 	testbed.NeedProc(t)
 	s := &siege{name: name + ", without TLS", good: &goodClients{}, direct: &goodClients{}}
@@ -146,13 +147,13 @@ func underSiege(t *testing.T, attack func(t *testing.T, secure bool)) {
 // by a script.
 func pacedOr(script http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		pace, err := testbed.ParsePace(modelOf(r))
+		pace, err := testbed.ParsePace(e2etest.ModelOf(r))
 		if err != nil {
 			script(w, r)
 			return
 		}
 		_ = pace.Play(r.Context(), &testbed.Gate{}, func(number int) error {
-			say(w, string(testbed.AppendToken(nil, number)))
+			e2etest.Say(w, string(testbed.AppendToken(nil, number)))
 			return r.Context().Err()
 		})
 	}
@@ -170,16 +171,16 @@ func attackAbandons(t *testing.T, secure bool) {
 	}
 	release := make(chan struct{})
 	var longest atomic.Int64
-	var u *upstream
-	u = newUpstream(t, pacedOr(func(w http.ResponseWriter, r *http.Request) {
-		for open := u.open.Load(); ; {
+	var u *e2etest.Upstream
+	u = e2etest.NewUpstream(t, pacedOr(func(w http.ResponseWriter, r *http.Request) {
+		for open := u.Open.Load(); ; {
 			if before := longest.Load(); before >= open || longest.CompareAndSwap(before, open) {
 				break
 			}
 		}
 		select {
 		case <-release:
-			refuse(500, "late")(w, r)
+			e2etest.Refuse(500, "late")(w, r)
 		case <-r.Context().Done():
 		}
 	}))
@@ -200,13 +201,13 @@ func attackAbandons(t *testing.T, secure bool) {
 		}
 		all.Wait()
 	})
-	eventually(t, "as many run as may", func() bool { return u.open.Load() == most+goodReaders })
+	e2etest.Eventually(t, "as many run as may", func() bool { return u.Open.Load() == most+goodReaders })
 	if n := longest.Load(); n > most+goodReaders || refused.Load() == 0 {
 		t.Errorf("%d ran at the same time, %d were refused", n, refused.Load())
 	}
-	eventually(t, "one more is refused", func() bool { return s.abandon(request) })
+	e2etest.Eventually(t, "one more is refused", func() bool { return s.abandon(request) })
 	close(release)
-	eventually(t, "they have ended", func() bool { return u.open.Load() == 2*goodReaders })
+	e2etest.Eventually(t, "they have ended", func() bool { return u.Open.Load() == 2*goodReaders })
 	s.lift(t, memory, 96<<20)
 }
 
@@ -235,7 +236,7 @@ func attackKeys(t *testing.T, secure bool) {
 	if *long {
 		keys = 1_000_000
 	}
-	u := newUpstream(t, pacedOr(refuse(500, "odd")))
+	u := e2etest.NewUpstream(t, pacedOr(e2etest.Refuse(500, "odd")))
 	s := besiege(t, fmt.Sprintf("%d idempotency keys, --journal-memory 64MiB", keys), secure, u, "--journal-memory=64MiB --retention=1s --echo-interval=0s")
 	transport := insecure.NewCredentials()
 	if s.secure != nil {
@@ -272,13 +273,13 @@ func TestAttackUnread(t *testing.T) { underSiege(t, attackUnread) }
 func attackUnread(t *testing.T, secure bool) {
 	const readers, size = 1000, 4 << 20
 	begun, proceed := make(chan struct{}), make(chan struct{})
-	u := newUpstream(t, pacedOr(func(w http.ResponseWriter, r *http.Request) {
+	u := e2etest.NewUpstream(t, pacedOr(func(w http.ResponseWriter, r *http.Request) {
 		close(begun)
 		<-proceed
 		for range size >> 10 {
-			say(w, strings.Repeat("x", 1<<10))
+			e2etest.Say(w, strings.Repeat("x", 1<<10))
 		}
-		chunk(w, `{}`, "stop")
+		e2etest.Chunk(w, `{}`, "stop")
 	}))
 	s := besiege(t, fmt.Sprintf("%d readers that take nothing of %d MiB", readers, size>>20), secure, u, "--write-timeout=2s --retention=1s")
 	request := postCompletionOf(`{"model":"long","messages":[{"role":"user","content":"Hi"}],"idempotencyKey":"k"}`)
@@ -299,7 +300,7 @@ func attackUnread(t *testing.T, secure bool) {
 			}
 		}
 		close(proceed)
-		eventually(t, "the completion ends", func() bool { return u.open.Load() == 2*goodReaders })
+		e2etest.Eventually(t, "the completion ends", func() bool { return u.Open.Load() == 2*goodReaders })
 		time.Sleep(3 * time.Second) // for longer than the write timeout
 	})
 	for _, c := range conns {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -67,8 +68,8 @@ func TestAttackTokens(t *testing.T) {
 			duration = 15 * time.Second
 		}
 		issuer := testbed.NewIssuer(t)
-		u := newUpstream(t, pacedOr(silence))
-		s := besiege(t, "tokens, 200", secure, u, strings.Join(tokenFlags(serveIssuer(t, issuer)), " ")+" --allow-anonymous")
+		u := e2etest.NewUpstream(t, pacedOr(e2etest.Silence))
+		s := besiege(t, "tokens, 200", secure, u, strings.Join(e2etest.TokenFlags(e2etest.ServeIssuer(t, issuer)), " ")+" --allow-anonymous")
 		attackers := testbed.Start(t, fmt.Sprintf("attacker tokens 200 %v %s %s %v", duration, s.Addrs[0], s.Addrs[1], secure))
 		defer attackers.Stop()
 		var asked atomic.Int64
@@ -76,7 +77,7 @@ func TestAttackTokens(t *testing.T) {
 		memory, cpu := s.Cost(func() {
 			for end := time.Now().Add(duration / 2); time.Now().Before(end); {
 				begun := time.Now()
-				if a, err := faces[0].ask(as(shortContext(t), "Bearer "+issuer.Token("bob")), p, hello); err != nil || a.text != "Hello" {
+				if a, err := faces[0].ask(e2etest.As(e2etest.ShortContext(t), "Bearer "+issuer.Token("bob")), p, hello); err != nil || a.text != "Hello" {
 					t.Errorf("a good caller: %+v, %v", a, err)
 				}
 				asked.Add(1)

@@ -17,6 +17,7 @@ import (
 	h2 "golang.org/x/net/http2"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -199,7 +200,7 @@ func (a *attacker) resets(int) {
 	a.breakOff(a.http, func(h *testbed.HTTP2) (uint32, error) {
 		stream, err := beginHTTP2(h)
 		if err == nil {
-			err = h.WriteData(stream, true, []byte(question))
+			err = h.WriteData(stream, true, []byte(e2etest.Question))
 		}
 		return stream, err
 	})

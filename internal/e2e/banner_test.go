@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/skip"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
@@ -16,9 +17,9 @@ import (
 // started runs the program and returns all that it prints at the start.
 func started(t *testing.T, env map[string]string, args ...string) string {
 	t.Helper()
-	var printed lockedBuffer
-	startOne(t, &program{log: &lockedBuffer{}, printed: &printed}, env, args...)
-	eventually(t, "print what to try", func() bool {
+	var printed e2etest.LockedBuffer
+	e2etest.StartOne(t, &e2etest.Program{Log: &e2etest.LockedBuffer{}, Printed: &printed}, env, args...)
+	e2etest.Eventually(t, "print what to try", func() bool {
 		_, try, _ := strings.Cut(printed.String(), "\n\n")
 		return strings.Contains(try, "grpcurl") || len(args) > 0 && args[0] == "bridge" && strings.Contains(try, "/v1/models")
 	})
@@ -36,9 +37,9 @@ func TestBannerCanBeTried(t *testing.T) {
 			}
 		})
 	}
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, "/chat/completions") || modelOf(r) != "m" {
-			refuse(http.StatusNotFound, "model_not_found")(w, r)
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/chat/completions") || e2etest.ModelOf(r) != "m" {
+			e2etest.Refuse(http.StatusNotFound, "model_not_found")(w, r)
 			return
 		}
 		sayHello(w, r)
@@ -47,7 +48,7 @@ func TestBannerCanBeTried(t *testing.T) {
 	withModel := func(args ...string) []string { return append(args, "--model=m") }
 	for _, with := range []func(...string) []string{withoutModel, withModel} {
 		for _, host := range []string{"127.0.0.1", "[::1]", "0.0.0.0", "[::]", "", "localhost"} {
-			for _, env := range []map[string]string{nil, u.env()} {
+			for _, env := range []map[string]string{nil, u.Env()} {
 				args := with("--http="+host+":0", "--grpc="+host+":0")
 				if env == nil {
 					args = args[:2]
@@ -61,9 +62,9 @@ func TestBannerCanBeTried(t *testing.T) {
 			}
 		}
 		t.Run("two processes", func(t *testing.T) {
-			printed := started(t, u.env(), with("server", "--grpc=127.0.0.1:0")...)
+			printed := started(t, u.Env(), with("server", "--grpc=127.0.0.1:0")...)
 			tryAll(t, printed)
-			server := address.FindString(printed)
+			server := e2etest.Address.FindString(printed)
 			tryAll(t, started(t, nil, "bridge", "--http=[::]:0", "--server="+server))
 		})
 	}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // numbered returns the chunks of a chat whose text is " 1 2 3 …" up to n, and that
@@ -35,14 +37,14 @@ func TestBursts(t *testing.T) {
 		request string
 		want    string
 	}{
-		{"400 chunks in one write", []string{strings.Join(chunks, "") + finishingChunk}, question, text},
-		{"100 chunks at a time", []string{strings.Join(chunks[:100], ""), strings.Join(chunks[100:200], ""), strings.Join(chunks[200:300], ""), strings.Join(chunks[300:], "") + finishingChunk}, question, text},
-		{"a backlog behind a large chunk", []string{chunks[0], largeChunk + strings.Join(chunks[1:], "") + finishingChunk}, question, " 1" + large + strings.TrimPrefix(text, " 1")},
-		{"64 chunks", []string{strings.Join(chunks[:64], "") + finishingChunk}, question, text[:strings.Index(text, " 65")]},
+		{"400 chunks in one write", []string{strings.Join(chunks, "") + finishingChunk}, e2etest.Question, text},
+		{"100 chunks at a time", []string{strings.Join(chunks[:100], ""), strings.Join(chunks[100:200], ""), strings.Join(chunks[200:300], ""), strings.Join(chunks[300:], "") + finishingChunk}, e2etest.Question, text},
+		{"a backlog behind a large chunk", []string{chunks[0], largeChunk + strings.Join(chunks[1:], "") + finishingChunk}, e2etest.Question, " 1" + large + strings.TrimPrefix(text, " 1")},
+		{"64 chunks", []string{strings.Join(chunks[:64], "") + finishingChunk}, e2etest.Question, text[:strings.Index(text, " 65")]},
 		{"echo without a pause", nil, fmt.Sprintf(`{"model":"echo","prompt":%q}`, strings.TrimSpace(text)), strings.TrimSpace(text)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "text/event-stream")
 				if len(tt.writes) == 1 { // without chunked encoding, reads are fuller
 					w.Header().Set("Content-Length", strconv.Itoa(len(tt.writes[0])))
@@ -53,7 +55,7 @@ func TestBursts(t *testing.T) {
 				}
 			})
 			for _, layout := range layouts {
-				p := start(t, layout, u.env(), "--echo-interval=0s")
+				p := e2etest.Start(t, layout, u.Env(), "--echo-interval=0s")
 				for _, face := range faces {
 					a, err := face.ask(t.Context(), p, tt.request)
 					if err != nil || a.status != nil {
@@ -62,7 +64,7 @@ func TestBursts(t *testing.T) {
 					if got := a.text; got != tt.want {
 						t.Errorf("%s, %s: %d bytes, want %d, from %.40q on", layout, face.name, len(got), len(tt.want), got[common(got, tt.want):])
 					}
-					if kept := p.textOf(t, a.id); kept != tt.want {
+					if kept := keptText(t, p, a.id); kept != tt.want {
 						t.Errorf("%s, %s: kept are %d bytes, want %d", layout, face.name, len(kept), len(tt.want))
 					}
 				}

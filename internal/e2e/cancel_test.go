@@ -17,11 +17,12 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // cancelKeyOn cancels by an idempotency key: on the even faces over HTTP, on the odd
 // ones over gRPC, as openOn counts. It reports whether the key stood for something.
-func cancelKeyOn(ctx context.Context, p *program, c completionv1.CompletionServiceClient, i int, key string) (*completionv1.Completion, bool, error) {
+func cancelKeyOn(ctx context.Context, p *e2etest.Program, c completionv1.CompletionServiceClient, i int, key string) (*completionv1.Completion, bool, error) {
 	if i%2 == 1 {
 		got, err := c.CancelCompletion(ctx, &completionv1.CancelCompletionRequest{IdempotencyKey: key})
 		if status.Code(err) == codes.NotFound && reason(status.Convert(err)) == "COMPLETION_NOT_FOUND" {
@@ -30,7 +31,7 @@ func cancelKeyOn(ctx context.Context, p *program, c completionv1.CompletionServi
 		return got, err == nil, err
 	}
 	body, _ := json.Marshal(map[string]string{"idempotencyKey": key})
-	req, err := http.NewRequestWithContext(ctx, "POST", p.http+"/v1/completions:cancel", strings.NewReader(string(body)))
+	req, err := http.NewRequestWithContext(ctx, "POST", p.HTTP+"/v1/completions:cancel", strings.NewReader(string(body)))
 	if err != nil {
 		return nil, false, err
 	}
@@ -56,9 +57,9 @@ func cancelKeyOn(ctx context.Context, p *program, c completionv1.CompletionServi
 // its upstream has not begun to answer and nor has the bridge.
 func TestCancelByKey(t *testing.T) {
 	for _, layout := range layouts {
-		u := newUpstream(t, silence)
-		p := start(t, layout, u.env(), "--commit-window=1h")
-		client := p.client(t)
+		u := e2etest.NewUpstream(t, e2etest.Silence)
+		p := e2etest.Start(t, layout, u.Env(), "--commit-window=1h")
+		client := p.Client(t)
 		for i, face := range []string{"HTTP", "gRPC"} {
 			t.Run(layout+"/"+face, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -75,7 +76,7 @@ func TestCancelByKey(t *testing.T) {
 					}
 					end <- err.Error()
 				}()
-				eventually(t, "the upstream is asked", func() bool { return u.open.Load() == 1 })
+				e2etest.Eventually(t, "the upstream is asked", func() bool { return u.Open.Load() == 1 })
 				c, found, err := cancelKeyOn(ctx, p, client, i, face)
 				if err != nil || !found || c.GetState() != completionv1.Completion_CANCELLED {
 					t.Fatalf("got %v, %v, %v", c, found, err)
@@ -83,7 +84,7 @@ func TestCancelByKey(t *testing.T) {
 				if got := <-end; got != "CANCELLED" {
 					t.Errorf("the reader got %s", got)
 				}
-				eventually(t, "the upstream's connection is closed", func() bool { return u.open.Load() == 0 })
+				e2etest.Eventually(t, "the upstream's connection is closed", func() bool { return u.Open.Load() == 0 })
 				again, _, err := cancelKeyOn(ctx, p, client, 1-i, face)
 				if err != nil || !proto.Equal(again, c) {
 					t.Errorf("again, on the other face: %v, %v", again, err)
@@ -102,9 +103,9 @@ func TestCancelByKeyRacesTheCreate(t *testing.T) {
 	const rounds = 40
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, silence)
-			p := start(t, layout, u.env())
-			client := p.client(t)
+			u := e2etest.NewUpstream(t, e2etest.Silence)
+			p := e2etest.Start(t, layout, u.Env())
+			client := p.Client(t)
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			var all sync.WaitGroup
@@ -133,7 +134,7 @@ func TestCancelByKeyRacesTheCreate(t *testing.T) {
 				})
 			}
 			all.Wait()
-			eventually(t, "all connections upstream are closed", func() bool { return u.open.Load() == 0 })
+			e2etest.Eventually(t, "all connections upstream are closed", func() bool { return u.Open.Load() == 0 })
 		})
 	}
 }
@@ -142,7 +143,7 @@ func TestCancelByKeyRacesTheCreate(t *testing.T) {
 // completion request.
 func TestCancelByKeyIsStrict(t *testing.T) {
 	for _, layout := range layouts {
-		p := start(t, layout, nil, "--max-body=1KiB", "--echo-interval=0s")
+		p := e2etest.Start(t, layout, nil, "--max-body=1KiB", "--echo-interval=0s")
 		for _, tt := range []struct {
 			name, body string
 			header     []string
@@ -166,7 +167,7 @@ func TestCancelByKeyIsStrict(t *testing.T) {
 			{"the id", `{"id":"cmpl_x"}`, nil, 404, "COMPLETION_NOT_FOUND"},
 			{"JSON by name", `{"idempotencyKey":"k"}`, []string{"Content-Type", "application/json"}, 404, "COMPLETION_NOT_FOUND"},
 		} {
-			resp := p.send(t.Context(), t, "POST", "/v1/completions:cancel", tt.body, tt.header...)
+			resp := p.Send(t.Context(), t, "POST", "/v1/completions:cancel", tt.body, tt.header...)
 			reply, err := io.ReadAll(resp.Body)
 			if err != nil || resp.StatusCode != tt.status || !strings.Contains(string(reply), tt.says) || resp.Header.Get("Content-Type") != "application/json" {
 				t.Errorf("%s, %s: got %s %s, %v; want %d with %q", layout, tt.name, resp.Status, reply, err, tt.status, tt.says)

@@ -5,14 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sluice-sse/sluice/bridge/native"
-	"github.com/sluice-sse/sluice/internal/skip"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // The first connections of a client are reset, each after so many bytes of the
@@ -41,36 +40,30 @@ var clients = []struct {
 // several times in the middle and once between the last event and the end of the
 // answer. They get the whole, once, for one call upstream, and stop for good.
 func TestClients(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		skip.For(t, "there is no node on the PATH: install Node 20 and run npm ci in internal/e2e/testdata/clients")
-	}
-	if _, err := os.Stat("testdata/clients/node_modules"); err != nil {
-		skip.For(t, "the clients are not installed: run npm ci in internal/e2e/testdata/clients")
-	}
+	node, dir := e2etest.NodeWith(t, "internal/e2e/testdata/clients")
 	for _, c := range clients {
 		t.Run(c.script, func(t *testing.T) {
 			t.Parallel() // they wait for a second before they come back
 			connected := make(chan struct{}, connectionsCut)
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) { speakPerConnection(w, r, connected) })
-			p := start(t, "two processes", u.env())
-			proxy := newCuttingProxy(t, p.http, func(n int) *cut {
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) { speakPerConnection(w, r, connected) })
+			p := e2etest.Start(t, "two processes", u.Env())
+			proxy := e2etest.NewCuttingProxy(t, p.HTTP, func(n int) *e2etest.Cut {
 				switch {
 				case n < connectionsCut:
 					connected <- struct{}{}
-					return &cut{after: bytesOfEach, how: sendReset}
+					return &e2etest.Cut{After: bytesOfEach, How: e2etest.SendReset}
 				case n == connectionsCut:
-					return &cut{last: true, how: sendReset}
+					return &e2etest.Cut{Last: true, How: e2etest.SendReset}
 				}
 				return nil
 			})
-			args := []string{proxy.url + "/v1/completions", repeatable("m", "")}
+			args := []string{proxy.URL + "/v1/completions", repeatable("m", "")}
 			if c.get {
-				resp := p.post(t, args[1])
+				resp := p.Post(t, args[1])
 				_ = resp.Body.Close()
-				args = []string{proxy.url + resp.Header.Get("Location") + "/events"}
+				args = []string{proxy.URL + resp.Header.Get("Location") + "/events"}
 			}
-			got := runClient(t, node, c.script, args...)
+			got := runClient(t, dir, node, append([]string{c.script}, args...)...)
 			var want strings.Builder
 			for i := range connectionsCut * tokensOfEach {
 				want.WriteString(token("m", i))
@@ -87,8 +80,8 @@ func TestClients(t *testing.T) {
 			if n := len(got.IDs) - last + 1; n != c.again || got.Stopped != c.stopped {
 				t.Errorf("%d times the terminal event, then %s; want %d times, then %s", n, got.Stopped, c.again, c.stopped)
 			}
-			if n := proxy.cuts.Load(); n < connectionsCut || u.calls.Load() != 1 {
-				t.Errorf("%d cuts and %d calls upstream", n, u.calls.Load())
+			if n := proxy.Cuts.Load(); n < connectionsCut || u.Calls.Load() != 1 {
+				t.Errorf("%d cuts and %d calls upstream", n, u.Calls.Load())
 			}
 		})
 	}
@@ -105,9 +98,9 @@ func speakPerConnection(w http.ResponseWriter, r *http.Request, connected <-chan
 				return
 			}
 		}
-		say(w, token("m", i))
+		e2etest.Say(w, token("m", i))
 	}
-	chunk(w, `{}`, "stop")
+	e2etest.Chunk(w, `{}`, "stop")
 }
 
 // clientReport is what a client tells when it stops.
@@ -118,12 +111,12 @@ type clientReport struct {
 }
 
 // runClient runs a client's program until it ends by itself.
-func runClient(t *testing.T, node, script string, args ...string) clientReport {
+func runClient(t *testing.T, dir, node string, args ...string) clientReport {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, node, append([]string{script}, args...)...)
-	cmd.Dir = "testdata/clients"
+	cmd := exec.CommandContext(ctx, node, args...)
+	cmd.Dir = dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -132,7 +125,7 @@ func runClient(t *testing.T, node, script string, args ...string) clientReport {
 		err = json.Unmarshal(out, &got)
 	}
 	if err != nil {
-		t.Fatalf("node %s: %v\n%s%s", script, err, out, stderr.String())
+		t.Fatalf("node %s: %v\n%s%s", args[0], err, out, stderr.String())
 	}
 	return got
 }

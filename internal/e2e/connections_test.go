@@ -22,6 +22,7 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -31,16 +32,16 @@ var withAndWithoutTLS = []string{"one process", "one process over TLS"}
 // endless says something until its client leaves.
 func endless(w http.ResponseWriter, r *http.Request) {
 	for r.Context().Err() == nil {
-		say(w, "x")
+		e2etest.Say(w, "x")
 		time.Sleep(10 * time.Millisecond)
 	}
 }
 
 // goingOn opens a stream over HTTP/1.1, and returns what checks that it goes on.
-func goingOn(t *testing.T, p *program) (check func()) {
+func goingOn(t *testing.T, p *e2etest.Program) (check func()) {
 	t.Helper()
-	conn, _, host := p.dial(t)
-	_, err := fmt.Fprintf(conn, "POST /v1/completions HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", host, len(question), question)
+	conn, _, host := p.Dial(t)
+	_, err := fmt.Fprintf(conn, "POST /v1/completions HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", host, len(e2etest.Question), e2etest.Question)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +78,11 @@ func TestMaxConnections(t *testing.T) {
 	const most = 3
 	for _, layout := range withAndWithoutTLS {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, endless)
-			p := start(t, layout, u.env(), "--max-connections=3")
+			u := e2etest.NewUpstream(t, endless)
+			p := e2etest.Start(t, layout, u.Env(), "--max-connections=3")
 			goesOn := goingOn(t, p)
-			_, addr, _ := strings.Cut(p.http, "://")
-			for listener, open := range map[string]int{addr: 1, p.grpc: 0} {
+			_, addr, _ := strings.Cut(p.HTTP, "://")
+			for listener, open := range map[string]int{addr: 1, p.GRPC: 0} {
 				var conns []net.Conn
 				for ; open < most; open++ {
 					c, err := net.Dial("tcp", listener)
@@ -99,7 +100,7 @@ func TestMaxConnections(t *testing.T) {
 					}
 				}
 				_ = conns[0].Close()
-				eventually(t, "there is room again", func() bool {
+				e2etest.Eventually(t, "there is room again", func() bool {
 					c, err := net.Dial("tcp", listener)
 					if err != nil {
 						return false
@@ -111,7 +112,7 @@ func TestMaxConnections(t *testing.T) {
 				})
 			}
 			goesOn()
-			if log := p.log.String(); !strings.Contains(log, "listener=--http refused=") || !strings.Contains(log, "listener=--grpc refused=") {
+			if log := p.Log.String(); !strings.Contains(log, "listener=--http refused=") || !strings.Contains(log, "listener=--grpc refused=") {
 				t.Errorf("the log does not tell: %s", log)
 			}
 		})
@@ -123,10 +124,10 @@ func TestMaxConnections(t *testing.T) {
 func TestSlowBeginnings(t *testing.T) {
 	for _, layout := range withAndWithoutTLS {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, endless)
-			p := start(t, layout, u.env(), "--header-timeout=300ms")
+			u := e2etest.NewUpstream(t, endless)
+			p := e2etest.Start(t, layout, u.Env(), "--header-timeout=300ms")
 			goesOn := goingOn(t, p)
-			_, addr, _ := strings.Cut(p.http, "://")
+			_, addr, _ := strings.Cut(p.HTTP, "://")
 			for name, say := range map[string]string{
 				"nothing":                "",
 				"half a header":          "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-",
@@ -134,12 +135,12 @@ func TestSlowBeginnings(t *testing.T) {
 				"half a TLS handshake":   "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 				"HTTP/2 and no settings": h2.ClientPreface,
 			} {
-				for _, listener := range []string{addr, p.grpc} {
+				for _, listener := range []string{addr, p.GRPC} {
 					for _, secure := range []bool{false, true} {
-						if secure && (p.tls == nil || listener == addr && !strings.HasSuffix(name, "header")) {
+						if secure && (p.TLS == nil || listener == addr && !strings.HasSuffix(name, "header")) {
 							continue // there net/http has a time of its own for HTTP/2: 10 s
 						}
-						t.Run(fmt.Sprintf("%s, gRPC: %v, secure: %v", name, listener == p.grpc, secure), func(t *testing.T) {
+						t.Run(fmt.Sprintf("%s, gRPC: %v, secure: %v", name, listener == p.GRPC, secure), func(t *testing.T) {
 							t.Parallel()
 							c, err := net.Dial("tcp", listener)
 							if err != nil {
@@ -147,7 +148,7 @@ func TestSlowBeginnings(t *testing.T) {
 							}
 							defer c.Close()
 							if secure {
-								config := p.clientTLS()
+								config := p.ClientTLS()
 								config.NextProtos = []string{"h2"}
 								if strings.Contains(name, "header") {
 									config.NextProtos = nil
@@ -171,16 +172,16 @@ func TestSlowBeginnings(t *testing.T) {
 func TestLargeHeaders(t *testing.T) {
 	for _, layout := range withAndWithoutTLS {
 		t.Run(layout, func(t *testing.T) {
-			p := start(t, layout, nil, "--max-header=4KiB", "--echo-interval=0s")
+			p := e2etest.Start(t, layout, nil, "--max-header=4KiB", "--echo-interval=0s")
 			large := strings.Repeat("x", 16<<10)
 			for name, version2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
-				transport := &http.Transport{Protocols: &http.Protocols{}, TLSClientConfig: p.clientTLS()}
+				transport := &http.Transport{Protocols: &http.Protocols{}, TLSClientConfig: p.ClientTLS()}
 				defer transport.CloseIdleConnections()
 				transport.Protocols.SetHTTP1(!version2)
-				transport.Protocols.SetHTTP2(version2 && p.tls != nil)
-				transport.Protocols.SetUnencryptedHTTP2(version2 && p.tls == nil)
+				transport.Protocols.SetHTTP2(version2 && p.TLS != nil)
+				transport.Protocols.SetUnencryptedHTTP2(version2 && p.TLS == nil)
 				for value, want := range map[string]int{large: 431, large[:1<<10]: 200} {
-					req, err := http.NewRequestWithContext(t.Context(), "GET", p.http+"/healthz", nil)
+					req, err := http.NewRequestWithContext(t.Context(), "GET", p.HTTP+"/healthz", nil)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -199,8 +200,8 @@ func TestLargeHeaders(t *testing.T) {
 				}
 			}
 			for value, want := range map[string]codes.Code{large: codes.Internal, large[:1<<10]: codes.OK} {
-				ctx := metadata.AppendToOutgoingContext(shortContext(t), "x-large", value)
-				if _, err := p.client(t).ListModels(ctx, &completionv1.ListModelsRequest{}); status.Code(err) != want {
+				ctx := metadata.AppendToOutgoingContext(e2etest.ShortContext(t), "x-large", value)
+				if _, err := p.Client(t).ListModels(ctx, &completionv1.ListModelsRequest{}); status.Code(err) != want {
 					t.Errorf("gRPC with %d bytes: got %v, want %v", len(value), err, want)
 				}
 			}
@@ -209,15 +210,15 @@ func TestLargeHeaders(t *testing.T) {
 }
 
 // http2To connects to a listener, over TLS if that speaks it.
-func http2To(t testing.TB, p *program, listener string) *testbed.HTTP2 {
+func http2To(t testing.TB, p *e2etest.Program, listener string) *testbed.HTTP2 {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", listener, 10*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if p.tls != nil {
-		config := p.clientTLS()
+	if p.TLS != nil {
+		config := p.ClientTLS()
 		config.NextProtos = []string{"h2"}
 		c = tls.Client(c, config)
 	}
@@ -239,14 +240,14 @@ func beginHTTP2(h *testbed.HTTP2) (stream uint32, err error) {
 func TestMaxStreams(t *testing.T) {
 	for _, layout := range withAndWithoutTLS {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, endless)
-			p := start(t, layout, u.env(), "--max-streams=2", "--grpc-max-streams=2")
-			_, addr, _ := strings.Cut(p.http, "://")
+			u := e2etest.NewUpstream(t, endless)
+			p := e2etest.Start(t, layout, u.Env(), "--max-streams=2", "--grpc-max-streams=2")
+			_, addr, _ := strings.Cut(p.HTTP, "://")
 			h := http2To(t, p, addr)
 			post := func() uint32 {
 				stream, err := beginHTTP2(h)
 				if err == nil {
-					err = h.WriteData(stream, true, []byte(question))
+					err = h.WriteData(stream, true, []byte(e2etest.Question))
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -255,23 +256,23 @@ func TestMaxStreams(t *testing.T) {
 			}
 			first := post()
 			post()
-			eventually(t, "both run", func() bool { return u.open.Load() == 2 })
+			e2etest.Eventually(t, "both run", func() bool { return u.Open.Load() == 2 })
 			third := post()
-			eventually(t, "the third one is refused", func() bool {
+			e2etest.Eventually(t, "the third one is refused", func() bool {
 				_, reset := h.Reset(third)
 				return reset
 			})
 			if err := h.WriteRSTStream(first, h2.ErrCodeCancel); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the first one has ended", func() bool { return u.open.Load() == 1 })
+			e2etest.Eventually(t, "the first one has ended", func() bool { return u.Open.Load() == 1 })
 			fourth := post()
-			eventually(t, "there is room again", func() bool { return u.open.Load() == 2 })
-			if _, reset := h.Reset(fourth); reset || u.calls.Load() != 3 {
-				t.Errorf("the fourth one is reset: %v; %d calls upstream", reset, u.calls.Load())
+			e2etest.Eventually(t, "there is room again", func() bool { return u.Open.Load() == 2 })
+			if _, reset := h.Reset(fourth); reset || u.Calls.Load() != 3 {
+				t.Errorf("the fourth one is reset: %v; %d calls upstream", reset, u.Calls.Load())
 			}
 
-			client := p.client(t) // which waits, as grpc-go does, to be told that there is room
+			client := p.Client(t) // which waits, as grpc-go does, to be told that there is room
 			begin := func() context.CancelFunc {
 				ctx, cancel := context.WithCancel(t.Context())
 				t.Cleanup(cancel)
@@ -292,7 +293,7 @@ func TestMaxStreams(t *testing.T) {
 				t.Errorf("a third call over gRPC: %v", err)
 			}
 			leave()
-			if _, err := client.ListModels(shortContext(t), &completionv1.ListModelsRequest{}); err != nil {
+			if _, err := client.ListModels(e2etest.ShortContext(t), &completionv1.ListModelsRequest{}); err != nil {
 				t.Errorf("when one has gone: %v", err)
 			}
 		})
@@ -306,20 +307,20 @@ func TestMaxResets(t *testing.T) {
 	for _, layout := range withAndWithoutTLS {
 		t.Run(layout, func(t *testing.T) {
 			var begun atomic.Int64
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 				begun.Add(1)
 				endless(w, r)
 			})
-			p := start(t, layout, u.env(), "--max-resets=10", "--grpc-max-resets=10")
+			p := e2etest.Start(t, layout, u.Env(), "--max-resets=10", "--grpc-max-resets=10")
 			goesOn := goingOn(t, p)
-			_, addr, _ := strings.Cut(p.http, "://")
+			_, addr, _ := strings.Cut(p.HTTP, "://")
 			h := http2To(t, p, addr)
 			for n := int64(2); n < 5*most; n++ {
 				stream, err := beginHTTP2(h)
-				if err != nil || h.WriteData(stream, true, []byte(question)) != nil {
+				if err != nil || h.WriteData(stream, true, []byte(e2etest.Question)) != nil {
 					break
 				}
-				eventually(t, "the upstream is called, or the connection closed", func() bool {
+				e2etest.Eventually(t, "the upstream is called, or the connection closed", func() bool {
 					select {
 					case <-h.Ended:
 						return true
@@ -329,7 +330,7 @@ func TestMaxResets(t *testing.T) {
 				})
 				_ = h.WriteRSTStream(stream, h2.ErrCodeCancel)
 			}
-			eventually(t, "the connection is closed", func() bool {
+			e2etest.Eventually(t, "the connection is closed", func() bool {
 				select {
 				case <-h.Ended:
 					return true
@@ -337,17 +338,17 @@ func TestMaxResets(t *testing.T) {
 					return false
 				}
 			})
-			if n := u.calls.Load(); n > 3*most { // and what came free meanwhile
+			if n := u.Calls.Load(); n > 3*most { // and what came free meanwhile
 				t.Errorf("%d calls upstream", n)
 			}
-			g := http2To(t, p, p.grpc)
+			g := http2To(t, p, p.GRPC)
 			for range 5 * most {
 				stream, err := g.Request(false, ":method", "POST", ":scheme", "http", ":authority", "localhost", ":path", completionv1.CompletionService_StreamCompletion_FullMethodName, "content-type", "application/grpc")
 				if err != nil || g.WriteRSTStream(stream, h2.ErrCodeCancel) != nil {
 					break
 				}
 			}
-			eventually(t, "the gRPC connection is closed", func() bool {
+			e2etest.Eventually(t, "the gRPC connection is closed", func() bool {
 				select {
 				case <-g.Ended:
 					return true
@@ -356,11 +357,11 @@ func TestMaxResets(t *testing.T) {
 				}
 			})
 			goesOn()
-			if _, err := p.client(t).ListModels(shortContext(t), &completionv1.ListModelsRequest{}); err != nil {
+			if _, err := p.Client(t).ListModels(e2etest.ShortContext(t), &completionv1.ListModelsRequest{}); err != nil {
 				t.Errorf("another connection: %v", err)
 			}
 			for _, flag := range []string{"more requests than --max-resets", "more requests than --grpc-max-resets"} {
-				if !strings.Contains(p.log.String(), flag) {
+				if !strings.Contains(p.Log.String(), flag) {
 					t.Errorf("the log does not tell of %s", flag)
 				}
 			}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -22,36 +23,36 @@ func TestKeysChange(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			t.Parallel()
-			keys, issuer := newKeyring(t, "alice", "bob"), testbed.NewIssuer(t)
+			keys, issuer := e2etest.NewKeyring(t, "alice", "bob"), testbed.NewIssuer(t)
 			jwks := issuer.File()
 			u := newSpoken(t)
-			p := start(t, layout, u.env(), append(tokenFlags(jwks), keys.flag())...)
+			p := e2etest.Start(t, layout, u.Env(), append(e2etest.TokenFlags(jwks), keys.Flag())...)
 			status := func(authorization string) int {
-				return p.send(t.Context(), t, "GET", "/v1/models", "", "Authorization", authorization).StatusCode
+				return p.Send(t.Context(), t, "GET", "/v1/models", "", "Authorization", authorization).StatusCode
 			}
 			rotated := "Bearer " + issuer.Key("RS256").Sign(t, testbed.Claims("carol"), nil)
-			bob, carol := keys.of("bob"), issuer.Token("carol")
-			running := p.post(t, question, "Authorization", bob)
+			bob, carol := keys.Of("bob"), issuer.Token("carol")
+			running := p.Post(t, e2etest.Question, "Authorization", bob)
 			if a, b, c := status(bob), status(rotated), running.StatusCode; a != 200 || b != 200 || c != 200 {
 				t.Fatalf("at first: %d, %d, %d", a, b, c)
 			}
-			delete(keys.keys, "bob")
-			keys.keys["dave"] = rand.Text()
-			keys.write(t)
+			delete(keys.Keys, "bob")
+			keys.Keys["dave"] = rand.Text()
+			keys.Write(t)
 			issuer.RemoveKey("RS256")
-			replaceFile(t, jwks, string(issuer.JWKS()))
-			eventually(t, "the old keys are refused", func() bool { return status(bob) == 401 && status(rotated) == 401 })
-			eventually(t, "the new key is taken", func() bool { return status(keys.of("dave")) == 200 })
-			replaceFile(t, keys.file, "broken")
-			replaceFile(t, jwks, "broken")
-			eventually(t, "the log tells of both", func() bool { return strings.Count(p.log.String(), "cannot be read") == 2 })
-			for name, authorization := range map[string]string{"alice": keys.of("alice"), "dave": keys.of("dave"), "carol": "Bearer " + carol} {
+			e2etest.ReplaceFile(t, jwks, string(issuer.JWKS()))
+			e2etest.Eventually(t, "the old keys are refused", func() bool { return status(bob) == 401 && status(rotated) == 401 })
+			e2etest.Eventually(t, "the new key is taken", func() bool { return status(keys.Of("dave")) == 200 })
+			e2etest.ReplaceFile(t, keys.File, "broken")
+			e2etest.ReplaceFile(t, jwks, "broken")
+			e2etest.Eventually(t, "the log tells of both", func() bool { return strings.Count(p.Log.String(), "cannot be read") == 2 })
+			for name, authorization := range map[string]string{"alice": keys.Of("alice"), "dave": keys.Of("dave"), "carol": "Bearer " + carol} {
 				if got := status(authorization); got != 200 {
 					t.Errorf("with broken files, %s: %d", name, got)
 				}
 			}
 			close(u.finish)
-			if all, err := messages(running.Body); err != nil || !ended(all) {
+			if all, err := e2etest.Messages(running.Body); err != nil || !ended(all) {
 				t.Errorf("the stream of a key that was removed: %q, %v", all, err)
 			}
 		})
@@ -63,8 +64,8 @@ func TestKeysChange(t *testing.T) {
 func TestNewKeyOfIssuer(t *testing.T) {
 	for _, layout := range layouts {
 		issuer := testbed.NewIssuer(t)
-		p := start(t, layout, nil, tokenFlags(serveIssuer(t, issuer))...)
-		if got := p.send(t.Context(), t, "GET", "/v1/models", "", "Authorization", "Bearer "+issuer.Token("alice")).StatusCode; got != 200 {
+		p := e2etest.Start(t, layout, nil, e2etest.TokenFlags(e2etest.ServeIssuer(t, issuer))...)
+		if got := p.Send(t.Context(), t, "GET", "/v1/models", "", "Authorization", "Bearer "+issuer.Token("alice")).StatusCode; got != 200 {
 			t.Fatalf("the first token: %d", got)
 		}
 		issuer.AddKey("new", jwt.SigningMethodRS256)
@@ -72,7 +73,7 @@ func TestNewKeyOfIssuer(t *testing.T) {
 		var calls sync.WaitGroup
 		for range 50 {
 			calls.Go(func() {
-				if got := p.send(t.Context(), t, "GET", "/v1/models", "", "Authorization", token).StatusCode; got != 200 {
+				if got := p.Send(t.Context(), t, "GET", "/v1/models", "", "Authorization", token).StatusCode; got != 200 {
 					t.Errorf("%s: a token with the new key: %d", layout, got)
 				}
 			})
@@ -90,15 +91,15 @@ func TestUnknownKeys(t *testing.T) {
 	for layout, calls := range map[string]int{"one process": 3000, "two processes": 1000} {
 		t.Run(layout, func(t *testing.T) {
 			issuer := testbed.NewIssuer(t)
-			p := start(t, layout, nil, append(tokenFlags(serveIssuer(t, issuer)), "--echo-interval=0s")...)
-			client := completionv1.NewCompletionServiceClient(p.conn(t))
+			p := e2etest.Start(t, layout, nil, append(e2etest.TokenFlags(e2etest.ServeIssuer(t, issuer)), "--echo-interval=0s")...)
+			client := completionv1.NewCompletionServiceClient(p.Conn(t))
 			call := func(token string) error {
-				_, err := client.ListModels(as(t.Context(), "Bearer "+token), &completionv1.ListModelsRequest{})
+				_, err := client.ListModels(e2etest.As(t.Context(), "Bearer "+token), &completionv1.ListModelsRequest{})
 				return err
 			}
 			if layout == "two processes" {
 				call = func(token string) error {
-					a, err := askJSON(as(t.Context(), "Bearer "+token), p, `{"prompt":"Hello"}`)
+					a, err := askJSON(e2etest.As(t.Context(), "Bearer "+token), p, `{"prompt":"Hello"}`)
 					if err == nil && a.status != nil {
 						err = a.status.Err()
 					}

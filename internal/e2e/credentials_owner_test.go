@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -22,7 +23,7 @@ import (
 // all that the caller is told.
 type touch struct {
 	name string
-	do   func(ctx context.Context, p *program, conn *grpc.ClientConn, id, key string) (string, error)
+	do   func(ctx context.Context, p *e2etest.Program, conn *grpc.ClientConn, id, key string) (string, error)
 }
 
 // touches are all there are.
@@ -34,7 +35,7 @@ var touches = []touch{
 	touchHTTP("events after a cursor", "GET", "/v1/completions/ID/events", "", "Last-Event-ID", "ID_1"),
 	touchHTTP("events after a cursor that is ahead", "GET", "/v1/completions/ID/events", "", "Last-Event-ID", "ID_1000"),
 	touchHTTP("events after a cursor in the query", "GET", "/v1/completions/ID/events?last_event_id=ID_2", ""),
-	touchHTTP("POST with a cursor", "POST", "/v1/completions", question, "Last-Event-ID", "ID_1"),
+	touchHTTP("POST with a cursor", "POST", "/v1/completions", e2etest.Question, "Last-Event-ID", "ID_1"),
 	touchHTTP("cancel", "POST", "/v1/completions/ID:cancel", ""),
 	touchHTTP("cancel by key", "POST", "/v1/completions:cancel", `{"idempotencyKey":"KEY"}`),
 	touchHTTP("cancel by id in the body", "POST", "/v1/completions:cancel", `{"id":"ID"}`),
@@ -60,9 +61,9 @@ var touches = []touch{
 }
 
 func touchHTTP(name, method, path, body string, header ...string) touch {
-	return touch{name, func(ctx context.Context, p *program, _ *grpc.ClientConn, id, key string) (string, error) {
+	return touch{name, func(ctx context.Context, p *e2etest.Program, _ *grpc.ClientConn, id, key string) (string, error) {
 		fill := strings.NewReplacer("ID", id, "KEY", key).Replace
-		req, err := http.NewRequestWithContext(ctx, method, p.http+fill(path), strings.NewReader(fill(body)))
+		req, err := http.NewRequestWithContext(ctx, method, p.HTTP+fill(path), strings.NewReader(fill(body)))
 		if err != nil {
 			return "", err
 		}
@@ -73,7 +74,7 @@ func touchHTTP(name, method, path, body string, header ...string) touch {
 			req.Header[header[i]] = []string{fill(header[i+1])}
 		}
 		req.Header.Set("X-Request-Id", "the-same")
-		authorize(ctx, req.Header)
+		e2etest.Authorize(ctx, req.Header)
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			return "", err
@@ -87,7 +88,7 @@ func touchHTTP(name, method, path, body string, header ...string) touch {
 }
 
 func touchGRPC(name string, call func(ctx context.Context, c completionv1.CompletionServiceClient, id, key string) error) touch {
-	return touch{name, func(ctx context.Context, _ *program, conn *grpc.ClientConn, id, key string) (string, error) {
+	return touch{name, func(ctx context.Context, _ *e2etest.Program, conn *grpc.ClientConn, id, key string) (string, error) {
 		st := status.Convert(call(ctx, completionv1.NewCompletionServiceClient(conn), id, key))
 		return strings.ReplaceAll(fmt.Sprint(st.Code(), st.Message(), st.Details()), id, "ID"), nil
 	}}
@@ -103,16 +104,16 @@ func TestOthersCompletions(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			t.Parallel()
-			keys, issuer := newKeyring(t, "alice", "bob", "carl"), testbed.NewIssuer(t)
+			keys, issuer := e2etest.NewKeyring(t, "alice", "bob", "carl"), testbed.NewIssuer(t)
 			u := newSpoken(t)
-			p := start(t, layout, u.env(), append(tokenFlags(issuer.File()), keys.flag(), "--allow-anonymous")...)
-			conn := p.conn(t)
+			p := e2etest.Start(t, layout, u.Env(), append(e2etest.TokenFlags(issuer.File()), keys.Flag(), "--allow-anonymous")...)
+			conn := p.Conn(t)
 			request := keyed("m", `,"idempotency_key":"a key","disconnect_grace":"60s"`)
-			first := p.post(t, request, "Authorization", keys.of("alice"))
+			first := p.Post(t, request, "Authorization", keys.Of("alice"))
 			id := strings.TrimPrefix(first.Header.Get("Location"), "/v1/completions/")
 			strangers := map[string]context.Context{
-				"bob":              as(t.Context(), keys.of("bob")),
-				"a token of alice": as(t.Context(), "Bearer "+issuer.Token("alice")), // who is another alice
+				"bob":              e2etest.As(t.Context(), keys.Of("bob")),
+				"a token of alice": e2etest.As(t.Context(), "Bearer "+issuer.Token("alice")), // who is another alice
 				"anonymous":        t.Context(),
 			}
 			for _, when := range []string{"running", "ended"} {
@@ -134,16 +135,16 @@ func TestOthersCompletions(t *testing.T) {
 				if when == "ended" {
 					break
 				}
-				if n := u.open.Load(); n != 1 {
+				if n := u.Open.Load(); n != 1 {
 					t.Fatalf("%d completions run upstream, after strangers have reached for one", n)
 				}
-				p.attachesOwn(t, keys, id, request, u)
+				checkAttachesOwn(t, p, keys, id, request, u)
 				close(u.finish)
-				if all, err := messages(first.Body); err != nil || !ended(all) || strings.Contains(all[len(all)-1].Data, "CANCELLED") {
+				if all, err := e2etest.Messages(first.Body); err != nil || !ended(all) || strings.Contains(all[len(all)-1].Data, "CANCELLED") {
 					t.Errorf("the owner's stream: %q, %v", all, err)
 				}
 			}
-			owner := as(t.Context(), keys.of("alice"))
+			owner := e2etest.As(t.Context(), keys.Of("alice"))
 			for _, touch := range touches {
 				told, err := touch.do(owner, p, conn, id, "a key")
 				if err != nil || strings.Contains(told, "404") || strings.Contains(told, "NotFound") {
@@ -154,9 +155,9 @@ func TestOthersCompletions(t *testing.T) {
 	}
 }
 
-// attachesOwn checks that the same key is one completion for one caller, on all faces, and
+// checkAttachesOwn checks that the same key is one completion for one caller, on all faces, and
 // another one for another caller. There is one of alice's, which runs.
-func (p *program) attachesOwn(t *testing.T, keys *keyring, id, request string, u *spoken) {
+func checkAttachesOwn(t *testing.T, p *e2etest.Program, keys *e2etest.Keyring, id, request string, u *spoken) {
 	t.Helper()
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
@@ -165,7 +166,7 @@ func (p *program) attachesOwn(t *testing.T, keys *keyring, id, request string, u
 			begun := make(chan struct{})
 			r := reader{p: p, request: request, answered: func() { close(begun) }}
 			passages := make(chan *passage, 1)
-			reading, stop := context.WithCancel(as(ctx, keys.of(who)))
+			reading, stop := context.WithCancel(e2etest.As(ctx, keys.Of(who)))
 			go func() {
 				passage, _ := way.read(r, reading)
 				passages <- passage
@@ -186,7 +187,7 @@ func (p *program) attachesOwn(t *testing.T, keys *keyring, id, request string, u
 	if got := ids("carl"); got[0] == id || got[0] != got[1] || got[0] == "" {
 		t.Errorf("carl's key is of %v, and alice's of %s", got, id)
 	}
-	if n := u.calls.Load(); n != 2 {
+	if n := u.Calls.Load(); n != 2 {
 		t.Errorf("%d calls upstream, for a key of two callers", n)
 	}
 }
@@ -201,14 +202,14 @@ func TestNotYoursTakesAsLong(t *testing.T) {
 	if underRace {
 		tries = 1_000 // it takes ten times as long
 	}
-	keys := newKeyring(t, "alice", "bob")
+	keys := e2etest.NewKeyring(t, "alice", "bob")
 	u := newSpoken(t)
 	for _, layout := range layouts {
-		p := start(t, layout, u.env(), keys.flag())
-		conn := p.conn(t)
-		running := p.post(t, keyed("m", `,"idempotency_key":"a key"`), "Authorization", keys.of("alice"))
+		p := e2etest.Start(t, layout, u.Env(), keys.Flag())
+		conn := p.Conn(t)
+		running := p.Post(t, keyed("m", `,"idempotency_key":"a key"`), "Authorization", keys.Of("alice"))
 		id := strings.TrimPrefix(running.Header.Get("Location"), "/v1/completions/")
-		bob := as(t.Context(), keys.of("bob"))
+		bob := e2etest.As(t.Context(), keys.Of("bob"))
 		for _, touch := range touches {
 			// Over gRPC, the second layout is the first.
 			if touch.name != "events after a cursor" && (touch.name != "CancelCompletion" || layout != layouts[0]) {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -31,7 +32,7 @@ type badCaller struct {
 }
 
 // badCallers are those on a server that takes the keys of a keyring and an issuer's tokens.
-func badCallers(t *testing.T, keys *keyring, issuer *testbed.Issuer) []badCaller {
+func badCallers(t *testing.T, keys *e2etest.Keyring, issuer *testbed.Issuer) []badCaller {
 	t.Helper()
 	claims := func(name string, value any) jwt.MapClaims {
 		c := testbed.Claims("alice")
@@ -54,7 +55,7 @@ func badCallers(t *testing.T, keys *keyring, issuer *testbed.Issuer) []badCaller
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := keys.of("alice")
+	good := keys.Of("alice")
 	return []badCaller{
 		{name: "missing"},
 		{name: "wrong key", authorization: []string{"Bearer " + rand.Text()}},
@@ -82,9 +83,9 @@ func badCallers(t *testing.T, keys *keyring, issuer *testbed.Issuer) []badCaller
 
 // httpCalls are requests for all that needs credentials.
 var httpCalls = []struct{ method, path, body string }{
-	{"POST", "/v1/completions", question},
-	{"POST", "/v1/chat/completions", question},
-	{"POST", "/openai/v1/chat/completions", question},
+	{"POST", "/v1/completions", e2etest.Question},
+	{"POST", "/v1/chat/completions", e2etest.Question},
+	{"POST", "/openai/v1/chat/completions", e2etest.Question},
 	{"GET", "/v1/models", ""},
 	{"GET", "/openai/v1/models", ""},
 	{"GET", "/v1/completions/cmpl_x", ""},
@@ -130,32 +131,32 @@ var grpcCalls = map[string]func(context.Context, *grpc.ClientConn) error{
 func TestCredentialAttacks(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			keys, issuer := newKeyring(t, "alice"), testbed.NewIssuer(t)
-			u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) { chunk(w, `{"content":"Hello"}`, "stop") })
-			p := start(t, layout, u.env(), append(tokenFlags(serveIssuer(t, issuer)), keys.flag())...)
-			conn := p.conn(t)
+			keys, issuer := e2etest.NewKeyring(t, "alice"), testbed.NewIssuer(t)
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) { e2etest.Chunk(w, `{"content":"Hello"}`, "stop") })
+			p := e2etest.Start(t, layout, u.Env(), append(e2etest.TokenFlags(e2etest.ServeIssuer(t, issuer)), keys.Flag())...)
+			conn := p.Conn(t)
 			for _, caller := range badCallers(t, keys, issuer) {
-				t.Run(caller.name, func(t *testing.T) { p.refuses(t, conn, caller) })
+				t.Run(caller.name, func(t *testing.T) { checkRefuses(t, p, conn, caller) })
 			}
-			p.refusesLongToken(t)
-			if n := u.calls.Load(); n != 0 {
+			checkRefusesLongToken(t, p)
+			if n := u.Calls.Load(); n != 0 {
 				t.Errorf("%d calls upstream", n)
 			}
-			p.isOpen(t, conn)
-			for _, good := range []string{keys.of("alice"), "bearer " + keys.keys["alice"], "Bearer " + issuer.Token("bob")} {
+			checkIsOpen(t, p, conn)
+			for _, good := range []string{keys.Of("alice"), "bearer " + keys.Keys["alice"], "Bearer " + issuer.Token("bob")} {
 				for _, face := range faces {
-					if a, err := face.ask(as(t.Context(), good), p, question); err != nil || a.status != nil || a.text != "Hello" {
+					if a, err := face.ask(e2etest.As(t.Context(), good), p, e2etest.Question); err != nil || a.status != nil || a.text != "Hello" {
 						t.Errorf("%s: who may call: %v, %v", face.name, a, err)
 					}
 				}
 				for name, call := range grpcCalls {
-					if code := status.Code(call(as(shortContext(t), good), conn)); code != codes.OK && code != codes.NotFound {
+					if code := status.Code(call(e2etest.As(e2etest.ShortContext(t), good), conn)); code != codes.OK && code != codes.NotFound {
 						t.Errorf("%s: who may call: %v", name, code)
 					}
 				}
 			}
-			for _, secret := range []string{keys.keys["alice"], issuer.Token("bob")[:20]} {
-				if strings.Contains(p.log.String(), secret) {
+			for _, secret := range []string{keys.Keys["alice"], issuer.Token("bob")[:20]} {
+				if strings.Contains(p.Log.String(), secret) {
 					t.Errorf("%s is in the log", secret)
 				}
 			}
@@ -163,26 +164,15 @@ func TestCredentialAttacks(t *testing.T) {
 	}
 }
 
-// conn returns a connection to the gRPC face.
-func (p *program) conn(t testing.TB) *grpc.ClientConn {
+// checkRefuses checks that a caller is refused whatever it calls.
+func checkRefuses(t *testing.T, p *e2etest.Program, conn *grpc.ClientConn, caller badCaller) {
 	t.Helper()
-	conn, err := grpc.NewClient(p.grpc, p.credentials())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-// refuses checks that a caller is refused whatever it calls.
-func (p *program) refuses(t *testing.T, conn *grpc.ClientConn, caller badCaller) {
-	t.Helper()
-	ctx := as(shortContext(t), caller.authorization...)
+	ctx := e2etest.As(e2etest.ShortContext(t), caller.authorization...)
 	for _, face := range faces {
 		if caller.overHTTP && face.mediaType == "" {
 			continue
 		}
-		a, err := face.ask(ctx, p, question)
+		a, err := face.ask(ctx, p, e2etest.Question)
 		if err != nil || a.status == nil || a.status.Code() != codes.Unauthenticated || reason(a.status) != "UNAUTHENTICATED" || a.id != "" {
 			t.Errorf("%s: got %+v, %v", face.name, a, err)
 		} else if a.header != nil {
@@ -190,13 +180,13 @@ func (p *program) refuses(t *testing.T, conn *grpc.ClientConn, caller badCaller)
 		}
 	}
 	for _, call := range httpCalls {
-		req, err := http.NewRequestWithContext(ctx, call.method, p.http+call.path, strings.NewReader(call.body))
+		req, err := http.NewRequestWithContext(ctx, call.method, p.HTTP+call.path, strings.NewReader(call.body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.Header.Set("Content-Type", "application/json")
-		authorize(ctx, req.Header)
-		resp, err := p.httpClient().Do(req)
+		e2etest.Authorize(ctx, req.Header)
+		resp, err := p.HTTPClient().Do(req)
 		if err != nil {
 			t.Fatalf("%s %s: %v", call.method, call.path, err)
 		}
@@ -216,20 +206,20 @@ func (p *program) refuses(t *testing.T, conn *grpc.ClientConn, caller badCaller)
 	}
 }
 
-// refusesLongToken checks that a token of a megabyte is refused by whoever reads it.
-func (p *program) refusesLongToken(t *testing.T) {
+// checkRefusesLongToken checks that a token of a megabyte is refused by whoever reads it.
+func checkRefusesLongToken(t *testing.T, p *e2etest.Program) {
 	t.Helper()
-	ctx := as(shortContext(t), "Bearer "+strings.Repeat("x", 1<<20))
+	ctx := e2etest.As(e2etest.ShortContext(t), "Bearer "+strings.Repeat("x", 1<<20))
 	for name, call := range grpcCalls {
-		if err := call(ctx, p.conn(t)); err == nil || status.Code(err) == codes.NotFound {
+		if err := call(ctx, p.Conn(t)); err == nil || status.Code(err) == codes.NotFound {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, "GET", p.http+"/v1/models", nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", p.HTTP+"/v1/models", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	authorize(ctx, req.Header)
+	e2etest.Authorize(ctx, req.Header)
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
 		return // the connection was closed while it was sent
@@ -240,16 +230,16 @@ func (p *program) refusesLongToken(t *testing.T) {
 	}
 }
 
-// isOpen checks that what needs no credentials is answered without, and with wrong ones.
-func (p *program) isOpen(t *testing.T, conn *grpc.ClientConn) {
+// checkIsOpen checks that what needs no credentials is answered without, and with wrong ones.
+func checkIsOpen(t *testing.T, p *e2etest.Program, conn *grpc.ClientConn) {
 	t.Helper()
 	for _, authorization := range []string{"", "Bearer wrong"} {
 		for _, path := range []string{"/healthz", "/readyz", "/", "/client.js", "/openapi.json"} {
-			if resp := p.send(t.Context(), t, "GET", path, "", "Authorization", authorization); resp.StatusCode != 200 {
+			if resp := p.Send(t.Context(), t, "GET", path, "", "Authorization", authorization); resp.StatusCode != 200 {
 				t.Errorf("%s: %s", path, resp.Status)
 			}
 		}
-		resp, err := healthpb.NewHealthClient(conn).Check(as(shortContext(t), authorization), &healthpb.HealthCheckRequest{})
+		resp, err := healthpb.NewHealthClient(conn).Check(e2etest.As(e2etest.ShortContext(t), authorization), &healthpb.HealthCheckRequest{})
 		if err != nil || resp.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 			t.Errorf("health: %v, %v", resp, err)
 		}
@@ -260,11 +250,11 @@ func (p *program) isOpen(t *testing.T, conn *grpc.ClientConn) {
 func TestAnonymousToo(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			keys, issuer := newKeyring(t, "alice"), testbed.NewIssuer(t)
-			p := start(t, layout, nil, append(tokenFlags(issuer.File()), keys.flag(), "--allow-anonymous", "--echo-interval=0s")...)
-			conn := p.conn(t)
+			keys, issuer := e2etest.NewKeyring(t, "alice"), testbed.NewIssuer(t)
+			p := e2etest.Start(t, layout, nil, append(e2etest.TokenFlags(issuer.File()), keys.Flag(), "--allow-anonymous", "--echo-interval=0s")...)
+			conn := p.Conn(t)
 			for _, caller := range badCallers(t, keys, issuer)[1:] {
-				p.refuses(t, conn, caller)
+				checkRefuses(t, p, conn, caller)
 			}
 			for _, face := range faces {
 				if a, err := face.ask(t.Context(), p, `{"prompt":"Hello"}`); err != nil || a.status != nil {
@@ -279,13 +269,13 @@ func TestAnonymousToo(t *testing.T) {
 // credentials.
 func TestNoCredentials(t *testing.T) {
 	for _, layout := range layouts {
-		p := start(t, layout, nil, "--echo-interval=0s")
+		p := e2etest.Start(t, layout, nil, "--echo-interval=0s")
 		for _, authorization := range []string{"Bearer x", "Bearer ", "Basic x", "\tx"} {
 			for i, face := range faces {
 				if authorization == "\tx" && face.mediaType == "" {
 					continue
 				}
-				a, err := face.ask(as(t.Context(), authorization), p, fmt.Sprintf(`{"prompt":"Hello","idempotencyKey":"%d"}`, i))
+				a, err := face.ask(e2etest.As(t.Context(), authorization), p, fmt.Sprintf(`{"prompt":"Hello","idempotencyKey":"%d"}`, i))
 				if err != nil || a.status != nil {
 					t.Errorf("%s, %s: %v, %v", face.name, authorization, a, err)
 				}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge/native"
 	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // terminal is the sequence of the terminal event of the table's completions, and
@@ -75,18 +76,18 @@ var cursors = []cursorRow{
 
 // stage is where the table's completions live.
 type stage struct {
-	upstream           *upstream
-	gate               chan struct{} // lets the one that runs go on
-	usual, brief, tiny *program      // as it is; with a short retention; with little memory
+	upstream           *e2etest.Upstream
+	gate               chan struct{}    // lets the one that runs go on
+	usual, brief, tiny *e2etest.Program // as it is; with a short retention; with little memory
 }
 
 func newStage(t *testing.T, layout string) *stage {
 	t.Helper()
 	s := &stage{gate: make(chan struct{})}
-	s.upstream = newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-		model := modelOf(r)
+	s.upstream = e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		model := e2etest.ModelOf(r)
 		if model == "refused" {
-			refuse(429, "rate_limit_exceeded")(w, r)
+			e2etest.Refuse(429, "rate_limit_exceeded")(w, r)
 			return
 		}
 		for i, word := range words[:terminal-2] {
@@ -97,16 +98,16 @@ func newStage(t *testing.T, layout string) *stage {
 					return
 				}
 			}
-			say(w, word)
+			e2etest.Say(w, word)
 		}
 		if model != "breaks" {
-			chunk(w, `{}`, "stop")
+			e2etest.Chunk(w, `{}`, "stop")
 		}
 	})
 	window := "--commit-window=300ms" // so that an answer begins with nothing to replay
-	s.usual = start(t, layout, s.upstream.env(), window)
-	s.brief = start(t, layout, s.upstream.env(), window, "--retention=1s")
-	s.tiny = start(t, layout, s.upstream.env(), window, "--journal-memory=4KiB")
+	s.usual = e2etest.Start(t, layout, s.upstream.Env(), window)
+	s.brief = e2etest.Start(t, layout, s.upstream.Env(), window, "--retention=1s")
+	s.tiny = e2etest.Start(t, layout, s.upstream.Env(), window, "--journal-memory=4KiB")
 	return s
 }
 
@@ -124,7 +125,7 @@ func (s *stage) play(t *testing.T, model, key string) reader {
 	case "evicted":
 		r.p = s.tiny
 	}
-	resp := r.p.post(t, r.request)
+	resp := r.p.Post(t, r.request)
 	defer resp.Body.Close()
 	r.id = strings.TrimPrefix(resp.Header.Get("Location"), "/v1/completions/")
 	if model == "runs" {
@@ -142,12 +143,12 @@ func (s *stage) play(t *testing.T, model, key string) reader {
 	n := 0
 	switch model {
 	case "expired":
-		eventually(t, "the completion expires", func() bool { return statusOf(t, r.p.http+"/v1/completions/"+r.id) == 410 })
+		e2etest.Eventually(t, "the completion expires", func() bool { return e2etest.StatusOf(t, r.p.HTTP+"/v1/completions/"+r.id) == 410 })
 	case "evicted":
-		eventually(t, "the completion is evicted", func() bool {
+		e2etest.Eventually(t, "the completion is evicted", func() bool {
 			n++
-			_, _ = io.Copy(io.Discard, r.p.post(t, repeatable(model, fmt.Sprint(key, n))).Body)
-			return statusOf(t, r.p.http+"/v1/completions/"+r.id) == 410
+			_, _ = io.Copy(io.Discard, r.p.Post(t, repeatable(model, fmt.Sprint(key, n))).Body)
+			return e2etest.StatusOf(t, r.p.HTTP+"/v1/completions/"+r.id) == 410
 		})
 	}
 	return r
@@ -159,7 +160,7 @@ func TestCursors(t *testing.T) {
 		t.Run(layout, func(t *testing.T) {
 			s := newStage(t, layout)
 			for _, row := range cursors {
-				if layout == twoServers && row.model == "evicted" {
+				if layout == e2etest.TwoServers && row.model == "evicted" {
 					continue // a store keeps what has ended
 				}
 				t.Run(row.name, func(t *testing.T) {
@@ -167,12 +168,12 @@ func TestCursors(t *testing.T) {
 					if r.last = row.last; r.last == "" {
 						r.last = native.FormatID(r.id, int32(row.after))
 					}
-					calls := s.upstream.calls.Load()
+					calls := s.upstream.Calls.Load()
 					got := s.readAll(t, row, r)
-					if n := s.upstream.calls.Load() - calls; n != 0 {
+					if n := s.upstream.Calls.Load() - calls; n != 0 {
 						t.Errorf("coming back made %d calls upstream", n)
 					}
-					whole, _ := reader{p: r.p, id: r.id}.get(shortContext(t))
+					whole, _ := reader{p: r.p, id: r.id}.get(e2etest.ShortContext(t))
 					for way, passage := range got {
 						row.check(t, way, passage, whole.events)
 					}
@@ -186,7 +187,7 @@ func TestCursors(t *testing.T) {
 // when all have been answered.
 func (s *stage) readAll(t *testing.T, row cursorRow, r reader) map[string]*passage {
 	t.Helper()
-	ctx := shortContext(t)
+	ctx := e2etest.ShortContext(t)
 	var mu sync.Mutex // guards all
 	all := map[string]*passage{}
 	var answered, done sync.WaitGroup

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sluice-sse/sluice/internal/app"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestDeployedFlags checks that there are the flags that the units, manifests and
@@ -23,9 +24,9 @@ func TestDeployedFlags(t *testing.T) {
 	if err := app.Run(t.Context(), []string{"bridge", "--help"}, func(string) string { return "" }, &bridge, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	files, _ := filepath.Glob(filepath.Join(root, "deploy/*"))
+	files, _ := filepath.Glob(filepath.Join(e2etest.Root(), "deploy/*"))
 	looked := 0
-	for _, name := range append(files, filepath.Join(root, "docs/operating.md")) {
+	for _, name := range append(files, filepath.Join(e2etest.Root(), "docs/operating.md")) {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -45,7 +46,7 @@ func TestDeployedFlags(t *testing.T) {
 // TestDeployedTimes checks that who stops the program waits for longer than it may take.
 func TestDeployedTimes(t *testing.T) {
 	number := func(file, pattern string) int {
-		text, err := os.ReadFile(filepath.Join(root, "deploy", file))
+		text, err := os.ReadFile(filepath.Join(e2etest.Root(), "deploy", file))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,13 +8,14 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestDescriptionIsComplete checks that the description has every route and every
 // reason, and that its examples are of the kind that it says.
 func TestDescriptionIsComplete(t *testing.T) {
-	d := start(t, "one process", nil).description(t)
-	written, err := os.ReadFile(root + "/proto/completion/v1/http.yaml")
+	d := descriptionOf(t, e2etest.Start(t, "one process", nil))
+	written, err := os.ReadFile(e2etest.Root() + "/proto/completion/v1/http.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

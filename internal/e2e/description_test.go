@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // apiDescription is the OpenAPI description that a program serves. A compiled schema
@@ -19,9 +21,9 @@ type apiDescription struct {
 	compiler *jsonschema.Compiler
 }
 
-func (p *program) description(t *testing.T) *apiDescription {
+func descriptionOf(t *testing.T, p *e2etest.Program) *apiDescription {
 	t.Helper()
-	resp, body := p.request(t, "GET", "/openapi.json")
+	resp, body := fetch(t, p, "GET", "/openapi.json")
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/json" {
 		t.Fatalf("got %s, %s", resp.Status, resp.Header.Get("Content-Type"))
 	}
@@ -34,7 +36,7 @@ func (p *program) description(t *testing.T) *apiDescription {
 	d.compiler.AssertFormat()
 	d.compiler.RegisterContentMediaType(&jsonschema.MediaType{
 		Name:          "text/event-stream",
-		Validate:      func(b []byte) error { _, err := messages(bytes.NewReader(b)); return err },
+		Validate:      func(b []byte) error { _, err := e2etest.Messages(bytes.NewReader(b)); return err },
 		UnmarshalJSON: blocks,
 	})
 	if err := d.compiler.AddResource("openapi.json", parsed); err != nil {
@@ -45,7 +47,7 @@ func (p *program) description(t *testing.T) *apiDescription {
 
 // blocks returns the blocks of a stream as objects.
 func blocks(stream []byte) (any, error) {
-	all, err := messages(bytes.NewReader(stream))
+	all, err := e2etest.Messages(bytes.NewReader(stream))
 	objects := []any{}
 	for _, m := range all {
 		o := map[string]any{"event": m.Event, "data": m.Data}
@@ -183,12 +185,12 @@ func describedExchanges(id, last string) []describedExchange {
 
 // TestDescriptionOfAnswers holds answers of all kinds against the description.
 func TestDescriptionOfAnswers(t *testing.T) {
-	u := newUpstream(t, answerByModel)
+	u := e2etest.NewUpstream(t, answerByModel)
 	for _, layout := range layouts {
-		p := start(t, layout, u.env(), "--echo-interval=0s", "--max-body=4KiB", "--model=tools")
-		d := p.description(t)
-		begun := p.post(t, `{"model":"echo","prompt":"One two.","idempotencyKey":"a"}`)
-		told, err := messages(begun.Body)
+		p := e2etest.Start(t, layout, u.Env(), "--echo-interval=0s", "--max-body=4KiB", "--model=tools")
+		d := descriptionOf(t, p)
+		begun := p.Post(t, `{"model":"echo","prompt":"One two.","idempotencyKey":"a"}`)
+		told, err := e2etest.Messages(begun.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +199,7 @@ func TestDescriptionOfAnswers(t *testing.T) {
 			if tt.of == "" {
 				tt.of = tt.path
 			}
-			resp := p.send(t.Context(), t, tt.method, tt.path, tt.body, tt.header...)
+			resp := p.Send(t.Context(), t, tt.method, tt.path, tt.body, tt.header...)
 			body, err := io.ReadAll(resp.Body)
 			if err == nil && resp.StatusCode != tt.status {
 				err = fmt.Errorf("got %s, want %d", resp.Status, tt.status)
@@ -215,9 +217,9 @@ func TestDescriptionOfAnswers(t *testing.T) {
 // TestDescriptionOfRequests checks that the schema takes what the program takes,
 // and refuses what it refuses for its form.
 func TestDescriptionOfRequests(t *testing.T) {
-	u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) { chunk(w, `{"content":"Yes."}`, "stop") })
-	p := start(t, "one process", u.env(), "--model=m")
-	d := p.description(t)
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) { e2etest.Chunk(w, `{"content":"Yes."}`, "stop") })
+	p := e2etest.Start(t, "one process", u.Env(), "--model=m")
+	d := descriptionOf(t, p)
 	for _, tt := range []struct {
 		body string
 		ok   bool
@@ -255,7 +257,7 @@ func TestDescriptionOfRequests(t *testing.T) {
 		if err := d.check(value, "components", "schemas", "CompletionRequest"); (err == nil) != tt.ok {
 			t.Errorf("%s: the schema says %v", tt.body, err)
 		}
-		resp := p.post(t, tt.body)
+		resp := p.Post(t, tt.body)
 		if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 && tt.ok || resp.StatusCode != 400 && !tt.ok {
 			t.Errorf("%s: got %s %s", tt.body, resp.Status, body)
 		}
@@ -264,7 +266,7 @@ func TestDescriptionOfRequests(t *testing.T) {
 
 // TestDescriptionIsStrict checks the checks: a stream is looked into.
 func TestDescriptionIsStrict(t *testing.T) {
-	d := start(t, "one process", nil).description(t)
+	d := descriptionOf(t, e2etest.Start(t, "one process", nil))
 	const id = "id: cmpl_A_1\n\n"
 	for stream, ok := range map[string]bool{
 		"event: delta\ndata: {\"sequence\":1,\"delta\":{\"text\":\"a\"}}\n" + id:           true,

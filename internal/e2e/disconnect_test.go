@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // maxLatency is how long after a client's departure its upstream connection may
@@ -35,42 +36,42 @@ type visit struct {
 // completion.
 var departures = []struct {
 	name  string
-	visit func(t *testing.T, p *program, request string, stream bool) visit
+	visit func(t *testing.T, p *e2etest.Program, request string, stream bool) visit
 }{
-	{"HTTP/1.1 reset", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"HTTP/1.1 reset", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitHTTP1(t, p, "/v1/completions", request, stream, func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() })
 	}},
-	{"HTTP/1.1 FIN", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"HTTP/1.1 FIN", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitHTTP1(t, p, "/v1/completions", request, stream, func(c *net.TCPConn) { _ = c.Close() })
 	}},
-	{"HTTP/1.1 FIN of one direction", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"HTTP/1.1 FIN of one direction", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitHTTP1(t, p, "/v1/completions", request, stream, func(c *net.TCPConn) { _ = c.CloseWrite() })
 	}},
-	{"HTTP/2 cancel", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"HTTP/2 cancel", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitHTTP2(t, p, "/v1/completions", request, stream, nil)
 	}},
-	{"HTTP/2 reset", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"HTTP/2 reset", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitHTTP2(t, p, "/v1/completions", request, stream, func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() })
 	}},
-	{"HTTP/2 FIN", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"HTTP/2 FIN", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitHTTP2(t, p, "/v1/completions", request, stream, func(c *net.TCPConn) { _ = c.Close() })
 	}},
-	{"OpenAI, HTTP/1.1 FIN", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"OpenAI, HTTP/1.1 FIN", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitHTTP1(t, p, "/openai/v1/chat/completions", ofOpenAI(request, stream), stream, func(c *net.TCPConn) { _ = c.Close() })
 	}},
-	{"OpenAI, HTTP/2 cancel", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"OpenAI, HTTP/2 cancel", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitHTTP2(t, p, "/openai/v1/chat/completions", ofOpenAI(request, stream), stream, nil)
 	}},
-	{"Responses, HTTP/1.1 FIN", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"Responses, HTTP/1.1 FIN", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitHTTP1(t, p, responsesPath, ofResponses(request, stream), stream, func(c *net.TCPConn) { _ = c.Close() })
 	}},
-	{"Responses, HTTP/2 cancel", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"Responses, HTTP/2 cancel", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitHTTP2(t, p, responsesPath, ofResponses(request, stream), stream, nil)
 	}},
-	{"gRPC cancel", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"gRPC cancel", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitGRPC(t, p, request, stream, false)
 	}},
-	{"gRPC FIN", func(t *testing.T, p *program, request string, stream bool) visit {
+	{"gRPC FIN", func(t *testing.T, p *e2etest.Program, request string, stream bool) visit {
 		return visitGRPC(t, p, request, stream, true)
 	}},
 }
@@ -95,9 +96,9 @@ func ofResponses(request string, stream bool) string {
 	return strings.Replace(ofOpenAI(request, stream), `"messages":`, `"input":`, 1)
 }
 
-func visitHTTP1(t *testing.T, p *program, path, request string, stream bool, leave func(*net.TCPConn)) visit {
+func visitHTTP1(t *testing.T, p *e2etest.Program, path, request string, stream bool, leave func(*net.TCPConn)) visit {
 	t.Helper()
-	conn, raw, host := p.dial(t)
+	conn, raw, host := p.Dial(t)
 	_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n%s",
 		path, host, accept(stream), len(request), request)
 	if err != nil {
@@ -116,12 +117,12 @@ func visitHTTP1(t *testing.T, p *program, path, request string, stream bool, lea
 }
 
 // visitHTTP2 leaves by resetting the stream, or as leave does with the connection.
-func visitHTTP2(t *testing.T, p *program, path, request string, stream bool, leave func(*net.TCPConn)) visit {
+func visitHTTP2(t *testing.T, p *e2etest.Program, path, request string, stream bool, leave func(*net.TCPConn)) visit {
 	t.Helper()
 	conns := make(chan net.Conn, 1)
 	transport := &http.Transport{
 		Protocols:       &http.Protocols{},
-		TLSClientConfig: p.clientTLS(),
+		TLSClientConfig: p.ClientTLS(),
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 			if err == nil {
@@ -130,11 +131,11 @@ func visitHTTP2(t *testing.T, p *program, path, request string, stream bool, lea
 			return conn, err
 		},
 	}
-	transport.Protocols.SetUnencryptedHTTP2(p.tls == nil)
-	transport.Protocols.SetHTTP2(p.tls != nil)
+	transport.Protocols.SetUnencryptedHTTP2(p.TLS == nil)
+	transport.Protocols.SetHTTP2(p.TLS != nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, "POST", p.http+path, strings.NewReader(request))
+	req, err := http.NewRequestWithContext(ctx, "POST", p.HTTP+path, strings.NewReader(request))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,13 +170,13 @@ func visitHTTP2(t *testing.T, p *program, path, request string, stream bool, lea
 	}
 }
 
-func visitGRPC(t *testing.T, p *program, request string, stream, closes bool) visit {
+func visitGRPC(t *testing.T, p *e2etest.Program, request string, stream, closes bool) visit {
 	t.Helper()
 	req := &completionv1.CompletionRequest{}
 	if err := protojson.Unmarshal([]byte(request), req); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := grpc.NewClient(p.grpc, p.credentials())
+	conn, err := grpc.NewClient(p.GRPC, p.Credentials())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,12 +220,12 @@ func firstDelta(stream io.Reader) error {
 // first token or after it, ends the upstream's work at once.
 func TestDisconnect(t *testing.T) {
 	tries := 8
-	for _, layout := range append(layouts, overTLS...) {
+	for _, layout := range append(layouts, e2etest.OverTLS...) {
 		t.Run(layout, func(t *testing.T) {
 			waiting := make(chan struct{}) // the upstream has said what it will
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-				if modelOf(r) == "speaks" {
-					chunk(w, `{"content":"token"}`, "null")
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+				if e2etest.ModelOf(r) == "speaks" {
+					e2etest.Chunk(w, `{"content":"token"}`, "null")
 				}
 				select {
 				case waiting <- struct{}{}:
@@ -232,7 +233,7 @@ func TestDisconnect(t *testing.T) {
 				}
 				<-r.Context().Done()
 			})
-			p := start(t, layout, u.env())
+			p := e2etest.Start(t, layout, u.Env())
 			var latencies []time.Duration
 			for _, d := range departures {
 				for _, stream := range []bool{true, false} {
@@ -249,7 +250,7 @@ func TestDisconnect(t *testing.T) {
 							left := time.Now()
 							v.leave()
 							select {
-							case gone := <-u.gone:
+							case gone := <-u.Gone:
 								latencies = append(latencies, gone.Sub(left))
 							case <-time.After(10 * time.Second):
 								t.Fatalf("%s: the upstream still works after 10 s", name)
@@ -264,7 +265,7 @@ func TestDisconnect(t *testing.T) {
 			if len(latencies) < 100 || p99 >= maxLatency {
 				t.Errorf("p99 of %d is %v, want less than %v of at least 100", len(latencies), p99, maxLatency)
 			}
-			eventually(t, "no completion is under way upstream", func() bool { return u.open.Load() == 0 })
+			e2etest.Eventually(t, "no completion is under way upstream", func() bool { return u.Open.Load() == 0 })
 			checkCancelled(t, p, len(latencies))
 		})
 		tries = max(tries/2, 4)
@@ -272,10 +273,10 @@ func TestDisconnect(t *testing.T) {
 }
 
 // checkCancelled checks that the log tells a departure from a failure.
-func checkCancelled(t *testing.T, p *program, n int) {
+func checkCancelled(t *testing.T, p *e2etest.Program, n int) {
 	t.Helper()
-	eventually(t, "a line in the log for each completion", func() bool { return strings.Count(p.log.String(), "msg=completion") >= n })
-	if abandoned := strings.Count(p.log.String(), "outcome=abandoned"); abandoned != n {
+	e2etest.Eventually(t, "a line in the log for each completion", func() bool { return strings.Count(p.Log.String(), "msg=completion") >= n })
+	if abandoned := strings.Count(p.Log.String(), "outcome=abandoned"); abandoned != n {
 		t.Errorf("%d of %d completions were abandoned", abandoned, n)
 	}
 }
@@ -284,15 +285,15 @@ func checkCancelled(t *testing.T, p *program, n int) {
 // while the upstream is silent, has its connection closed, in whatever form it asked;
 // and that it is noticed whatever else it sent.
 func TestSocketGoesWithClient(t *testing.T) {
-	for _, layout := range append(layouts, overTLS...) {
+	for _, layout := range append(layouts, e2etest.OverTLS...) {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-				if modelOf(r) == "speaks" {
-					chunk(w, `{"content":"token"}`, "null")
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+				if e2etest.ModelOf(r) == "speaks" {
+					e2etest.Chunk(w, `{"content":"token"}`, "null")
 				}
 				<-r.Context().Done()
 			})
-			p := start(t, layout, u.env(), "--commit-window=10ms", "--drain-timeout=100ms")
+			p := e2etest.Start(t, layout, u.Env(), "--commit-window=10ms", "--drain-timeout=100ms")
 			for _, tt := range []struct {
 				name, version, accept, model, ahead string
 			}{
@@ -305,12 +306,12 @@ func TestSocketGoesWithClient(t *testing.T) {
 				{"the whole, HTTP/1.0", "HTTP/1.0", "application/json", "is silent", ""},
 			} {
 				t.Run(tt.name, func(t *testing.T) {
-					conn, raw, host := p.dial(t)
+					conn, raw, host := p.Dial(t)
 					_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-					calls := u.calls.Load()
+					calls := u.Calls.Load()
 					body := fmt.Sprintf(`{"model":%q,"disconnectGrace":"60s","messages":[{"role":"user","content":"Hi"}]}`, tt.model)
 					fmt.Fprintf(conn, "POST /v1/completions %s\r\nHost: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n%s%s", tt.version, host, tt.accept, len(body), body, tt.ahead)
-					eventually(t, "the upstream is called", func() bool { return u.calls.Load() > calls })
+					e2etest.Eventually(t, "the upstream is called", func() bool { return u.Calls.Load() > calls })
 					if err := raw.CloseWrite(); err != nil {
 						t.Fatal(err)
 					}
@@ -319,7 +320,7 @@ func TestSocketGoesWithClient(t *testing.T) {
 					}
 				})
 			}
-			if open, calls := u.open.Load(), u.calls.Load(); open != calls {
+			if open, calls := u.Open.Load(), u.Calls.Load(); open != calls {
 				t.Errorf("of %d completions with a grace, %d go on", calls, open)
 			}
 		})

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // code is what the repository's Go files have.
@@ -22,7 +24,7 @@ type code struct {
 // repository reads the Go files once.
 var repository = sync.OnceValues(func() (*code, error) {
 	c := &code{map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}}
-	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(e2etest.Root(), func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err

@@ -15,6 +15,7 @@ import (
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/internal/app"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
@@ -36,7 +37,7 @@ func TestReadmeNamesWhatThereIs(t *testing.T) {
 	help := help(t)
 	flags, links := 0, 0
 	for _, name := range append(documents(t), "README.md", "CONTRIBUTING.md") {
-		text := readDocument(t, name)
+		text := e2etest.ReadDocument(t, name)
 		for _, flag := range regexp.MustCompile("`(--[a-z-]+)`").FindAllStringSubmatch(text, -1) {
 			flags++
 			if !regexp.MustCompile(flag[1] + `[ =\n]`).MatchString(help) {
@@ -49,9 +50,9 @@ func TestReadmeNamesWhatThereIs(t *testing.T) {
 			if link[1] != "" {
 				target = filepath.Join(filepath.Dir(name), link[1])
 			}
-			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
+			if _, err := os.Stat(filepath.Join(e2etest.Root(), target)); err != nil {
 				t.Errorf("%s: %v", name, err)
-			} else if link[2] != "" && !slices.Contains(headings(readDocument(t, target)), link[2]) {
+			} else if link[2] != "" && !slices.Contains(headings(e2etest.ReadDocument(t, target)), link[2]) {
 				t.Errorf("%s: there is no heading #%s in %s", name, link[2], target)
 			}
 		}
@@ -72,7 +73,7 @@ func headings(text string) (all []string) {
 // TestContractDefaults checks the contract's table of flags and their defaults.
 func TestContractDefaults(t *testing.T) {
 	help := help(t)
-	rows := regexp.MustCompile("(?m)^\\| `(--[a-z-]+)` \\| ([^|]+) \\|").FindAllStringSubmatch(readDocument(t, "docs/contract.md"), -1)
+	rows := regexp.MustCompile("(?m)^\\| `(--[a-z-]+)` \\| ([^|]+) \\|").FindAllStringSubmatch(e2etest.ReadDocument(t, "docs/contract.md"), -1)
 	if len(rows) < 8 {
 		t.Errorf("the table has %d rows", len(rows))
 	}
@@ -90,7 +91,7 @@ func TestReadmeReasons(t *testing.T) {
 		codes.InvalidArgument: "400", codes.Unauthenticated: "401", codes.NotFound: "404", codes.Aborted: "409", codes.OutOfRange: "410", codes.FailedPrecondition: "422",
 		codes.ResourceExhausted: "429", codes.Internal: "500", codes.Unavailable: "503", codes.DeadlineExceeded: "504",
 	}
-	rows := regexp.MustCompile("(?m)^\\| (`[A-Z_`, ]+`) \\| (\\d+) \\| ([A-Z_]+) \\|$").FindAllStringSubmatch(readDocument(t, "docs/contract.md"), -1)
+	rows := regexp.MustCompile("(?m)^\\| (`[A-Z_`, ]+`) \\| (\\d+) \\| ([A-Z_]+) \\|$").FindAllStringSubmatch(e2etest.ReadDocument(t, "docs/contract.md"), -1)
 	had := map[string]bool{"ERROR_REASON_UNSPECIFIED": true}
 	for _, row := range rows {
 		for name := range strings.SplitSeq(strings.ReplaceAll(row[1], "`", ""), ", ") {
@@ -121,7 +122,7 @@ func TestDocumentsNameTheCode(t *testing.T) {
 		for _, span := range spans(t, name) {
 			if file := files.FindString(span); file == span {
 				names++
-				if there, _ := filepath.Glob(filepath.Join(root, file)); there == nil && !strings.HasPrefix(file, "/") {
+				if there, _ := filepath.Glob(filepath.Join(e2etest.Root(), file)); there == nil && !strings.HasPrefix(file, "/") {
 					t.Errorf("%s: there is no file %s", name, file)
 				}
 			} else if word := strings.TrimSuffix(span, "()"); identifier.MatchString(word) && (name == "docs/design.md" || strings.HasPrefix(word, "Test")) {
@@ -140,15 +141,15 @@ func TestDocumentsNameTheCode(t *testing.T) {
 // TestDesignNamesThePackages checks that a stranger learns of each package.
 func TestDesignNamesThePackages(t *testing.T) {
 	named := spans(t, "docs/design.md")
-	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(e2etest.Root(), func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
 		if d.Name() == "node_modules" || d.Name() == "testdata" || d.Name() == "gen" || d.Name() == ".git" {
 			return filepath.SkipDir
 		}
-		folder := strings.TrimPrefix(name, root+"/") + "/"
-		if files, _ := filepath.Glob(name + "/*.go"); files != nil && name != root && !slices.Contains(named, folder) {
+		folder := strings.TrimPrefix(name, e2etest.Root()+"/") + "/"
+		if files, _ := filepath.Glob(name + "/*.go"); files != nil && name != e2etest.Root() && !slices.Contains(named, folder) {
 			t.Errorf("docs/design.md does not name %s", folder)
 		}
 		return nil
@@ -161,10 +162,10 @@ func TestDesignNamesThePackages(t *testing.T) {
 // spans returns a document's code spans, and the words of its drawings that are files.
 func spans(t *testing.T, name string) (all []string) {
 	t.Helper()
-	text := readDocument(t, name)
-	for _, b := range blocksOf(t, name) {
-		if b.language == "text" && name != "README.md" {
-			all = append(all, regexp.MustCompile(`[\w./]+\.go\b`).FindAllString(b.text, -1)...)
+	text := e2etest.ReadDocument(t, name)
+	for _, b := range e2etest.Blocks(t, name) {
+		if b.Language == "text" && name != "README.md" {
+			all = append(all, regexp.MustCompile(`[\w./]+\.go\b`).FindAllString(b.Text, -1)...)
 		}
 	}
 	text = regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(text, "")

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,47 +11,24 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/skip"
 )
-
-// fence is a fenced block of a document.
-type fence struct{ language, text string }
 
 // documents returns the names of the documents beside the README.
 func documents(t *testing.T) []string {
 	t.Helper()
-	names, err := filepath.Glob(root + "/docs/*.md")
+	names, err := filepath.Glob(e2etest.Root() + "/docs/*.md")
 	if err != nil || len(names) == 0 {
 		t.Fatalf("there are no documents: %v", err)
 	}
 	for i, name := range names {
-		names[i] = strings.TrimPrefix(name, root+"/")
+		names[i] = strings.TrimPrefix(name, e2etest.Root()+"/")
 	}
 	return names
-}
-
-func readDocument(t *testing.T, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(root, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-func blocksOf(t *testing.T, name string) []fence {
-	t.Helper()
-	var blocks []fence
-	for _, m := range regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$").FindAllStringSubmatch(readDocument(t, name), -1) {
-		blocks = append(blocks, fence{m[1], m[2]})
-	}
-	return blocks
 }
 
 // TestReadme runs the blocks of the README from the first to the last, as they are
@@ -62,7 +38,7 @@ func blocksOf(t *testing.T, name string) []fence {
 // What is there for the pasting of a program is also run where the completion
 // fails: it says so, and ends.
 func TestReadme(t *testing.T) {
-	failing := start(t, "one process", newUpstream(t, sayAndBreak).env(), "--model=m")
+	failing := e2etest.Start(t, "one process", e2etest.NewUpstream(t, sayAndBreak).Env(), "--model=m")
 	program := func(run func(*testing.T, string) (string, error)) func(*testing.T, *shell, string) {
 		return func(t *testing.T, s *shell, text string) {
 			if imports.MatchString(text) {
@@ -72,7 +48,7 @@ func TestReadme(t *testing.T) {
 			if said := strings.Join(strings.Fields(out), " "); err != nil || said != "Hello from the other side" {
 				t.Errorf("it printed %q, %v", out, err)
 			}
-			out, err = run(t, addressed(text, failing))
+			out, err = run(t, e2etest.Addressed(text, failing))
 			if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !strings.Contains(out, "broke off") {
 				t.Errorf("of a completion that fails it printed %q, %v", out, err)
 			}
@@ -122,24 +98,24 @@ func TestDocuments(t *testing.T) {
 // it is told, and counts them by their language.
 func runBlocks(t *testing.T, document string, run map[string]func(*testing.T, *shell, string)) (kinds map[string]int) {
 	t.Helper()
-	s := &shell{t: t, upstream: newUpstream(t, sayHello)}
+	s := &shell{t: t, upstream: e2etest.NewUpstream(t, sayHello), compiled: map[string]string{}}
 	defer s.stop()
 	kinds = map[string]int{}
 	printed := ""
-	for i, b := range blocksOf(t, document) {
-		kinds[b.language]++
-		t.Run(fmt.Sprintf("%d %s", i+1, b.language), func(t *testing.T) {
-			switch run := run[b.language]; {
+	for i, b := range e2etest.Blocks(t, document) {
+		kinds[b.Language]++
+		t.Run(fmt.Sprintf("%d %s", i+1, b.Language), func(t *testing.T) {
+			switch run := run[b.Language]; {
 			case run != nil:
-				run(t, s, b.text)
-			case b.language == "sh":
-				printed = s.run(t, b.text)
-			case b.language != "":
-				t.Errorf("nobody runs a block of the language %q", b.language)
+				run(t, s, b.Text)
+			case b.Language == "sh":
+				printed = s.run(t, b.Text)
+			case b.Language != "":
+				t.Errorf("nobody runs a block of the language %q", b.Language)
 			case printed == "":
 				skip.For(t, "the command before it printed nothing")
 			default:
-				checkPrinted(t, printed, b.text)
+				checkPrinted(t, printed, b.Text)
 			}
 		})
 	}
@@ -151,155 +127,20 @@ var imports = regexp.MustCompile(`(?m)^import .* from "http`)
 
 // sayHello answers a chat as echo does.
 func sayHello(w http.ResponseWriter, _ *http.Request) {
-	chunk(w, `{"content":"Hello from the"}`, "null")
-	chunk(w, `{"content":" other side"}`, "stop")
+	e2etest.Chunk(w, `{"content":"Hello from the"}`, "null")
+	e2etest.Chunk(w, `{"content":" other side"}`, "stop")
 	_, _ = io.WriteString(w, "data: [DONE]\n\n")
 }
 
 // sayAndBreak breaks off after some text, of a chat or of a legacy completion.
 func sayAndBreak(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "/chat/completions") {
-		text(abort)(w, r)
+		e2etest.Text(e2etest.Abort)(w, r)
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"text":"some text"}]}`+"\n\n")
 	w.(http.Flusher).Flush()
-	abort(w, r)
-}
-
-// The addresses that the documents have.
-const (
-	readmeHTTP = "127.0.0.1:8080"
-	readmeGRPC = "127.0.0.1:9090"
-)
-
-// addressed puts a program's addresses in place of the documents'.
-func addressed(text string, p *program) string {
-	return strings.NewReplacer(readmeHTTP, strings.TrimPrefix(p.http, "http://"), readmeGRPC, p.grpc).Replace(text)
-}
-
-// shell runs a document's commands, and has the programs that they start.
-type shell struct {
-	t        *testing.T
-	upstream *upstream
-	now      program // what is running
-	running  []*exec.Cmd
-}
-
-func (s *shell) replace(text string) string { return addressed(text, &s.now) }
-
-// run runs commands, each on one line, and returns what they print. A program that one
-// starts goes on running until the next block that starts one.
-func (s *shell) run(t *testing.T, commands string) (printed string) {
-	t.Helper()
-	if strings.Contains(commands, "go run") {
-		s.stop()
-	}
-	var script []string
-	for line := range strings.Lines(commands) {
-		line, _, _ = strings.Cut(strings.TrimSpace(line), " #")
-		switch line = strings.TrimSpace(line); {
-		case line == "", line == "go test ./...": // which is what runs this
-		case strings.Contains(line, "go run"):
-			s.serve(t, line)
-		case strings.HasPrefix(line, "go test"):
-			listTests(t, line)
-		default:
-			needTool(t, line)
-			script = append(script, s.replace(line))
-		}
-	}
-	if script == nil {
-		return ""
-	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-euc", strings.Join(script, "\n"))
-	cmd.Dir = root
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil || len(out) == 0 {
-		t.Errorf("%s: %v\n%s", commands, err, stderr.String())
-	}
-	return string(out)
-}
-
-// needTool skips the test if there is not the program that a command begins with.
-func needTool(t *testing.T, command string) {
-	t.Helper()
-	name := regexp.MustCompile(`^(?:\w+=\$\()?(\S*)`).FindStringSubmatch(command)[1]
-	if _, err := exec.LookPath(name); err != nil {
-		skip.For(t, "there is no %s in PATH: what the documents show of it is not run", name)
-	}
-}
-
-// serve starts a program and waits until it says where it listens.
-func (s *shell) serve(t *testing.T, line string) {
-	t.Helper()
-	command := strings.NewReplacer(
-		"--http "+readmeHTTP, "--http 127.0.0.1:0",
-		"--grpc "+readmeGRPC, "--grpc 127.0.0.1:0",
-		"--server "+readmeGRPC, "--server "+s.now.grpc,
-		"https://api.openai.com/v1", s.upstream.URL+"/v1",
-	).Replace(line)
-	cmd := exec.Command("sh", "-c", command)
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "SLUICE_HTTP=127.0.0.1:0", "SLUICE_GRPC=127.0.0.1:0", "SLUICE_SHUTDOWN_DELAY=0s")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // go run's child gets its signal
-	out := &lockedBuffer{}
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	s.running = append(s.running, cmd)
-	deadline := time.Now().Add(2 * time.Minute) // it may have to be compiled
-	for !strings.Contains(out.String(), "\n\n") {
-		if time.Now().After(deadline) || syscall.Kill(cmd.Process.Pid, 0) != nil {
-			t.Fatalf("%s\n%s", line, out.String())
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	// There may be warnings before it.
-	serves := regexp.MustCompile(`(?m)^sluice serves .*$`).FindString(out.String())
-	for _, where := range address.FindAllString(serves, -1) {
-		if !strings.HasPrefix(where, "http://") {
-			s.now.grpc = where
-			continue
-		}
-		s.now.http = where
-		calls := s.upstream.calls.Load()
-		got, err := messages(s.now.post(t, `{"messages":[{"role":"user","content":"Hello from the other side"}]}`).Body)
-		if err != nil || len(got) < 4 || got[len(got)-1].Event != "finished" {
-			t.Errorf("%s\nanswers %v, %v", line, got, err)
-		}
-		if asked := s.upstream.calls.Load() > calls; asked != strings.Contains(line, "OPENAI_BASE_URL") {
-			t.Errorf("%s\nasks the provider: %v", line, asked)
-		}
-	}
-}
-
-// stop stops the programs, the last one first.
-func (s *shell) stop() {
-	for _, cmd := range slices.Backward(s.running) {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
-		_ = cmd.Wait()
-	}
-	s.running, s.now = nil, program{}
-}
-
-// listTests checks that a command line is one that go test takes, and that there
-// are tests or benchmarks for it. Those take minutes, and are not run.
-func listTests(t *testing.T, line string) {
-	t.Helper()
-	pattern := "."
-	for _, m := range regexp.MustCompile(`-(?:run|bench)[ =]('[^']*'|\S+)`).FindAllStringSubmatch(line, -1) {
-		pattern = strings.Trim(m[1], "'")
-	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.Replace(line, "go test", "go test -vet=off -list '"+pattern+"'", 1))
-	cmd.Dir = root
-	out, err := cmd.CombinedOutput()
-	if err != nil || !regexp.MustCompile(`(?m)^(Test|Benchmark)`).Match(out) {
-		t.Errorf("%s: %v\n%s", line, err, out)
-	}
+	e2etest.Abort(w, r)
 }
 
 // checkPrinted compares with what a document shows, up to what varies. Where that has
@@ -333,7 +174,7 @@ func checkLayout(t *testing.T, tree string) {
 			if indented {
 				name = folder + name
 			}
-			if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+			if _, err := os.Stat(filepath.Join(e2etest.Root(), name)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -353,14 +194,14 @@ func runNode(t *testing.T, module string) (string, error) {
 	if err := os.WriteFile(name, []byte(module), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return output(t, exec.Command(node, name))
+	return e2etest.Output(t, exec.Command(node, name))
 }
 
 // runGo runs a program in a module of its own, which has this one as its
 // dependency, offline.
 func runGo(t *testing.T, text string) (string, error) {
 	dir := t.TempDir()
-	here, err := filepath.Abs(root)
+	here, err := filepath.Abs(e2etest.Root())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,22 +228,23 @@ func runGo(t *testing.T, text string) (string, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("compile: %v\n%s", err, out)
 	}
-	return output(t, exec.Command(filepath.Join(dir, "readme")))
+	return e2etest.Output(t, exec.Command(filepath.Join(dir, "readme")))
 }
 
-// output runs a command that must end by itself soon, and returns what it prints.
-func output(t *testing.T, cmd *exec.Cmd) (string, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	var out lockedBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
+// runDocumented runs a module that docs/openai.md shows, with the packages of
+// testdata/openai.
+func runDocumented(t *testing.T, s *shell, module string) {
+	node, programs := e2etest.NodeWith(t, "internal/e2e/testdata/openai")
+	packages, err := filepath.Abs(filepath.Join(programs, "node_modules"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })()
-	err := cmd.Wait()
-	if ctx.Err() != nil {
-		err = ctx.Err()
+	dir := t.TempDir()
+	name := filepath.Join(dir, "shown.mjs")
+	if err := errors.Join(os.Symlink(packages, filepath.Join(dir, "node_modules")), os.WriteFile(name, []byte(s.replace(module)), 0o600)); err != nil {
+		t.Fatal(err)
 	}
-	return out.String(), err
+	if out, err := e2etest.Output(t, exec.Command(node, name)); err != nil || strings.TrimSpace(out) != "Hello from the other side" {
+		t.Errorf("it printed %q, %v", out, err)
+	}
 }

@@ -22,20 +22,21 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 // speaker is an upstream whose completions say the numbers from 0 on, ten a second. Those
 // of the model "short" end soon after the drain has begun, the others never.
-func speaker(t *testing.T, drained <-chan struct{}) *upstream {
-	return newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+func speaker(t *testing.T, drained <-chan struct{}) *e2etest.Upstream {
+	return e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		var end <-chan time.Time
-		begun, short := drained, modelOf(r) == "short"
+		begun, short := drained, e2etest.ModelOf(r) == "short"
 		for i := 0; ; i++ {
-			say(w, fmt.Sprint(i, " "))
+			e2etest.Say(w, fmt.Sprint(i, " "))
 			select {
 			case <-end:
-				chunk(w, `{}`, "stop")
+				e2etest.Chunk(w, `{}`, "stop")
 				return
 			case <-begun:
 				if begun = nil; short {
@@ -76,13 +77,13 @@ func TestDrain(t *testing.T) {
 		t.Run(layout, func(t *testing.T) {
 			drained := make(chan struct{})
 			u := speaker(t, drained)
-			p := start(t, layout, u.env(), "--shutdown-delay="+drainDelay.String(), "--drain-timeout="+drainTimeout.String())
+			p := e2etest.Start(t, layout, u.Env(), "--shutdown-delay="+drainDelay.String(), "--drain-timeout="+drainTimeout.String())
 			var all sync.WaitGroup
 			answers := make([]*answer, drainStreams)
 			for i := range answers {
 				all.Go(func() {
 					model := []string{"short", "long"}[i/2%2]
-					a, err := faces[2*(i%2)].ask(t.Context(), p, strings.Replace(question, `"m"`, `"`+model+`"`, 1)) // SSE and gRPC
+					a, err := faces[2*(i%2)].ask(t.Context(), p, strings.Replace(e2etest.Question, `"m"`, `"`+model+`"`, 1)) // SSE and gRPC
 					if err != nil {
 						t.Errorf("stream %d: %v", i, err)
 						a = &answer{}
@@ -90,17 +91,18 @@ func TestDrain(t *testing.T) {
 					answers[i] = a
 				})
 			}
-			eventually(t, "all streams run", func() bool { return u.open.Load() == drainStreams })
+			e2etest.Eventually(t, "all streams run", func() bool { return u.Open.Load() == drainStreams })
 			running, refused := newApplication(t, p), newApplication(t, p)
 			if running.post(); running != nil {
-				eventually(t, "client.js reads", func() bool { return u.open.Load() == drainStreams+1 })
+				e2etest.Eventually(t, "client.js reads", func() bool { return u.Open.Load() == drainStreams+1 })
 			}
 
+			stop := p.Stop
 			if strings.HasSuffix(layout, "one stops") { // the server, of which the bridge hears
-				p.stops, p.ended = p.stops[:1], p.ended[:1]
+				stop = p.StopServer
 			}
 			began := time.Now()
-			stopped := p.stop()
+			stopped := stop()
 			watchDrain(t, p)
 			refused.post()
 			close(drained)
@@ -129,29 +131,29 @@ func TestDrain(t *testing.T) {
 
 // watchDrain waits until a new completion is refused: before that, the program has said
 // that it is not ready, on both faces; both listen still.
-func watchDrain(t *testing.T, p *program) {
+func watchDrain(t *testing.T, p *e2etest.Program) {
 	t.Helper()
-	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(p.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	eventually(t, "a new completion is refused", func() bool {
+	e2etest.Eventually(t, "a new completion is refused", func() bool {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		return p.send(ctx, t, "POST", "/v1/completions", `{"model":"echo","prompt":"Hi"}`).StatusCode == 503
+		return p.Send(ctx, t, "POST", "/v1/completions", `{"model":"echo","prompt":"Hi"}`).StatusCode == 503
 	})
-	if status := statusOf(t, p.http+"/readyz"); status != 503 {
+	if status := e2etest.StatusOf(t, p.HTTP+"/readyz"); status != 503 {
 		t.Errorf("/readyz says %d", status)
 	}
-	if status := statusOf(t, p.http+"/healthz"); status != 200 {
+	if status := e2etest.StatusOf(t, p.HTTP+"/healthz"); status != 200 {
 		t.Errorf("/healthz says %d", status)
 	}
 	resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
 	if err != nil || resp.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("the health service says %v, %v", resp, err)
 	}
-	for _, addr := range []string{strings.TrimPrefix(p.http, "http://"), p.grpc} {
+	for _, addr := range []string{strings.TrimPrefix(p.HTTP, "http://"), p.GRPC} {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Error(err)
@@ -200,13 +202,13 @@ type application struct {
 }
 
 // newApplication starts one, and waits until it can post.
-func newApplication(t *testing.T, p *program) *application {
+func newApplication(t *testing.T, p *e2etest.Program) *application {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		return nil
 	}
-	cmd := exec.CommandContext(t.Context(), node, "testdata/clients/drained.js", p.http+"/v1/completions", `{"model":"long","prompt":"Hi"}`)
+	cmd := exec.CommandContext(t.Context(), node, "testdata/clients/drained.js", p.HTTP+"/v1/completions", `{"model":"long","prompt":"Hi"}`)
 	cmd.Stderr = t.Output()
 	stdin, errIn := cmd.StdinPipe()
 	stdout, errOut := cmd.StdoutPipe()

@@ -9,42 +9,44 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestCauseInLog checks that operators learn what callers must not.
 func TestCauseInLog(t *testing.T) {
-	u := newUpstream(t, refuse(401, "invalid_api_key"))
-	p := start(t, "one process", u.env())
-	if _, err := askSSE(t.Context(), p, question); err != nil {
+	u := e2etest.NewUpstream(t, e2etest.Refuse(401, "invalid_api_key"))
+	p := e2etest.Start(t, "one process", u.Env())
+	if _, err := askSSE(t.Context(), p, e2etest.Question); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{rawWords, internal, "401", "[key]"} {
-		eventually(t, want+" in the log", func() bool { return strings.Contains(p.log.String(), want) })
+	for _, want := range []string{e2etest.RawWords, e2etest.Internal, "401", "[key]"} {
+		e2etest.Eventually(t, want+" in the log", func() bool { return strings.Contains(p.Log.String(), want) })
 	}
 }
 
 // TestServerAway checks the bridge in front of no server: not ready, and a
 // refusal in its own words.
 func TestServerAway(t *testing.T) {
-	p := &program{log: &lockedBuffer{}, grpc: closedPort(t)}
-	p.http = startOne(t, p, nil, "bridge", "--http=127.0.0.1:0", "--server="+p.grpc)[0]
+	p := &e2etest.Program{Log: &e2etest.LockedBuffer{}, GRPC: e2etest.ClosedPort(t)}
+	p.HTTP = e2etest.StartOne(t, p, nil, "bridge", "--http=127.0.0.1:0", "--server="+p.GRPC)[0]
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/v1/models": 503, "/v1/completions/cmpl_1": 503} {
-		resp, err := http.Get(p.http + path)
+		resp, err := http.Get(p.HTTP + path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		reply, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if resp.StatusCode != want || strings.Contains(string(reply), p.grpc) {
+		if resp.StatusCode != want || strings.Contains(string(reply), p.GRPC) {
 			t.Errorf("%s: %d %s, want %d and no address", path, resp.StatusCode, reply, want)
 		}
 	}
 	for _, face := range facesOver(true) {
-		a, err := face.ask(t.Context(), p, question)
+		a, err := face.ask(t.Context(), p, e2etest.Question)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if reason(a.status) != "UPSTREAM_UNAVAILABLE" || strings.Contains(a.raw, p.grpc) {
+		if reason(a.status) != "UPSTREAM_UNAVAILABLE" || strings.Contains(a.raw, p.GRPC) {
 			t.Errorf("%s: %s", face.name, a.raw)
 		}
 		checkRefusal(t, face, a, 503, true)
@@ -59,16 +61,16 @@ func TestCommitWindow(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			fail := make(chan struct{})
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 				select {
 				case <-fail:
 				case <-r.Context().Done():
 				}
-				refuse(429, "rate_limit_exceeded", "Retry-After", "7")(w, r)
+				e2etest.Refuse(429, "rate_limit_exceeded", "Retry-After", "7")(w, r)
 			})
-			p := start(t, layout, u.env(), "--commit-window="+window.String(), "--heartbeat=50ms")
+			p := e2etest.Start(t, layout, u.Env(), "--commit-window="+window.String(), "--heartbeat=50ms")
 			before := time.Now()
-			resp := p.post(t, question)
+			resp := p.Post(t, e2etest.Question)
 			if waited := time.Since(before); waited < window {
 				t.Errorf("the headers came after %v", waited)
 			}
@@ -87,7 +89,7 @@ func TestCommitWindow(t *testing.T) {
 			}
 			block := strings.ReplaceAll(string(rest), ": hb\n", "")
 
-			refusal := p.post(t, question, "Accept", "application/json")
+			refusal := p.Post(t, e2etest.Question, "Accept", "application/json")
 			reply, err := io.ReadAll(refusal.Body)
 			if err != nil || refusal.StatusCode != 429 {
 				t.Fatalf("got %d, %v", refusal.StatusCode, err)
@@ -105,9 +107,9 @@ func TestKeyStaysHome(t *testing.T) {
 	var elsewhere http.Header
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { elsewhere = r.Header.Clone() }))
 	defer other.Close()
-	u := newUpstream(t, refuse(307, "", "Location", other.URL+"/v1/chat/completions"))
-	p := start(t, "one process", u.env())
-	a, err := askSSE(t.Context(), p, question)
+	u := e2etest.NewUpstream(t, e2etest.Refuse(307, "", "Location", other.URL+"/v1/chat/completions"))
+	p := e2etest.Start(t, "one process", u.Env())
+	a, err := askSSE(t.Context(), p, e2etest.Question)
 	if err != nil || reason(a.status) != "UPSTREAM_REJECTED" {
 		t.Fatalf("got %v, %v", a, err)
 	}
@@ -122,20 +124,20 @@ func TestAskedOnceMore(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			var refused atomic.Int64
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				switch {
 				case strings.Contains(string(body), `"max_tokens"`):
 					refused.Add(1)
-					refuseInWords(400, `{"error":{"message":"%s","type":"invalid_request_error","param":"max_tokens","code":"unsupported_parameter"}}`)(w, r)
+					e2etest.RefuseInWords(400, `{"error":{"message":"%s","type":"invalid_request_error","param":"max_tokens","code":"unsupported_parameter"}}`)(w, r)
 				case strings.Contains(string(body), `"stream_options"`):
 					refused.Add(1)
-					refuseInWords(422, `{"detail":[{"type":"extra_forbidden","loc":["body","stream_options"],"msg":"%s"}]}`)(w, r)
+					e2etest.RefuseInWords(422, `{"detail":[{"type":"extra_forbidden","loc":["body","stream_options"],"msg":"%s"}]}`)(w, r)
 				default:
-					chunk(w, `{"content":"4"}`, "stop")
+					e2etest.Chunk(w, `{"content":"4"}`, "stop")
 				}
 			})
-			p := start(t, layout, u.env())
+			p := e2etest.Start(t, layout, u.Env())
 			for _, face := range faces {
 				a, err := face.ask(t.Context(), p, `{"model":"m","max_tokens":7,"messages":[{"role":"user","content":"2+2"}]}`)
 				if err != nil || a.status != nil || a.text != "4" {
@@ -151,26 +153,26 @@ func TestAskedOnceMore(t *testing.T) {
 
 // TestWrongBaseURL checks that the log says what was asked for and what came back.
 func TestWrongBaseURL(t *testing.T) {
-	u := newUpstream(t, text(body("")))
-	env := u.env()
+	u := e2etest.NewUpstream(t, e2etest.Text(e2etest.Body("")))
+	env := u.Env()
 	env["OPENAI_BASE_URL"] = u.URL
-	p := start(t, "one process", env)
-	if a, err := askSSE(t.Context(), p, question); err != nil || reason(a.status) != "UPSTREAM_REJECTED" {
+	p := e2etest.Start(t, "one process", env)
+	if a, err := askSSE(t.Context(), p, e2etest.Question); err != nil || reason(a.status) != "UPSTREAM_REJECTED" {
 		t.Fatalf("got %v, %v", a, err)
 	}
-	eventually(t, "what was asked for in the log", func() bool {
-		return strings.Contains(p.log.String(), "the upstream answered 404 to POST /chat/completions: 404 page not found")
+	e2etest.Eventually(t, "what was asked for in the log", func() bool {
+		return strings.Contains(p.Log.String(), "the upstream answered 404 to POST /chat/completions: 404 page not found")
 	})
 }
 
 // TestOrdinaryKey checks that a key which is an ordinary word leaves the log legible.
 func TestOrdinaryKey(t *testing.T) {
-	u := newUpstream(t, refuseInWords(400, `{"error":{"message":"unexpected text, key x","type":"t","code":"odd"}}%.0s`))
-	env := u.env()
+	u := e2etest.NewUpstream(t, e2etest.RefuseInWords(400, `{"error":{"message":"unexpected text, key x","type":"t","code":"odd"}}%.0s`))
+	env := u.Env()
 	env["OPENAI_API_KEY"] = "x"
-	p := start(t, "one process", env)
-	if _, err := askSSE(t.Context(), p, question); err != nil {
+	p := e2etest.Start(t, "one process", env)
+	if _, err := askSSE(t.Context(), p, e2etest.Question); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the words in the log", func() bool { return strings.Contains(p.log.String(), "unexpected text, key [key]") })
+	e2etest.Eventually(t, "the words in the log", func() bool { return strings.Contains(p.Log.String(), "unexpected text, key [key]") })
 }

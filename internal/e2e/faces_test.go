@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // face is a way to ask for a completion.
@@ -28,7 +29,7 @@ type face struct {
 	name      string
 	mediaType string // of an answer over HTTP; "": it is asked over gRPC
 	stream    bool   // the answer comes in events, not whole
-	ask       func(ctx context.Context, p *program, request string) (*answer, error)
+	ask       func(ctx context.Context, p *e2etest.Program, request string) (*answer, error)
 }
 
 // faces are all there are. What is true on one is held against all, so a new one is
@@ -62,12 +63,12 @@ type answer struct {
 }
 
 // askSSE checks each block as it is on the wire: its name, its id, its sequence.
-func askSSE(ctx context.Context, p *program, request string) (*answer, error) {
+func askSSE(ctx context.Context, p *e2etest.Program, request string) (*answer, error) {
 	a, body, err := askHTTP(ctx, p, request, "text/event-stream")
 	if err != nil || a.status != nil {
 		return a, err
 	}
-	all, err := messages(bytes.NewReader(body))
+	all, err := e2etest.Messages(bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func askSSE(ctx context.Context, p *program, request string) (*answer, error) {
 	return a, a.complete()
 }
 
-func askJSON(ctx context.Context, p *program, request string) (*answer, error) {
+func askJSON(ctx context.Context, p *e2etest.Program, request string) (*answer, error) {
 	a, body, err := askHTTP(ctx, p, request, "application/json")
 	if err != nil || a.status != nil {
 		return a, err
@@ -105,15 +106,15 @@ func askJSON(ctx context.Context, p *program, request string) (*answer, error) {
 }
 
 // askHTTP returns an answer's body, too, unless that is a refusal.
-func askHTTP(ctx context.Context, p *program, request, accept string) (*answer, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, "POST", p.http+"/v1/completions", strings.NewReader(request))
+func askHTTP(ctx context.Context, p *e2etest.Program, request, accept string) (*answer, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, "POST", p.HTTP+"/v1/completions", strings.NewReader(request))
 	if err != nil {
 		return nil, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", accept)
-	authorize(ctx, req.Header)
-	resp, err := p.httpClient().Do(req)
+	e2etest.Authorize(ctx, req.Header)
+	resp, err := p.HTTPClient().Do(req)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -141,7 +142,7 @@ func askHTTP(ctx context.Context, p *program, request, accept string) (*answer, 
 	return a, body, a.refused(body)
 }
 
-func askStream(ctx context.Context, p *program, request string) (*answer, error) {
+func askStream(ctx context.Context, p *e2etest.Program, request string) (*answer, error) {
 	a := &answer{}
 	return a, a.call(p, request, func(c completionv1.CompletionServiceClient, req *completionv1.CompletionRequest) error {
 		stream, err := c.StreamCompletion(ctx, req)
@@ -165,7 +166,7 @@ func askStream(ctx context.Context, p *program, request string) (*answer, error)
 	})
 }
 
-func askUnary(ctx context.Context, p *program, request string) (*answer, error) {
+func askUnary(ctx context.Context, p *e2etest.Program, request string) (*answer, error) {
 	a := &answer{}
 	return a, a.call(p, request, func(c completionv1.CompletionServiceClient, req *completionv1.CompletionRequest) error {
 		var header metadata.MD
@@ -180,12 +181,12 @@ func askUnary(ctx context.Context, p *program, request string) (*answer, error) 
 
 // call makes a call on a connection of its own. A status is no error but the
 // answer.
-func (a *answer) call(p *program, request string, do func(completionv1.CompletionServiceClient, *completionv1.CompletionRequest) error) error {
+func (a *answer) call(p *e2etest.Program, request string, do func(completionv1.CompletionServiceClient, *completionv1.CompletionRequest) error) error {
 	req := &completionv1.CompletionRequest{}
 	if err := protojson.Unmarshal([]byte(request), req); err != nil {
 		return err
 	}
-	conn, err := grpc.NewClient(p.grpc, p.credentials(),
+	conn, err := grpc.NewClient(p.GRPC, p.Credentials(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
 		return err

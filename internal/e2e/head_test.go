@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestHead checks that HEAD is answered as GET is, without the body, over each version
@@ -15,7 +17,7 @@ import (
 func TestHead(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			p := start(t, layout, nil, "--echo-interval=0s", "--cors-origin=https://pages.test")
+			p := e2etest.Start(t, layout, nil, "--echo-interval=0s", "--cors-origin=https://pages.test")
 			id, last := finishedCompletion(t, p)
 			events := "/v1/completions/" + id + "/events"
 			for version, client := range map[string]*http.Client{"HTTP/1.1": http1(t), "HTTP/2": http2(t)} {
@@ -35,7 +37,7 @@ func TestHead(t *testing.T) {
 					{events, []string{"Last-Event-ID", "cmpl_y_1"}, 400}, {events, []string{"Accept", "application/json"}, 406},
 					{"/v1/completions/cmpl_x/events", nil, 404}, {"/v1/completions/cmpl_x/events", []string{"Host", "evil.example"}, 403},
 				} {
-					get, head := ask(t, client, "GET", p.http+tt.path, tt.header), ask(t, client, "HEAD", p.http+tt.path, tt.header)
+					get, head := ask(t, client, "GET", p.HTTP+tt.path, tt.header), ask(t, client, "HEAD", p.HTTP+tt.path, tt.header)
 					if get.code != tt.code || head.code != tt.code || head.body != "" || !slices.Equal(head.header, get.header) {
 						t.Errorf("%s %s %q:\nGET  %d %q\nHEAD %d %q, %q", version, tt.path, tt.header, get.code, get.header, head.code, head.header, head.body)
 					}
@@ -48,27 +50,27 @@ func TestHead(t *testing.T) {
 // TestHeadIsNoReader checks that a HEAD for the events of what runs returns at once, and
 // that its going is no reader's.
 func TestHeadIsNoReader(t *testing.T) {
-	p := start(t, "one process", nil, "--echo-interval=1h", "--drain-timeout=1ms")
-	resp := p.post(t, `{"prompt":"One two"}`)
+	p := e2etest.Start(t, "one process", nil, "--echo-interval=1h", "--drain-timeout=1ms")
+	resp := p.Post(t, `{"prompt":"One two"}`)
 	events := resp.Header.Get("Location") + "/events"
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // less than the commit window
 	defer cancel()
 	for range 3 {
-		if head := p.send(ctx, t, "HEAD", events, "", "Last-Event-ID", strings.Split(events, "/")[3]+"_2"); head.StatusCode != 200 || head.Header.Get("Content-Type") != "text/event-stream" {
+		if head := p.Send(ctx, t, "HEAD", events, "", "Last-Event-ID", strings.Split(events, "/")[3]+"_2"); head.StatusCode != 200 || head.Header.Get("Content-Type") != "text/event-stream" {
 			t.Errorf("got %s %v", head.Status, head.Header)
 		}
 	}
-	if _, body := p.request(t, "GET", resp.Header.Get("Location")); !strings.Contains(body, "RUNNING") {
+	if _, body := fetch(t, p, "GET", resp.Header.Get("Location")); !strings.Contains(body, "RUNNING") {
 		t.Errorf("it is %s", body)
 	}
 }
 
 // finishedCompletion returns the id of a completion that has ended, and that of its last
 // event.
-func finishedCompletion(t *testing.T, p *program) (id, last string) {
+func finishedCompletion(t *testing.T, p *e2etest.Program) (id, last string) {
 	t.Helper()
-	resp := p.post(t, `{"prompt":"One two three."}`)
-	all, err := messages(resp.Body)
+	resp := p.Post(t, `{"prompt":"One two three."}`)
+	all, err := e2etest.Messages(resp.Body)
 	if err != nil || len(all) == 0 {
 		t.Fatalf("got %v, %v", all, err)
 	}

@@ -4,18 +4,20 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestLongHeaders checks that a header which the HTTP face takes gets the same answer in
 // both layouts: what of it goes on to a server elsewhere must fit there.
 func TestLongHeaders(t *testing.T) {
-	keys := newKeyring(t, "alice")
+	keys := e2etest.NewKeyring(t, "alice")
 	long, many := strings.Repeat("x", 50<<10), make([]string, 2500)
 	for i := range many {
 		many[i] = "x"
 	}
 	for _, layout := range layouts {
-		p := start(t, layout, nil, keys.flag(), "--allow-host=*", "--echo-interval=0s")
+		p := e2etest.Start(t, layout, nil, keys.Flag(), "--allow-host=*", "--echo-interval=0s")
 		for _, tc := range []struct {
 			name   string
 			values []string
@@ -24,7 +26,7 @@ func TestLongHeaders(t *testing.T) {
 			{"Authorization", []string{"Bearer " + long}, 401},
 			{"Authorization", []string{long}, 401},
 			{"Authorization", many, 401},
-			{"Authorization", []string{"Bearer " + strings.Repeat(" ", 30<<10) + keys.keys["alice"]}, 401},
+			{"Authorization", []string{"Bearer " + strings.Repeat(" ", 30<<10) + keys.Keys["alice"]}, 401},
 			{"Traceparent", []string{long}, 200},
 			{"Tracestate", []string{long}, 200},
 			{"Baggage", []string{long}, 200},
@@ -42,11 +44,11 @@ func TestLongHeaders(t *testing.T) {
 				if path == "/v1/models" {
 					method, body = "GET", ""
 				}
-				req, err := http.NewRequestWithContext(t.Context(), method, p.http+path, strings.NewReader(body))
+				req, err := http.NewRequestWithContext(t.Context(), method, p.HTTP+path, strings.NewReader(body))
 				if err != nil {
 					t.Fatal(err)
 				}
-				req.Header.Set("Authorization", keys.of("alice"))
+				req.Header.Set("Authorization", keys.Of("alice"))
 				req.Header[tc.name] = tc.values
 				if tc.name == "Host" {
 					req.Host = tc.values[0]
@@ -67,13 +69,13 @@ func TestLongHeaders(t *testing.T) {
 // TestSmallServerHeader checks that a header which the bridge takes and its server does not
 // is refused as too large, and is not to be tried again.
 func TestSmallServerHeader(t *testing.T) {
-	keys := newKeyring(t, "alice")
-	p := &program{log: &lockedBuffer{}}
-	p.grpc = startOne(t, p, nil, "server", "--grpc=127.0.0.1:0", "--max-header=4KiB", keys.flag())[0]
-	p.http = startOne(t, p, nil, "bridge", "--http=127.0.0.1:0", "--server="+p.grpc)[0]
-	eventually(t, "the bridge is ready", func() bool { return statusOf(t, p.http+"/readyz") == 200 })
+	keys := e2etest.NewKeyring(t, "alice")
+	p := &e2etest.Program{Log: &e2etest.LockedBuffer{}}
+	p.GRPC = e2etest.StartOne(t, p, nil, "server", "--grpc=127.0.0.1:0", "--max-header=4KiB", keys.Flag())[0]
+	p.HTTP = e2etest.StartOne(t, p, nil, "bridge", "--http=127.0.0.1:0", "--server="+p.GRPC)[0]
+	e2etest.Eventually(t, "the bridge is ready", func() bool { return e2etest.StatusOf(t, p.HTTP+"/readyz") == 200 })
 	for _, path := range []string{"/v1/completions", "/openai/v1/chat/completions"} {
-		resp := p.send(t.Context(), t, "POST", path, hello, "Content-Type", "application/json", "Authorization", "Bearer "+strings.Repeat("x", 10<<10))
+		resp := p.Send(t.Context(), t, "POST", path, hello, "Content-Type", "application/json", "Authorization", "Bearer "+strings.Repeat("x", 10<<10))
 		if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Retry-After") != "" {
 			t.Errorf("%s: got %s, %v", path, resp.Status, resp.Header)
 		}

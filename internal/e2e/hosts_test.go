@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestForeignHost checks that a page cannot spend the key from a browser on this
@@ -14,14 +16,14 @@ import (
 func TestForeignHost(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) { chunk(w, `{"content":"Hello"}`, "stop") })
-			p := start(t, layout, u.env(), "--allow-host=sluice.test")
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) { e2etest.Chunk(w, `{"content":"Hello"}`, "stop") })
+			p := e2etest.Start(t, layout, u.Env(), "--allow-host=sluice.test")
 			for host, code := range map[string]int{
 				"evil.example": 403, "evil.example:8080": 403,
-				strings.TrimPrefix(p.http, "http://"): 200, "localhost:1": 200, "sluice.test:1": 200,
+				strings.TrimPrefix(p.HTTP, "http://"): 200, "localhost:1": 200, "sluice.test:1": 200,
 			} {
-				before := u.calls.Load()
-				req, err := http.NewRequestWithContext(t.Context(), "POST", p.http+"/v1/completions",
+				before := u.Calls.Load()
+				req, err := http.NewRequestWithContext(t.Context(), "POST", p.HTTP+"/v1/completions",
 					strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"Hi"}]}`))
 				if err != nil {
 					t.Fatal(err)
@@ -34,7 +36,7 @@ func TestForeignHost(t *testing.T) {
 				}
 				_, _ = io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
-				if called := u.calls.Load() > before; resp.StatusCode != code || called != (code == 200) {
+				if called := u.Calls.Load() > before; resp.StatusCode != code || called != (code == 200) {
 					t.Errorf("%s: got %s, the upstream called: %v", host, resp.Status, called)
 				}
 			}
@@ -45,9 +47,9 @@ func TestForeignHost(t *testing.T) {
 // What is asked of the server as a whole is looked at, too, and not answered by net/http,
 // which would read its body for ever.
 func TestForeignHostOptions(t *testing.T) {
-	p := start(t, "one process", nil)
+	p := e2etest.Start(t, "one process", nil)
 	for host, code := range map[string]int{"evil.example": 403, "localhost": 400} {
-		c, err := net.Dial("tcp", strings.TrimPrefix(p.http, "http://"))
+		c, err := net.Dial("tcp", strings.TrimPrefix(p.HTTP, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}

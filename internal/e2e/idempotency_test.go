@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // keyed is a request with the members that follow, such as its key.
@@ -21,16 +22,16 @@ func keyed(model, members string) string {
 
 // gated starts an upstream that says hello, goes on when the gate is closed, and
 // then ends. With the model "refused" it refuses, with "breaks" it ends too soon.
-func gated(t *testing.T) (u *upstream, gate chan struct{}) {
+func gated(t *testing.T) (u *e2etest.Upstream, gate chan struct{}) {
 	t.Helper()
 	gate = make(chan struct{})
-	u = newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-		model := modelOf(r)
+	u = e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		model := e2etest.ModelOf(r)
 		if model == "refused" {
-			refuse(429, "rate_limit_exceeded", "Retry-After", "7")(w, r)
+			e2etest.Refuse(429, "rate_limit_exceeded", "Retry-After", "7")(w, r)
 			return
 		}
-		say(w, "Hello")
+		e2etest.Say(w, "Hello")
 		if model == "waits" {
 			select {
 			case <-gate:
@@ -38,9 +39,9 @@ func gated(t *testing.T) (u *upstream, gate chan struct{}) {
 				return
 			}
 		}
-		say(w, " you")
+		e2etest.Say(w, " you")
 		if model != "breaks" {
-			chunk(w, `{}`, "stop")
+			e2etest.Chunk(w, `{}`, "stop")
 		}
 	})
 	return u, gate
@@ -53,7 +54,7 @@ func TestOneKeyAtOnce(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			u, gate := gated(t)
-			p := start(t, layout, u.env())
+			p := e2etest.Start(t, layout, u.Env())
 			bodies := make([]string, posts)
 			var answered, done sync.WaitGroup
 			answered.Add(posts)
@@ -68,7 +69,7 @@ func TestOneKeyAtOnce(t *testing.T) {
 				begins := sync.OnceFunc(answered.Done)
 				done.Go(func() {
 					defer begins()
-					resp := p.post(t, body, header...)
+					resp := p.Post(t, body, header...)
 					begins()
 					b, err := io.ReadAll(resp.Body)
 					if err != nil || resp.StatusCode != 200 {
@@ -80,15 +81,15 @@ func TestOneKeyAtOnce(t *testing.T) {
 			answered.Wait()
 			close(gate)
 			done.Wait()
-			late, _ := io.ReadAll(p.post(t, keyed("waits", `,"idempotencyKey":"a key"`)).Body)
+			late, _ := io.ReadAll(p.Post(t, keyed("waits", `,"idempotencyKey":"a key"`)).Body)
 			slices.Sort(bodies)
 			if different := slices.Compact(append(bodies, string(late))); len(different) != 1 {
 				t.Errorf("%d different bodies, such as %q", len(different), different[:2])
 			}
-			if whole, err := messages(strings.NewReader(bodies[0])); err != nil || !ended(whole) || len(whole) != 4 {
+			if whole, err := e2etest.Messages(strings.NewReader(bodies[0])); err != nil || !ended(whole) || len(whole) != 4 {
 				t.Errorf("the stream is %q, %v", whole, err)
 			}
-			if n := u.calls.Load(); n != 1 {
+			if n := u.Calls.Load(); n != 1 {
 				t.Errorf("%d calls upstream", n)
 			}
 		})
@@ -107,12 +108,12 @@ func TestKeyReused(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			u, gate := gated(t)
-			p := start(t, layout, u.env())
-			first := p.post(t, keyed("waits", `,"idempotency_key":"k"`))
+			p := e2etest.Start(t, layout, u.Env())
+			first := p.Post(t, keyed("waits", `,"idempotency_key":"k"`))
 			for _, when := range []string{"while it runs", "when it has ended"} {
 				for _, other := range others {
 					for _, face := range faces {
-						a, err := face.ask(shortContext(t), p, other.body)
+						a, err := face.ask(e2etest.ShortContext(t), p, other.body)
 						if err != nil {
 							t.Fatalf("%s, %s, %s: %v", other.name, when, face.name, err)
 						}
@@ -128,7 +129,7 @@ func TestKeyReused(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if n := u.calls.Load(); n != 1 {
+			if n := u.Calls.Load(); n != 1 {
 				t.Errorf("%d calls upstream", n)
 			}
 		})
@@ -141,7 +142,7 @@ func TestKeyOfFailure(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			u, _ := gated(t)
-			p := start(t, layout, u.env())
+			p := e2etest.Start(t, layout, u.Env())
 			for i, test := range []struct {
 				model, reason string
 				code          int
@@ -152,7 +153,7 @@ func TestKeyOfFailure(t *testing.T) {
 				request := keyed(test.model, `,"idempotency_key":"`+test.model+`"`)
 				var first string
 				for n := range 3 {
-					resp := p.post(t, request)
+					resp := p.Post(t, request)
 					body, err := io.ReadAll(resp.Body)
 					if err != nil {
 						t.Fatal(err)
@@ -166,7 +167,7 @@ func TestKeyOfFailure(t *testing.T) {
 					}
 				}
 				for _, face := range faces {
-					a, err := face.ask(shortContext(t), p, request)
+					a, err := face.ask(e2etest.ShortContext(t), p, request)
 					if err != nil {
 						t.Fatalf("%s, %s: %v", test.model, face.name, err)
 					}
@@ -174,7 +175,7 @@ func TestKeyOfFailure(t *testing.T) {
 						t.Errorf("%s, %s: got %v", test.model, face.name, a.status)
 					}
 				}
-				if n := u.calls.Load(); n != int64(i+1) {
+				if n := u.Calls.Load(); n != int64(i+1) {
 					t.Errorf("%s: %d calls upstream for %d completions", test.model, n, i+1)
 				}
 			}
@@ -184,23 +185,23 @@ func TestKeyOfFailure(t *testing.T) {
 
 func TestTwoKeys(t *testing.T) {
 	u, _ := gated(t)
-	p := start(t, "one process", u.env())
-	resp := p.post(t, keyed("m", `,"idempotency_key":"one"`), "Idempotency-Key", "two")
+	p := e2etest.Start(t, "one process", u.Env())
+	resp := p.Post(t, keyed("m", `,"idempotency_key":"one"`), "Idempotency-Key", "two")
 	b, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != 400 || !strings.Contains(string(b), "INVALID_REQUEST") || u.calls.Load() != 0 {
-		t.Errorf("got %s, %s, %d calls upstream", resp.Status, b, u.calls.Load())
+	if resp.StatusCode != 400 || !strings.Contains(string(b), "INVALID_REQUEST") || u.Calls.Load() != 0 {
+		t.Errorf("got %s, %s, %d calls upstream", resp.Status, b, u.Calls.Load())
 	}
 }
 
-// get asks for a completion in one piece.
-func (p *program) get(t *testing.T, id string) *completionv1.Completion {
+// completionOf asks for a completion in one piece.
+func completionOf(t *testing.T, p *e2etest.Program, id string) *completionv1.Completion {
 	t.Helper()
-	return p.whole(t, "GET", "/v1/completions/"+id)
+	return wholeCompletion(t, p, "GET", "/v1/completions/"+id)
 }
 
-func (p *program) whole(t *testing.T, method, path string) *completionv1.Completion {
+func wholeCompletion(t *testing.T, p *e2etest.Program, method, path string) *completionv1.Completion {
 	t.Helper()
-	resp := p.send(shortContext(t), t, method, path, "")
+	resp := p.Send(e2etest.ShortContext(t), t, method, path, "")
 	b, err := io.ReadAll(resp.Body)
 	c := &completionv1.Completion{}
 	if err != nil || resp.StatusCode != 200 || protojson.Unmarshal(b, c) != nil {
@@ -215,21 +216,21 @@ func TestWalkAway(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			u, gate := gated(t)
-			p := start(t, layout, u.env())
+			p := e2etest.Start(t, layout, u.Env())
 			stays := readDelta(t, p, keyed("waits", `,"disconnect_grace":"60s"`))
 			readDelta(t, p, keyed("waits", ""))
 			// It is the one that was left last: so the program knows of the other, too.
-			eventually(t, "one of the two ends upstream", func() bool { return u.open.Load() == 1 })
-			if c := p.get(t, stays); c.GetState() != completionv1.Completion_RUNNING || c.GetText() != "Hello" {
+			e2etest.Eventually(t, "one of the two ends upstream", func() bool { return u.Open.Load() == 1 })
+			if c := completionOf(t, p, stays); c.GetState() != completionv1.Completion_RUNNING || c.GetText() != "Hello" {
 				t.Errorf("left alone, it is %v", c)
 			}
 			close(gate)
-			eventually(t, "the completion ends", func() bool { return p.get(t, stays).GetState() != completionv1.Completion_RUNNING })
-			c := p.get(t, stays)
+			e2etest.Eventually(t, "the completion ends", func() bool { return completionOf(t, p, stays).GetState() != completionv1.Completion_RUNNING })
+			c := completionOf(t, p, stays)
 			if c.GetState() != completionv1.Completion_FINISHED || c.GetText() != "Hello you" || c.GetFinishReason() != completionv1.Finished_STOP {
 				t.Errorf("fetched later, it is %v", c)
 			}
-			if n := u.calls.Load(); n != 2 {
+			if n := u.Calls.Load(); n != 2 {
 				t.Errorf("%d calls upstream", n)
 			}
 		})
@@ -237,9 +238,9 @@ func TestWalkAway(t *testing.T) {
 }
 
 // readDelta reads a stream up to its first delta, leaves, and returns its id.
-func readDelta(t *testing.T, p *program, request string) (id string) {
+func readDelta(t *testing.T, p *e2etest.Program, request string) (id string) {
 	t.Helper()
-	resp := p.post(t, request)
+	resp := p.Post(t, request)
 	if err := firstDelta(resp.Body); err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +254,7 @@ func TestCancel(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			u, _ := gated(t)
-			p := start(t, layout, u.env())
+			p := e2etest.Start(t, layout, u.Env())
 			request := keyed("waits", `,"disconnect_grace":"60s","idempotency_key":"k"`)
 			id := readDelta(t, p, request)
 			passages := make([]*passage, len(ways))
@@ -264,18 +265,18 @@ func TestCancel(t *testing.T) {
 				done.Go(func() {
 					defer begins()
 					var err error
-					passages[i], err = way.read(reader{p: p, request: request, id: id, answered: begins}, shortContext(t))
+					passages[i], err = way.read(reader{p: p, request: request, id: id, answered: begins}, e2etest.ShortContext(t))
 					if err != nil {
 						t.Errorf("%s: %v", way.name, err)
 					}
 				})
 			}
 			answered.Wait()
-			c := p.whole(t, "POST", "/v1/completions/"+id+":cancel")
+			c := wholeCompletion(t, p, "POST", "/v1/completions/"+id+":cancel")
 			if c.GetState() != completionv1.Completion_CANCELLED || c.GetText() != "Hello" || c.GetLastSequence() != 3 {
 				t.Errorf("the answer is %v", c)
 			}
-			eventually(t, "the completion ends upstream", func() bool { return u.open.Load() == 0 })
+			e2etest.Eventually(t, "the completion ends upstream", func() bool { return u.Open.Load() == 0 })
 			done.Wait()
 			for i, way := range ways {
 				events := passages[i].events
@@ -283,7 +284,7 @@ func TestCancel(t *testing.T) {
 					t.Errorf("%s: got %q", way.name, events)
 				}
 			}
-			if again := p.whole(t, "POST", "/v1/completions/"+id+":cancel"); again.String() != c.String() {
+			if again := wholeCompletion(t, p, "POST", "/v1/completions/"+id+":cancel"); again.String() != c.String() {
 				t.Errorf("cancelled again, it is %v", again)
 			}
 		})

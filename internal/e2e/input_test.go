@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 const maxBody = 64 << 10 // of the program in these tests
@@ -161,8 +162,8 @@ var badRequests = []badInput{
 // TestBadInput checks that each gets the right status, with a message that says
 // what to mend, and reaches no upstream.
 func TestBadInput(t *testing.T) {
-	u := newUpstream(t, text(body("")))
-	p := start(t, "two processes", u.env(), "--model=m", "--max-body=64KiB")
+	u := e2etest.NewUpstream(t, e2etest.Text(e2etest.Body("")))
+	p := e2etest.Start(t, "two processes", u.Env(), "--model=m", "--max-body=64KiB")
 	for i, in := range slices.Concat(badRequests, badHTTP) {
 		t.Run(in.name, func(t *testing.T) {
 			want, wantFields := cmp.Or(in.status, 400), in.fields
@@ -170,7 +171,7 @@ func TestBadInput(t *testing.T) {
 				wantFields = []string{"body"}
 			}
 			for _, accept := range []string{"text/event-stream", "application/json"} {
-				a := p.refused(t, in.method, in.body, append([]string{"Accept", accept}, in.header...))
+				a := refusalOf(t, p, in.method, in.body, append([]string{"Accept", accept}, in.header...))
 				if a.code != want || want == 405 && a.header.Get("Allow") != "POST" {
 					t.Errorf("got %d, Allow: %q, want %d", a.code, a.header.Get("Allow"), want)
 				}
@@ -188,15 +189,15 @@ func TestBadInput(t *testing.T) {
 			}
 		})
 	}
-	if n := u.calls.Load(); n != 0 {
+	if n := u.Calls.Load(); n != 0 {
 		t.Errorf("%d calls upstream", n)
 	}
 	t.Run("bytes that are no request", func(t *testing.T) {
-		client := p.client(t)
+		client := p.Client(t)
 		for _, bytes := range []wire{"\x12\x04caf\xe9", "\xff\xff\xff", wire(strings.Repeat("\x0b", 20_000))} {
 			_, err := client.CreateCompletion(t.Context(), &completionv1.CompletionRequest{}, grpc.ForceCodec(bytes))
-			if err == nil || u.calls.Load() != 0 {
-				t.Errorf("%.10q: got %v after %d calls upstream", bytes, err, u.calls.Load())
+			if err == nil || u.Calls.Load() != 0 {
+				t.Errorf("%.10q: got %v after %d calls upstream", bytes, err, u.Calls.Load())
 			}
 		}
 	})
@@ -209,10 +210,10 @@ func (w wire) Marshal(any) ([]byte, error) { return []byte(w), nil }
 func (w wire) Unmarshal([]byte, any) error { return errors.New("no answer was expected") }
 func (w wire) Name() string                { return "proto" }
 
-// refused makes a request of /v1/completions that is to be refused.
-func (p *program) refused(t *testing.T, method, body string, header []string) *answer {
+// refusalOf makes a request of /v1/completions that is to be refused.
+func refusalOf(t *testing.T, p *e2etest.Program, method, body string, header []string) *answer {
 	t.Helper()
-	resp := p.send(t.Context(), t, cmp.Or(method, "POST"), "/v1/completions", body, header...)
+	resp := p.Send(t.Context(), t, cmp.Or(method, "POST"), "/v1/completions", body, header...)
 	reply, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +242,7 @@ func checkInvalid(t *testing.T, st *status.Status, says, wantFields []string) {
 
 // TestGoodInput checks what must not be refused.
 func TestGoodInput(t *testing.T) {
-	p := start(t, "two processes", nil, "--max-body=64KiB", "--echo-interval=0s")
+	p := e2etest.Start(t, "two processes", nil, "--max-body=64KiB", "--echo-interval=0s")
 	for _, in := range []struct {
 		name, body string
 		header     []string
@@ -259,8 +260,8 @@ func TestGoodInput(t *testing.T) {
 		{name: "the same key twice", body: chat(`"idempotency_key":"k"`), header: []string{"Idempotency-Key", "k"}},
 	} {
 		t.Run(in.name, func(t *testing.T) {
-			resp := p.post(t, in.body, in.header...)
-			got, err := messages(resp.Body)
+			resp := p.Post(t, in.body, in.header...)
+			got, err := e2etest.Messages(resp.Body)
 			if err != nil || resp.StatusCode != 200 || len(got) < 2 || got[len(got)-1].Event != "finished" {
 				t.Errorf("got %d, %v, %v", resp.StatusCode, got, err)
 			}

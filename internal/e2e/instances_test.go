@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -32,7 +33,7 @@ type instance struct {
 }
 
 // startInstances starts servers that share a journal.
-func startInstances(t *testing.T, store *testbed.Redis, u *upstream, n int) (all []*instance) {
+func startInstances(t *testing.T, store *testbed.Redis, u *e2etest.Upstream, n int) (all []*instance) {
 	t.Helper()
 	for range n {
 		p := testbed.Start(t, "sluice server --grpc=127.0.0.1:0 --shutdown-delay=0s --openai-base-url="+u.URL+"/v1 --journal="+store.URL)
@@ -41,26 +42,28 @@ func startInstances(t *testing.T, store *testbed.Redis, u *upstream, n int) (all
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
-		bridge := &program{log: &lockedBuffer{}}
-		bridge.http = startOne(t, bridge, nil, "bridge", "--http=127.0.0.1:0", "--server="+p.Addrs[0])[0]
-		all = append(all, &instance{p, completionv1.NewCompletionServiceClient(conn), bridge.http})
+		bridge := &e2etest.Program{Log: &e2etest.LockedBuffer{}}
+		bridge.HTTP = e2etest.StartOne(t, bridge, nil, "bridge", "--http=127.0.0.1:0", "--server="+p.Addrs[0])[0]
+		all = append(all, &instance{p, completionv1.NewCompletionServiceClient(conn), bridge.HTTP})
 	}
 	return all
 }
 
 // talk says something every so often, until nobody listens; with the model "ends", three
 // things.
-func talk(w http.ResponseWriter, r *http.Request) {
-	ends := modelOf(r) == "ends"
-	for i := 0; r.Context().Err() == nil && !(ends && i == 3); i++ {
-		say(w, fmt.Sprint(i, " "))
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-r.Context().Done():
-			return
+func talk(interval time.Duration) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ends := e2etest.ModelOf(r) == "ends"
+		for i := 0; r.Context().Err() == nil && !(ends && i == 3); i++ {
+			e2etest.Say(w, fmt.Sprint(i, " "))
+			select {
+			case <-time.After(interval):
+			case <-r.Context().Done():
+				return
+			}
 		}
+		e2etest.Chunk(w, `{}`, "stop")
 	}
-	chunk(w, `{}`, "stop")
 }
 
 // begin begins a completion, and returns its id and the stream, of which one event is read.
@@ -106,7 +109,7 @@ func TestOwnerIsLost(t *testing.T) {
 		{"stopped", syscall.SIGSTOP},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			u := newUpstream(t, talk)
+			u := e2etest.NewUpstream(t, talk(50*time.Millisecond))
 			all := startInstances(t, testbed.StartRedis(t), u, 3)
 			owner, others := all[0], all[1:]
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -150,7 +153,7 @@ func TestOwnerIsLost(t *testing.T) {
 								return
 							}
 						} else {
-							got, err := reader{p: &program{http: other.http}, id: id}.get(ctx)
+							got, err := reader{p: &e2etest.Program{HTTP: other.http}, id: id}.get(ctx)
 							if err != nil {
 								t.Errorf("over HTTP: %v", err)
 								return
@@ -193,7 +196,7 @@ func TestOwnerIsLost(t *testing.T) {
 			} else {
 				owner.Wait()
 			}
-			eventually(t, "nothing runs upstream", func() bool { return u.open.Load() == 0 })
+			e2etest.Eventually(t, "nothing runs upstream", func() bool { return u.Open.Load() == 0 })
 			for _, other := range others {
 				for _, id := range done {
 					if c, err := other.client.GetCompletion(ctx, &completionv1.GetCompletionRequest{Id: id}); err != nil || c.GetText() != "0 1 2 " || c.GetState() != completionv1.Completion_FINISHED {
@@ -208,7 +211,7 @@ func TestOwnerIsLost(t *testing.T) {
 				}
 				other.Stop()
 			}
-			if calls := u.calls.Load(); calls != running+finished {
+			if calls := u.Calls.Load(); calls != running+finished {
 				t.Errorf("%d calls upstream for %d completions", calls, running+finished)
 			}
 		})
@@ -219,7 +222,7 @@ func TestOwnerIsLost(t *testing.T) {
 // them, and measures how long the upstream then goes on.
 func TestCancelElsewhere(t *testing.T) {
 	const times = 100
-	u := newUpstream(t, talk)
+	u := e2etest.NewUpstream(t, talk(10*time.Millisecond))
 	all := startInstances(t, testbed.StartRedis(t), u, 2)
 	defer all[1].Stop()
 	defer all[0].Stop()
@@ -261,7 +264,7 @@ func TestCancelElsewhere(t *testing.T) {
 					t.Fatal(err)
 				}
 				select {
-				case gone := <-u.gone:
+				case gone := <-u.Gone:
 					took = append(took, gone.Sub(began))
 				case <-ctx.Done():
 					t.Fatal("the upstream goes on")
@@ -286,16 +289,16 @@ var outage = flag.Duration("outage", 5*time.Second, "for how long TestStoreIsGon
 func TestStoreIsGone(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	const running = 20
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		for i := range int(*outage/time.Second)*20 + 100 {
-			say(w, fmt.Sprint(i, " "))
+			e2etest.Say(w, fmt.Sprint(i, " "))
 			select {
 			case <-time.After(50 * time.Millisecond):
 			case <-r.Context().Done():
 				return
 			}
 		}
-		chunk(w, `{}`, "stop")
+		e2etest.Chunk(w, `{}`, "stop")
 	})
 	store := testbed.StartRedis(t)
 	all := startInstances(t, store, u, 2)
@@ -322,7 +325,7 @@ func TestStoreIsGone(t *testing.T) {
 	time.Sleep(3 * time.Second)
 	asked := func(header ...string) *http.Response {
 		began := time.Now()
-		resp := (&program{http: all[0].http}).post(t, `{"prompt":"Hi","model":"echo"}`, header...)
+		resp := (&e2etest.Program{HTTP: all[0].http}).Post(t, `{"prompt":"Hi","model":"echo"}`, header...)
 		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("a request takes %v", took)
 		}
@@ -332,7 +335,7 @@ func TestStoreIsGone(t *testing.T) {
 		t.Errorf("with a key: %s", resp.Status)
 	}
 	resp := asked()
-	if events, err := messages(resp.Body); resp.StatusCode != 200 || err != nil || events[len(events)-1].Event != "finished" {
+	if events, err := e2etest.Messages(resp.Body); resp.StatusCode != 200 || err != nil || events[len(events)-1].Event != "finished" {
 		t.Errorf("without a key: %s, %v", resp.Status, err)
 	}
 	ready, err := http.Get(all[0].http + "/readyz")
@@ -348,7 +351,7 @@ func TestStoreIsGone(t *testing.T) {
 	store.Start()
 	own.Wait()
 	for i, id := range ids {
-		eventually(t, "what ran is whole elsewhere", func() bool {
+		e2etest.Eventually(t, "what ran is whole elsewhere", func() bool {
 			stream, err := all[1].client.ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: id})
 			if err != nil {
 				t.Fatal(err)
@@ -357,7 +360,7 @@ func TestStoreIsGone(t *testing.T) {
 			return last == ends[i] && st.Code() == codes.OK && err == nil
 		})
 	}
-	if calls := u.calls.Load(); calls != running {
+	if calls := u.Calls.Load(); calls != running {
 		t.Errorf("%d calls upstream for %d completions", calls, running)
 	}
 	for _, i := range all {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // volatile matches what differs between two completions that are the same.
@@ -26,20 +28,20 @@ var volatile = []struct {
 
 // answerByModel answers with what the model is called.
 func answerByModel(w http.ResponseWriter, r *http.Request) {
-	switch modelOf(r) {
+	switch e2etest.ModelOf(r) {
 	case "tools":
-		chunk(w, `{"role":"assistant","content":null,"reasoning_content":"Let me\nsee."}`, "null")
-		chunk(w, `{"content":"I shall look: \u2028 </script> \u0000 \ud83d\ude00"}`, "null")
-		chunk(w, `{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"look","arguments":""}}]}`, "null")
-		chunk(w, `{"tool_calls":[{"index":0,"function":{"arguments":"{\"at\":"}},{"index":1,"id":"call_2","function":{"name":"f","arguments":"{}"}}]}`, "null")
-		chunk(w, `{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}`, "tool_calls")
+		e2etest.Chunk(w, `{"role":"assistant","content":null,"reasoning_content":"Let me\nsee."}`, "null")
+		e2etest.Chunk(w, `{"content":"I shall look: \u2028 </script> \u0000 \ud83d\ude00"}`, "null")
+		e2etest.Chunk(w, `{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"look","arguments":""}}]}`, "null")
+		e2etest.Chunk(w, `{"tool_calls":[{"index":0,"function":{"arguments":"{\"at\":"}},{"index":1,"id":"call_2","function":{"name":"f","arguments":"{}"}}]}`, "null")
+		e2etest.Chunk(w, `{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}`, "tool_calls")
 		_, _ = io.WriteString(w, `data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":9,"total_tokens":16}}`+"\n\ndata: [DONE]\n\n")
 	case "refusal":
-		chunk(w, `{"refusal":"I shall not."}`, "content_filter")
+		e2etest.Chunk(w, `{"refusal":"I shall not."}`, "content_filter")
 	case "breaks":
-		text(abort)(w, r)
+		e2etest.Text(e2etest.Abort)(w, r)
 	case "limits":
-		refuse(429, "rate_limit_exceeded", "Retry-After", "7")(w, r)
+		e2etest.Refuse(429, "rate_limit_exceeded", "Retry-After", "7")(w, r)
 	}
 }
 
@@ -48,10 +50,10 @@ func TestLayoutsAgree(t *testing.T) {
 	if *shared {
 		return // it compares the two others
 	}
-	u := newUpstream(t, answerByModel)
-	env := u.env()
+	u := e2etest.NewUpstream(t, answerByModel)
+	env := u.Env()
 	args := []string{"--echo-interval=0s", "--max-body=1KiB"}
-	one, two := start(t, layouts[0], env, args...), start(t, layouts[1], env, args...)
+	one, two := e2etest.Start(t, layouts[0], env, args...), e2etest.Start(t, layouts[1], env, args...)
 	ask := func(model string) string {
 		return `{"model":"` + model + `","messages":[{"role":"user","content":"Hi"}]}`
 	}
@@ -100,8 +102,8 @@ func TestLayoutsAgree(t *testing.T) {
 				tt.accept = []string{"", "application/json"}
 			}
 			for _, accept := range tt.accept {
-				first, id := one.exchange(t, tt.method, tt.path, tt.body, accept, tt.header...)
-				second, otherID := two.exchange(t, tt.method, tt.path, tt.body, accept, tt.header...)
+				first, id := exchange(t, one, tt.method, tt.path, tt.body, accept, tt.header...)
+				second, otherID := exchange(t, two, tt.method, tt.path, tt.body, accept, tt.header...)
 				if first != second {
 					t.Errorf("Accept: %s: one process\n%s\ntwo processes\n%s", accept, first, second)
 				}
@@ -109,8 +111,8 @@ func TestLayoutsAgree(t *testing.T) {
 					continue
 				}
 				for _, suffix := range []string{"", "/events"} {
-					first, _ := one.exchange(t, "GET", id+suffix, "", "")
-					second, _ := two.exchange(t, "GET", otherID+suffix, "", "")
+					first, _ := exchange(t, one, "GET", id+suffix, "", "")
+					second, _ := exchange(t, two, "GET", otherID+suffix, "", "")
 					if first != second {
 						t.Errorf("GET …%s: one process\n%s\ntwo processes\n%s", suffix, first, second)
 					}
@@ -122,12 +124,12 @@ func TestLayoutsAgree(t *testing.T) {
 
 // exchange returns a whole answer as it is on the wire, but for what varies, and
 // the path of the completion that it names.
-func (p *program) exchange(t *testing.T, method, path, body, accept string, header ...string) (answer, location string) {
+func exchange(t *testing.T, p *e2etest.Program, method, path, body, accept string, header ...string) (answer, location string) {
 	t.Helper()
 	if accept != "" {
 		header = append([]string{"Accept", accept}, header...)
 	}
-	resp := p.send(t.Context(), t, method, path, body, header...)
+	resp := p.Send(t.Context(), t, method, path, body, header...)
 	reply, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // lives are the ways for a completion to go. Each returns its id and how it
@@ -26,7 +27,7 @@ import (
 var lives = []struct {
 	model string // what the upstream is told to do
 	end   string
-	live  func(ctx context.Context, p *program, c completionv1.CompletionServiceClient, i int, request string) (id, end string, err error)
+	live  func(ctx context.Context, p *e2etest.Program, c completionv1.CompletionServiceClient, i int, request string) (id, end string, err error)
 }{
 	{"finishes", "finished", readAll},
 	{"breaks", "UPSTREAM_TRUNCATED", readAll},
@@ -37,24 +38,24 @@ var lives = []struct {
 
 // answerLives is the upstream of these lives.
 func answerLives(w http.ResponseWriter, r *http.Request) {
-	model := modelOf(r)
+	model := e2etest.ModelOf(r)
 	if model == "fails" {
-		refuse(500, "server_error")(w, r)
+		e2etest.Refuse(500, "server_error")(w, r)
 		return
 	}
-	chunk(w, `{"content":"token"}`, "null")
+	e2etest.Chunk(w, `{"content":"token"}`, "null")
 	switch model {
 	case "finishes":
-		chunk(w, `{"content":"."}`, "stop")
+		e2etest.Chunk(w, `{"content":"."}`, "stop")
 		_, _ = io.WriteString(w, "data: [DONE]\n\n")
 	case "breaks":
-		abort(w, r)
+		e2etest.Abort(w, r)
 	default:
-		silence(w, r)
+		e2etest.Silence(w, r)
 	}
 }
 
-func readAll(ctx context.Context, p *program, _ completionv1.CompletionServiceClient, i int, request string) (id, end string, err error) {
+func readAll(ctx context.Context, p *e2etest.Program, _ completionv1.CompletionServiceClient, i int, request string) (id, end string, err error) {
 	a, err := faces[i%len(faces)].ask(ctx, p, request)
 	switch {
 	case err != nil:
@@ -67,7 +68,7 @@ func readAll(ctx context.Context, p *program, _ completionv1.CompletionServiceCl
 	return a.id, "finished", nil
 }
 
-func readAndLeave(ctx context.Context, p *program, c completionv1.CompletionServiceClient, i int, request string) (id, end string, err error) {
+func readAndLeave(ctx context.Context, p *e2etest.Program, c completionv1.CompletionServiceClient, i int, request string) (id, end string, err error) {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	id, next, err := openOn(ctx, p, c, i, request)
@@ -80,7 +81,7 @@ func readAndLeave(ctx context.Context, p *program, c completionv1.CompletionServ
 	return id, "", err
 }
 
-func readAndCancel(ctx context.Context, p *program, c completionv1.CompletionServiceClient, i int, request string) (id, end string, err error) {
+func readAndCancel(ctx context.Context, p *e2etest.Program, c completionv1.CompletionServiceClient, i int, request string) (id, end string, err error) {
 	ctx, done := context.WithCancel(ctx)
 	defer done()
 	id, next, err := openOn(ctx, p, c, i, request)
@@ -98,7 +99,7 @@ func readAndCancel(ctx context.Context, p *program, c completionv1.CompletionSer
 }
 
 // openOn opens a stream: the even ones over HTTP, the odd ones over gRPC.
-func openOn(ctx context.Context, p *program, c completionv1.CompletionServiceClient, i int, request string) (id string, next func() (*completionv1.CompletionEvent, error), err error) {
+func openOn(ctx context.Context, p *e2etest.Program, c completionv1.CompletionServiceClient, i int, request string) (id string, next func() (*completionv1.CompletionEvent, error), err error) {
 	if i%2 == 1 {
 		req := &completionv1.CompletionRequest{}
 		if err := protojson.Unmarshal([]byte(request), req); err != nil {
@@ -111,7 +112,7 @@ func openOn(ctx context.Context, p *program, c completionv1.CompletionServiceCli
 		header, err := stream.Header()
 		return strings.Join(header.Get("completion-id"), ","), stream.Recv, err
 	}
-	req, err := http.NewRequestWithContext(ctx, "POST", p.http+"/v1/completions", strings.NewReader(request))
+	req, err := http.NewRequestWithContext(ctx, "POST", p.HTTP+"/v1/completions", strings.NewReader(request))
 	if err != nil {
 		return "", nil, err
 	}
@@ -131,12 +132,12 @@ func openOn(ctx context.Context, p *program, c completionv1.CompletionServiceCli
 	}, nil
 }
 
-func cancelOn(ctx context.Context, p *program, c completionv1.CompletionServiceClient, i int, id string) error {
+func cancelOn(ctx context.Context, p *e2etest.Program, c completionv1.CompletionServiceClient, i int, id string) error {
 	if i%2 == 1 {
 		_, err := c.CancelCompletion(ctx, &completionv1.CancelCompletionRequest{Id: id})
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, "POST", p.http+"/v1/completions/"+id+":cancel", nil)
+	req, err := http.NewRequestWithContext(ctx, "POST", p.HTTP+"/v1/completions/"+id+":cancel", nil)
 	if err != nil {
 		return err
 	}
@@ -164,14 +165,14 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, answerLives)
-			p := start(t, layout, u.env(), "--retention=2s")
-			client := p.client(t)
+			u := e2etest.NewUpstream(t, answerLives)
+			p := e2etest.Start(t, layout, u.Env(), "--retention=2s")
+			client := p.Client(t)
 			// The connections that stay are opened before anything is counted.
 			if _, err := client.ListModels(t.Context(), &completionv1.ListModelsRequest{}); err != nil {
 				t.Fatal(err)
 			}
-			if status := statusOf(t, p.http+"/v1/models"); status != 200 {
+			if status := e2etest.StatusOf(t, p.HTTP+"/v1/models"); status != 200 {
 				t.Fatalf("/v1/models: %d", status)
 			}
 			letGo := func() { http.DefaultClient.CloseIdleConnections(); u.CloseClientConnections() }
@@ -182,7 +183,7 @@ func TestNothingIsLeft(t *testing.T) {
 			if len(ids) != completions {
 				t.Errorf("%d completions have %d ids", completions, len(ids))
 			}
-			eventually(t, "no completion is under way upstream", func() bool { return u.open.Load() == 0 })
+			e2etest.Eventually(t, "no completion is under way upstream", func() bool { return u.Open.Load() == 0 })
 			letGo()
 			if after := settled(); after > baseline+slack {
 				_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
@@ -190,18 +191,18 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 
 			for id := range ids {
-				eventually(t, id+" is forgotten", func() bool {
+				e2etest.Eventually(t, id+" is forgotten", func() bool {
 					_, err := client.GetCompletion(t.Context(), &completionv1.GetCompletionRequest{Id: id})
 					return status.Code(err) == codes.NotFound
 				})
 			}
 			for id := range ids {
-				if got := statusOf(t, p.http+"/v1/completions/"+id); got != 404 {
+				if got := e2etest.StatusOf(t, p.HTTP+"/v1/completions/"+id); got != 404 {
 					t.Fatalf("%s: %d", id, got)
 				}
 			}
 			for _, outcome := range []string{"finished", "upstream_truncated", "upstream_unavailable", "abandoned", "cancelled"} {
-				if got := strings.Count(p.log.String(), "outcome="+outcome); got != completions/len(lives) {
+				if got := strings.Count(p.Log.String(), "outcome="+outcome); got != completions/len(lives) {
 					t.Errorf("%d completions %s", got, outcome)
 				}
 			}
@@ -221,7 +222,7 @@ func settled() int {
 }
 
 // liveThrough has n completions, some at once, and returns their ids.
-func liveThrough(t *testing.T, p *program, client completionv1.CompletionServiceClient, n, atOnce int) map[string]bool {
+func liveThrough(t *testing.T, p *e2etest.Program, client completionv1.CompletionServiceClient, n, atOnce int) map[string]bool {
 	t.Helper()
 	var mu sync.Mutex // guards ids
 	ids := map[string]bool{}

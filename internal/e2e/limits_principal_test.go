@@ -14,6 +14,7 @@ import (
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/internal/auth"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestLimitsPerPrincipal has one caller reach its limits, on either face: another one is
@@ -35,13 +36,13 @@ func TestLimitsPerPrincipal(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			u := newSpoken(t)
-			p := start(t, layout, u.env(), "--api-keys="+file, "--max-running-per-principal=1", "--rate=0.001", "--rate-burst=3")
+			p := e2etest.Start(t, layout, u.Env(), "--api-keys="+file, "--max-running-per-principal=1", "--rate=0.001", "--rate-burst=3")
 			post := func(as string) *http.Response {
-				return p.post(t, question, "Authorization", "Bearer "+keys[as])
+				return p.Post(t, e2etest.Question, "Authorization", "Bearer "+keys[as])
 			}
 			list := func(as string) string {
 				ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+keys[as])
-				_, err := p.client(t).ListModels(ctx, &completionv1.ListModelsRequest{})
+				_, err := p.Client(t).ListModels(ctx, &completionv1.ListModelsRequest{})
 				if err == nil {
 					return "OK"
 				}
@@ -64,11 +65,11 @@ func TestLimitsPerPrincipal(t *testing.T) {
 			}
 			close(u.finish)
 			for _, resp := range []*http.Response{running, other} {
-				if got, err := messages(resp.Body); err != nil || got[len(got)-1].Event != "finished" {
+				if got, err := e2etest.Messages(resp.Body); err != nil || got[len(got)-1].Event != "finished" {
 					t.Errorf("what ran: %v, %v", got, err)
 				}
 			}
-			if n := u.calls.Load(); n != 2 {
+			if n := u.Calls.Load(); n != 2 {
 				t.Errorf("%d calls upstream", n)
 			}
 		})

@@ -11,21 +11,22 @@ import (
 	"google.golang.org/grpc/codes"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // spoken is an upstream that begins each completion, and ends it when it is told to.
 type spoken struct {
-	*upstream
+	*e2etest.Upstream
 	finish chan struct{}
 }
 
 func newSpoken(t *testing.T) *spoken {
 	s := &spoken{finish: make(chan struct{})}
-	s.upstream = newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-		say(w, "some ")
+	s.Upstream = e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		e2etest.Say(w, "some ")
 		select {
 		case <-s.finish:
-			chunk(w, `{"content":"text"}`, "stop")
+			e2etest.Chunk(w, `{"content":"text"}`, "stop")
 		case <-r.Context().Done():
 		}
 	})
@@ -42,29 +43,29 @@ func TestLimitsOfWhatRuns(t *testing.T) {
 				t.Parallel()
 				const most = 2
 				u := newSpoken(t)
-				p := start(t, layout, u.env(), fmt.Sprintf("%s=%d", flag, most))
+				p := e2etest.Start(t, layout, u.Env(), fmt.Sprintf("%s=%d", flag, most))
 				answers := make(chan *answer, most)
 				for i := range most {
 					go func() {
-						a, err := faces[2*i].ask(t.Context(), p, question) // SSE and gRPC
+						a, err := faces[2*i].ask(t.Context(), p, e2etest.Question) // SSE and gRPC
 						if err != nil {
 							t.Error(err)
 						}
 						answers <- a
 					}()
 				}
-				eventually(t, "as many run as may", func() bool { return u.open.Load() == most })
+				e2etest.Eventually(t, "as many run as may", func() bool { return u.Open.Load() == most })
 				for _, face := range faces {
-					a, err := face.ask(shortContext(t), p, question)
+					a, err := face.ask(e2etest.ShortContext(t), p, e2etest.Question)
 					if err != nil {
 						t.Fatalf("%s: %v", face.name, err)
 					}
 					checkLimited(t, face, a, want)
 				}
-				if n := u.calls.Load(); n != most {
+				if n := u.Calls.Load(); n != most {
 					t.Errorf("%d calls upstream", n)
 				}
-				if statusOf(t, p.http+"/readyz") != 200 || statusOf(t, p.http+"/v1/models") != 200 {
+				if e2etest.StatusOf(t, p.HTTP+"/readyz") != 200 || e2etest.StatusOf(t, p.HTTP+"/v1/models") != 200 {
 					t.Error("other requests are harmed")
 				}
 				close(u.finish)
@@ -74,7 +75,7 @@ func TestLimitsOfWhatRuns(t *testing.T) {
 					}
 				}
 				for _, face := range faces {
-					if a, err := face.ask(t.Context(), p, question); err != nil || a.status != nil {
+					if a, err := face.ask(t.Context(), p, e2etest.Question); err != nil || a.status != nil {
 						t.Errorf("%s: there is no room again: %v, %v", face.name, a, err)
 					}
 				}
@@ -101,9 +102,9 @@ func TestLimitOfReaders(t *testing.T) {
 		t.Run(layout, func(t *testing.T) {
 			t.Parallel()
 			u := newSpoken(t)
-			p := start(t, layout, u.env(), "--max-readers=2")
+			p := e2etest.Start(t, layout, u.Env(), "--max-readers=2")
 			request := repeatable("m", "key")
-			first := p.post(t, request)
+			first := p.Post(t, request)
 			r := reader{p: p, request: request, id: strings.TrimPrefix(first.Header.Get("Location"), "/v1/completions/")}
 			ctx, leave := context.WithCancel(t.Context())
 			begun, left := make(chan struct{}), make(chan struct{})
@@ -115,7 +116,7 @@ func TestLimitOfReaders(t *testing.T) {
 			}()
 			<-begun
 			for _, way := range ways {
-				got, err := way.read(r, shortContext(t))
+				got, err := way.read(r, e2etest.ShortContext(t))
 				if err != nil || got.status == nil || reason(got.status) != "RATE_LIMITED" || retryDelay(got.status) <= 0 || got.http != 0 && got.http != 429 {
 					t.Errorf("%s: got %v, %v", way.name, got, err)
 				}
@@ -124,7 +125,7 @@ func TestLimitOfReaders(t *testing.T) {
 			<-left
 			// The server learns of the departure in its own time.
 			third := make(chan *passage, 1)
-			eventually(t, "there is room again", func() bool {
+			e2etest.Eventually(t, "there is room again", func() bool {
 				begun := make(chan struct{})
 				again, refused := r, make(chan bool, 1)
 				again.answered = func() { close(begun) }
@@ -147,13 +148,13 @@ func TestLimitOfReaders(t *testing.T) {
 				}
 			})
 			close(u.finish)
-			if got, err := messages(first.Body); err != nil || got[len(got)-1].Event != "finished" {
+			if got, err := e2etest.Messages(first.Body); err != nil || got[len(got)-1].Event != "finished" {
 				t.Errorf("the first: %v, %v", got, err)
 			}
 			if got := <-third; !ended(got.events) {
 				t.Errorf("the third: %v", got)
 			}
-			if n := u.calls.Load(); n != 1 {
+			if n := u.Calls.Load(); n != 1 {
 				t.Errorf("%d calls upstream", n)
 			}
 		})
@@ -167,7 +168,7 @@ func TestLimitOfRate(t *testing.T) {
 		for _, face := range faces {
 			t.Run(layout+"/"+face.name, func(t *testing.T) {
 				t.Parallel()
-				p := start(t, layout, nil, "--rate=1", "--rate-burst=3", "--echo-interval=0s")
+				p := e2etest.Start(t, layout, nil, "--rate=1", "--rate-burst=3", "--echo-interval=0s")
 				const request = `{"prompt":"Hi","idempotencyKey":"k"}`
 				var a *answer
 				for calls := 0; a == nil || a.status == nil; calls++ {
@@ -183,11 +184,11 @@ func TestLimitOfRate(t *testing.T) {
 					t.Errorf("wait %v", wait)
 				}
 				checkLimited(t, face, a, "RATE_LIMITED")
-				if statusOf(t, p.http+"/readyz") != 200 || statusOf(t, p.http+"/healthz") != 200 {
+				if e2etest.StatusOf(t, p.HTTP+"/readyz") != 200 || e2etest.StatusOf(t, p.HTTP+"/healthz") != 200 {
 					t.Error("health checks are refused, too")
 				}
 				key := &completionv1.CancelCompletionRequest{IdempotencyKey: "k"}
-				if _, err := p.client(t).CancelCompletion(t.Context(), key); err != nil {
+				if _, err := p.Client(t).CancelCompletion(t.Context(), key); err != nil {
 					t.Errorf("to cancel is refused, too: %v", err)
 				}
 				time.Sleep(retryDelay(a.status))
@@ -214,14 +215,14 @@ func TestLimitsOfRequests(t *testing.T) {
 		for _, layout := range layouts {
 			t.Run(layout+"/"+tc.flag+" "+tc.field, func(t *testing.T) {
 				t.Parallel()
-				u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+				u := e2etest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 					if tc.field == "prompt" || tc.field == "max_tokens" {
-						body("data: {\"choices\":[{\"text\":\"a\",\"finish_reason\":\"stop\"}]}\n\n")(w, nil)
+						e2etest.Body("data: {\"choices\":[{\"text\":\"a\",\"finish_reason\":\"stop\"}]}\n\n")(w, nil)
 						return
 					}
-					chunk(w, `{"content":"a"}`, "stop")
+					e2etest.Chunk(w, `{"content":"a"}`, "stop")
 				})
-				p := start(t, layout, u.env(), tc.flag)
+				p := e2etest.Start(t, layout, u.Env(), tc.flag)
 				for i, face := range faces {
 					a, err := face.ask(t.Context(), p, `{"model":"m",`+tc.more+`}`)
 					if err != nil {
@@ -235,7 +236,7 @@ func TestLimitsOfRequests(t *testing.T) {
 					if a, err := face.ask(t.Context(), p, `{"model":"m",`+tc.most+`}`); err != nil || a.status != nil {
 						t.Errorf("%s: as much as may be: %v, %v", face.name, a, err)
 					}
-					if n := u.calls.Load(); n != int64(i+1) {
+					if n := u.Calls.Load(); n != int64(i+1) {
 						t.Errorf("%s: %d calls upstream", face.name, n)
 					}
 				}
@@ -247,25 +248,25 @@ func TestLimitsOfRequests(t *testing.T) {
 // TestLimitOfEvents has a completion say more than is kept of one: it fails, on each face,
 // and another one, which says as much as may be, does not.
 func TestLimitOfEvents(t *testing.T) {
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		says := 6
-		if modelOf(r) == "long" {
+		if e2etest.ModelOf(r) == "long" {
 			says = 100
 		}
 		for range says {
-			say(w, strings.Repeat("x", 1<<10))
+			e2etest.Say(w, strings.Repeat("x", 1<<10))
 		}
-		chunk(w, `{}`, "stop")
+		e2etest.Chunk(w, `{}`, "stop")
 	})
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			p := start(t, layout, u.env(), "--max-completion-bytes=16KiB")
+			p := e2etest.Start(t, layout, u.Env(), "--max-completion-bytes=16KiB")
 			for _, face := range faces {
-				a, err := face.ask(t.Context(), p, strings.Replace(question, `"m"`, `"long"`, 1))
+				a, err := face.ask(t.Context(), p, strings.Replace(e2etest.Question, `"m"`, `"long"`, 1))
 				if err != nil || a.status == nil || reason(a.status) != "OVERLOADED" || a.id == "" {
 					t.Errorf("%s: got %v, %v", face.name, a, err)
 				}
-				if a, err := face.ask(t.Context(), p, question); err != nil || a.status != nil || len(a.text) != 6<<10 {
+				if a, err := face.ask(t.Context(), p, e2etest.Question); err != nil || a.status != nil || len(a.text) != 6<<10 {
 					t.Errorf("%s: as much as may be: %v, %v", face.name, a, err)
 				}
 			}
@@ -276,14 +277,14 @@ func TestLimitOfEvents(t *testing.T) {
 // TestMaxTokensGoesUpstream checks that a request which sets no limit of tokens has the
 // server's.
 func TestMaxTokensGoesUpstream(t *testing.T) {
-	d := newDictation(t)
-	p := start(t, "one process", d.env(), "--max-tokens=7")
-	resp := p.post(t, question)
-	if sent := <-d.requests; !strings.Contains(sent, `"max_tokens":7`) {
+	d := e2etest.NewDictation(t)
+	p := e2etest.Start(t, "one process", d.Env(), "--max-tokens=7", "--commit-window=10ms") // as it says nothing
+	resp := p.Post(t, e2etest.Question)
+	if sent := <-d.Requests; !strings.Contains(sent, `"max_tokens":7`) {
 		t.Errorf("sent %s", sent)
 	}
-	d.end()
-	if _, err := messages(resp.Body); err != nil {
+	d.End()
+	if _, err := e2etest.Messages(resp.Body); err != nil {
 		t.Error(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // answerTogether answers so many requests, with so many tokens each, when all of them have
@@ -26,14 +27,14 @@ func answerTogether(requests, tokens int) http.HandlerFunc {
 		select {
 		case <-all:
 		case <-time.After(time.Minute):
-			refuse(503, "only some came")(w, r)
+			e2etest.Refuse(503, "only some came")(w, r)
 			return
 		}
 		for i := range tokens {
 			time.Sleep(rand.N(4 * time.Millisecond)) // as models do
-			chunk(w, fmt.Sprintf(`{"content":"%d "}`, i), "null")
+			e2etest.Chunk(w, fmt.Sprintf(`{"content":"%d "}`, i), "null")
 		}
-		chunk(w, `{}`, "stop")
+		e2etest.Chunk(w, `{}`, "stop")
 		_, _ = io.WriteString(w, "data: [DONE]\n\n")
 	}
 }
@@ -52,8 +53,8 @@ func TestManyStreams(t *testing.T) {
 	}
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, answerTogether(streams, tokens))
-			p := start(t, layout, u.env())
+			u := e2etest.NewUpstream(t, answerTogether(streams, tokens))
+			p := e2etest.Start(t, layout, u.Env())
 			began := time.Now()
 			var done sync.WaitGroup
 			for i := range streams {
@@ -62,7 +63,7 @@ func TestManyStreams(t *testing.T) {
 					ask = askStream
 				}
 				done.Go(func() {
-					a, err := ask(t.Context(), p, question)
+					a, err := ask(t.Context(), p, e2etest.Question)
 					switch {
 					case err != nil:
 						t.Errorf("stream %d: %v", i, err)
@@ -78,7 +79,7 @@ func TestManyStreams(t *testing.T) {
 			done.Wait()
 			took := time.Since(began)
 			t.Logf("%d streams of %d events in %v: %.0f events a second", streams, tokens+2, took, float64(streams*(tokens+2))/took.Seconds())
-			if n := u.calls.Load(); n != int64(streams) {
+			if n := u.Calls.Load(); n != int64(streams) {
 				t.Errorf("%d calls upstream", n)
 			}
 		})

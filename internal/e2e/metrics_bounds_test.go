@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestClientsMakeNoSeries has a client that makes up whatever it can name, and never is let
@@ -14,14 +16,14 @@ import (
 func TestClientsMakeNoSeries(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, body(""))
-			p, metrics := startWatched(t, layout, u.env(), newKeyring(t, "alice").flag())
+			u := e2etest.NewUpstream(t, e2etest.Body(""))
+			p, metrics := startWatched(t, layout, u.Env(), e2etest.NewKeyring(t, "alice").Flag())
 			ask := func(i int) {
 				name := fmt.Sprintf("made-up-%d", i)
 				for _, r := range []struct{ method, path string }{
 					{"POST", "/v1/completions"}, {"GET", "/v1/completions/" + name}, {"GET", "/" + name}, {"MADE" + fmt.Sprint(i), "/v1/completions"},
 				} {
-					p.send(t.Context(), t, r.method, r.path, strings.Replace(question, `"m"`, `"`+name+`"`, 1),
+					p.Send(t.Context(), t, r.method, r.path, strings.Replace(e2etest.Question, `"m"`, `"`+name+`"`, 1),
 						"Authorization", "Bearer "+name, "X-Request-Id", name, "Idempotency-Key", name).Body.Close()
 				}
 			}
@@ -47,17 +49,17 @@ func TestClientsMakeNoSeries(t *testing.T) {
 			if before == 0 || after != before || strings.Contains(all, "made-up") || strings.Contains(all, "MADE") {
 				t.Errorf("%d series, and then %d:\n%s", before, after, all)
 			}
-			<-p.stop()
-			told := strings.Count(p.log.String(), `msg="request refused"`)
+			<-p.Stop()
+			told := strings.Count(p.Log.String(), `msg="request refused"`)
 			leftOut := 0
-			for _, m := range leftOutRequests.FindAllStringSubmatch(p.log.String(), -1) {
+			for _, m := range leftOutRequests.FindAllStringSubmatch(p.Log.String(), -1) {
 				n, _ := strconv.Atoi(m[1])
 				leftOut += n
 			}
 			if leftOut == 0 || told+leftOut != 1100 {
 				t.Errorf("of 1100 refusals the log tells %d in lines, and %d in numbers", told, leftOut)
 			}
-			if u.calls.Load() != 0 {
+			if u.Calls.Load() != 0 {
 				t.Error("the upstream was called")
 			}
 		})

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 var (
@@ -20,12 +22,12 @@ var (
 
 // startWatched runs the program with metrics, and returns where they are, of each of its
 // processes: the bridge is the last one.
-func startWatched(t *testing.T, layout string, env map[string]string, args ...string) (p *program, metrics []string) {
+func startWatched(t *testing.T, layout string, env map[string]string, args ...string) (p *e2etest.Program, metrics []string) {
 	t.Helper()
-	p = start(t, layout, env, append([]string{"--admin=:0"}, args...)...)
-	eventually(t, "the lines of --admin", func() bool {
-		metrics = adminLine.FindAllString(p.printed.String(), -1)
-		return len(metrics) == len(p.stops)
+	p = e2etest.Start(t, layout, env, append([]string{"--admin=:0"}, args...)...)
+	e2etest.Eventually(t, "the lines of --admin", func() bool {
+		metrics = adminLine.FindAllString(p.Printed.String(), -1)
+		return len(metrics) == p.Processes()
 	})
 	return p, metrics
 }
@@ -50,27 +52,27 @@ func TestMetrics(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			var refused atomic.Bool
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 				if refused.CompareAndSwap(false, true) {
-					refuse(503, "overloaded", "Retry-After", "1")(w, r)
+					e2etest.Refuse(503, "overloaded", "Retry-After", "1")(w, r)
 					return
 				}
-				say(w, "a")
-				say(w, "b")
+				e2etest.Say(w, "a")
+				e2etest.Say(w, "b")
 				time.Sleep(20 * time.Millisecond) // so that time per token is not zero
 				_, _ = io.WriteString(w, `data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}`+"\n\n")
-				chunk(w, `{}`, "stop")
+				e2etest.Chunk(w, `{}`, "stop")
 			})
-			p, metrics := startWatched(t, layout, u.env(), "--max-messages=3")
-			resp := p.post(t, question)
+			p, metrics := startWatched(t, layout, u.Env(), "--max-messages=3")
+			resp := p.Post(t, e2etest.Question)
 			if word := lastWord(resp); word != "finished" {
 				t.Fatal(word)
 			}
-			lastWord(p.send(t.Context(), t, "GET", resp.Header.Get("Location")+"/events", ""))
+			lastWord(p.Send(t.Context(), t, "GET", resp.Header.Get("Location")+"/events", ""))
 			many := strings.Repeat(`{"role":"user","content":"x"},`, 4)
-			p.post(t, `{"messages":[`+strings.TrimSuffix(many, ",")+`]}`)
+			p.Post(t, `{"messages":[`+strings.TrimSuffix(many, ",")+`]}`)
 			for i := range 20 { // a caller can make up names
-				lastWord(p.post(t, strings.Replace(question, `"m"`, fmt.Sprintf(`"made-up-%d"`, i), 1)))
+				lastWord(p.Post(t, strings.Replace(e2etest.Question, `"m"`, fmt.Sprintf(`"made-up-%d"`, i), 1)))
 			}
 			face := "http"
 			if layout != "one process" {

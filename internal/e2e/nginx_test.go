@@ -13,18 +13,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/skip"
 )
 
 // startNginx starts nginx with the lines of docs/operating.md, in front of a program, and
 // returns its URL.
-func startNginx(t *testing.T, p *program) string {
+func startNginx(t *testing.T, p *e2etest.Program) string {
 	t.Helper()
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
 		skip.For(t, "what a reverse proxy needs is tried on nginx: %v", err)
 	}
-	document, err := os.ReadFile(filepath.Join(root, "docs/operating.md"))
+	document, err := os.ReadFile(filepath.Join(e2etest.Root(), "docs/operating.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,8 +33,8 @@ func startNginx(t *testing.T, p *program) string {
 	if lines == nil {
 		t.Fatal("docs/operating.md has no lines for nginx")
 	}
-	addr := closedPort(t)
-	config := strings.NewReplacer("127.0.0.1:8080", strings.TrimPrefix(p.http, "http://"), "8081", addr).Replace(string(lines[1]))
+	addr := e2etest.ClosedPort(t)
+	config := strings.NewReplacer("127.0.0.1:8080", strings.TrimPrefix(p.HTTP, "http://"), "8081", addr).Replace(string(lines[1]))
 	dir := t.TempDir()
 	config = fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/log; events {}
 http {
@@ -53,7 +54,7 @@ http {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	eventually(t, "nginx serves", func() bool {
+	e2etest.Eventually(t, "nginx serves", func() bool {
 		resp, err := http.Get("http://" + addr + "/healthz")
 		if err != nil {
 			return false
@@ -69,23 +70,23 @@ http {
 func TestNginx(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	next := make(chan string)
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		for {
 			select {
 			case text, ok := <-next:
 				if !ok {
-					chunk(w, `{}`, "stop")
+					e2etest.Chunk(w, `{}`, "stop")
 					return
 				}
-				say(w, text)
+				e2etest.Say(w, text)
 			case <-r.Context().Done():
 				return
 			}
 		}
 	})
-	p := start(t, layouts[0], u.env(), "--heartbeat=100ms")
-	through := &program{http: startNginx(t, p), log: p.log}
-	resp := through.post(t, question)
+	p := e2etest.Start(t, layouts[0], u.Env(), "--heartbeat=100ms")
+	through := &e2etest.Program{HTTP: startNginx(t, p), Log: p.Log}
+	resp := through.Post(t, e2etest.Question)
 	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || kind != "text/event-stream" {
 		t.Fatalf("%s %s", resp.Status, kind)
 	}
@@ -114,17 +115,17 @@ func TestNginx(t *testing.T) {
 	defer leave()
 	began := make(chan struct{})
 	go func() { next <- "word"; close(began) }()
-	left := through.send(ctx, t, "POST", "/v1/completions", question)
+	left := through.Send(ctx, t, "POST", "/v1/completions", e2etest.Question)
 	<-began
-	for len(u.gone) > 0 {
-		<-u.gone
+	for len(u.Gone) > 0 {
+		<-u.Gone
 	}
 	if _, err := left.Body.Read(buf); err != nil {
 		t.Fatal(err)
 	}
 	leave()
 	select {
-	case <-u.gone:
+	case <-u.Gone:
 	case <-time.After(10 * time.Second):
 		t.Error("the upstream goes on when the client has left")
 	}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // openAIRefusal is an error as OpenAI's API has it, in an answer or in a stream.
@@ -29,9 +31,9 @@ func readOpenAIRefusal(data string) (*openAIRefusal, error) {
 }
 
 // askOpenAI asks for a chat completion.
-func askOpenAI(t *testing.T, p *program, stream bool) (resp *http.Response, body string) {
+func askOpenAI(t *testing.T, p *e2etest.Program, stream bool) (resp *http.Response, body string) {
 	t.Helper()
-	resp = p.send(t.Context(), t, "POST", "/openai/v1/chat/completions", ofOpenAI(question, stream), "Content-Type", "application/json")
+	resp = p.Send(t.Context(), t, "POST", "/openai/v1/chat/completions", ofOpenAI(e2etest.Question, stream), "Content-Type", "application/json")
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatalf("%s: %v", b, err)
@@ -46,17 +48,17 @@ func TestOpenAIUpstreamFailures(t *testing.T) {
 	for _, f := range failures {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			env := map[string]string{"OPENAI_API_KEY": key}
+			env := map[string]string{"OPENAI_API_KEY": e2etest.Key}
 			if f.script != nil {
-				env = newUpstream(t, f.script).env()
+				env = e2etest.NewUpstream(t, f.script).Env()
 			} else {
 				env["OPENAI_BASE_URL"] = f.url(t) + "/v1"
 			}
-			p := start(t, "one process", env, f.args...)
+			p := e2etest.Start(t, "one process", env, f.args...)
 			for _, stream := range []bool{false, true} {
 				resp, body := askOpenAI(t, p, stream)
 				whole := fmt.Sprint(resp.Header, body)
-				for _, secret := range []string{rawWords, key, internal, strings.TrimSuffix(strings.SplitAfter(env["OPENAI_BASE_URL"], "//")[1], "/v1")} {
+				for _, secret := range []string{e2etest.RawWords, e2etest.Key, e2etest.Internal, strings.TrimSuffix(strings.SplitAfter(env["OPENAI_BASE_URL"], "//")[1], "/v1")} {
 					if strings.Contains(whole, secret) {
 						t.Errorf("%q is in %s", secret, whole)
 					}
@@ -92,8 +94,8 @@ func TestOpenAIUpstreamFailures(t *testing.T) {
 // TestOpenAIBadInput sends what is no request of OpenAI's API, or none that can be had.
 func TestOpenAIBadInput(t *testing.T) {
 	const chat, legacy = "/openai/v1/chat/completions", "/openai/v1/completions"
-	u := newUpstream(t, sayAndEnd)
-	p := start(t, "one process", u.env(), "--max-body=64KiB", "--model=m")
+	u := e2etest.NewUpstream(t, sayAndEnd)
+	p := e2etest.Start(t, "one process", u.Env(), "--max-body=64KiB", "--model=m")
 	ask := func(members string) string { return `{"messages":[{"role":"user","content":"Hi"}]` + members + `}` }
 	checkRefused(t, p, []badRequest{
 		{path: chat, body: ``, status: 400},
@@ -140,7 +142,7 @@ func TestOpenAIBadInput(t *testing.T) {
 		{method: "GET", path: "/openai/v1/models/none", status: 404, code: "model_not_found", kind: "not_found_error"},
 		{method: "GET", path: "/openai/v1/models/%ff", status: 404, kind: "not_found_error"},
 	})
-	if calls := u.calls.Load(); calls != 0 {
+	if calls := u.Calls.Load(); calls != 0 {
 		t.Errorf("%d calls upstream", calls)
 	}
 	// Nothing of it is left behind.
@@ -150,8 +152,8 @@ func TestOpenAIBadInput(t *testing.T) {
 }
 
 func sayAndEnd(w http.ResponseWriter, _ *http.Request) {
-	say(w, "Hello")
-	chunk(w, `{}`, "stop")
+	e2etest.Say(w, "Hello")
+	e2etest.Chunk(w, `{}`, "stop")
 }
 
 // badRequest is what is refused, and how.
@@ -164,7 +166,7 @@ type badRequest struct {
 }
 
 // checkRefused has bad requests refused.
-func checkRefused(t *testing.T, p *program, all []badRequest) {
+func checkRefused(t *testing.T, p *e2etest.Program, all []badRequest) {
 	t.Helper()
 	for _, tt := range all {
 		if tt.method == "" {
@@ -176,7 +178,7 @@ func checkRefused(t *testing.T, p *program, all []badRequest) {
 		if tt.kind == "" {
 			tt.kind = "invalid_request_error"
 		}
-		resp := p.send(t.Context(), t, tt.method, tt.path, tt.body, tt.header...)
+		resp := p.Send(t.Context(), t, tt.method, tt.path, tt.body, tt.header...)
 		body, err := io.ReadAll(resp.Body)
 		if err != nil {
 			t.Fatal(err)

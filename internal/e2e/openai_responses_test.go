@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 const responsesPath = "/openai/v1/responses"
@@ -20,15 +21,15 @@ const responsesPath = "/openai/v1/responses"
 func TestResponsesAtEveryOffset(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 				for _, word := range words {
-					say(w, word)
+					e2etest.Say(w, word)
 				}
-				chunk(w, `{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}`, "null")
-				chunk(w, `{}`, "tool_calls")
+				e2etest.Chunk(w, `{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}`, "null")
+				e2etest.Chunk(w, `{}`, "tool_calls")
 			})
-			p := start(t, layout, u.env())
-			raw := readResponse(t, p.send(t.Context(), t, "POST", responsesPath, `{"model":"m","input":"Hi","stream":true}`, "Content-Type", "application/json"))
+			p := e2etest.Start(t, layout, u.Env())
+			raw := readResponse(t, p.Send(t.Context(), t, "POST", responsesPath, `{"model":"m","input":"Hi","stream":true}`, "Content-Type", "application/json"))
 			created := raw[strings.Index(raw, `"id":"`)+len(`"id":"`):]
 			id, _, _ := strings.Cut(created, `"`)
 			rests := map[int]string{} // of the stream after an event, to be asked for once
@@ -50,13 +51,13 @@ func TestResponsesAtEveryOffset(t *testing.T) {
 					if last >= 0 {
 						path += fmt.Sprintf("&starting_after=%d", last)
 					}
-					rests[last] = readResponse(t, p.send(t.Context(), t, "GET", path, ""))
+					rests[last] = readResponse(t, p.Send(t.Context(), t, "GET", path, ""))
 				}
 				if rests[last] != raw[had:] {
 					t.Fatalf("cut at %d, after %d: got\n%s, want\n%s", offset, last, rests[last], raw[had:])
 				}
 			}
-			if n := u.calls.Load(); n != 1 {
+			if n := u.Calls.Load(); n != 1 {
 				t.Errorf("%d calls upstream", n)
 			}
 			t.Logf("%d offsets, %d events", len(raw)+1, len(rests)-1)
@@ -82,24 +83,24 @@ func TestResponsesInTheBackground(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			goOn := make(chan struct{})
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-				say(w, "And")
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+				e2etest.Say(w, "And")
 				select {
 				case <-goOn:
 				case <-r.Context().Done():
 					return
 				}
-				say(w, " so")
-				chunk(w, `{}`, "stop")
+				e2etest.Say(w, " so")
+				e2etest.Chunk(w, `{}`, "stop")
 			})
-			p := start(t, layout, u.env())
+			p := e2etest.Start(t, layout, u.Env())
 			type response struct {
 				ID, Status string
 				Output     []struct{ Content []struct{ Text string } }
 			}
 			ask := func(method, path, body string) (r response) {
 				t.Helper()
-				if err := json.Unmarshal([]byte(readResponse(t, p.send(t.Context(), t, method, path, body, "Content-Type", "application/json"))), &r); err != nil {
+				if err := json.Unmarshal([]byte(readResponse(t, p.Send(t.Context(), t, method, path, body, "Content-Type", "application/json"))), &r); err != nil {
 					t.Fatal(err)
 				}
 				return r
@@ -117,11 +118,11 @@ func TestResponsesInTheBackground(t *testing.T) {
 				t.Errorf("it is %+v", got)
 			}
 			close(goOn)
-			eventually(t, "the end of the response", func() bool { return ask("GET", responsesPath+"/"+second.ID, "").Status == "completed" })
+			e2etest.Eventually(t, "the end of the response", func() bool { return ask("GET", responsesPath+"/"+second.ID, "").Status == "completed" })
 			if got := ask("GET", responsesPath+"/"+second.ID, ""); len(got.Output) != 1 || len(got.Output[0].Content) != 1 || got.Output[0].Content[0].Text != "And so" {
 				t.Errorf("it is %+v", got)
 			}
-			if n := u.calls.Load(); n != 2 {
+			if n := u.Calls.Load(); n != 2 {
 				t.Errorf("%d calls upstream", n)
 			}
 		})
@@ -172,9 +173,9 @@ var badResponses = map[string]string{
 
 // TestResponsesBadInput sends what is no request of the Responses API, or none that can be had.
 func TestResponsesBadInput(t *testing.T) {
-	u := newUpstream(t, sayAndEnd)
-	p := start(t, "one process", u.env(), "--max-body=64KiB", "--model=m")
-	resp := p.send(t.Context(), t, "POST", responsesPath, `{"input":"Hi"}`, "Content-Type", "application/json")
+	u := e2etest.NewUpstream(t, sayAndEnd)
+	p := e2etest.Start(t, "one process", u.Env(), "--max-body=64KiB", "--model=m")
+	resp := p.Send(t.Context(), t, "POST", responsesPath, `{"input":"Hi"}`, "Content-Type", "application/json")
 	var good struct{ ID string }
 	if err := json.Unmarshal([]byte(readResponse(t, resp)), &good); err != nil {
 		t.Fatal(err)
@@ -208,11 +209,11 @@ func TestResponsesBadInput(t *testing.T) {
 		badRequest{method: "GET", path: responsesPath + "/" + good.ID, body: `{"stream":1}`, status: 400},
 		badRequest{method: "GET", path: responsesPath + "/" + good.ID, body: strings.Repeat(" ", 2000), status: 413})
 	checkRefused(t, p, all)
-	if calls := u.calls.Load(); calls != 1 {
+	if calls := u.Calls.Load(); calls != 1 {
 		t.Errorf("%d calls upstream", calls)
 	}
 	// Nothing of it is left behind.
-	if got := readResponse(t, p.send(t.Context(), t, "GET", responsesPath+"/"+good.ID, "")); !strings.Contains(got, `"status":"completed"`) {
+	if got := readResponse(t, p.Send(t.Context(), t, "GET", responsesPath+"/"+good.ID, "")); !strings.Contains(got, `"status":"completed"`) {
 		t.Errorf("then got %s", got)
 	}
 }
@@ -222,17 +223,17 @@ func TestResponsesBadInput(t *testing.T) {
 func TestResponsesLong(t *testing.T) {
 	thought, text := strings.Repeat("Hm. ", 20_000), strings.Repeat("wörd\n", 40_000)
 	quoted, _ := json.Marshal(thought)
-	for _, layout := range append(layouts, overTLS[0]) { // over TLS, it is HTTP/2
+	for _, layout := range append(layouts, e2etest.OverTLS[0]) { // over TLS, it is HTTP/2
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
-				chunk(w, `{"reasoning_content":`+string(quoted)+`}`, "null")
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+				e2etest.Chunk(w, `{"reasoning_content":`+string(quoted)+`}`, "null")
 				for i := 0; i < len(text); i += len(text) / 100 {
-					say(w, text[i:i+len(text)/100])
+					e2etest.Say(w, text[i:i+len(text)/100])
 				}
-				chunk(w, `{}`, "stop")
+				e2etest.Chunk(w, `{}`, "stop")
 			})
-			p := start(t, layout, u.env())
-			raw := readResponse(t, p.send(t.Context(), t, "POST", responsesPath, `{"model":"m","input":"Hi","stream":true}`, "Content-Type", "application/json"))
+			p := e2etest.Start(t, layout, u.Env())
+			raw := readResponse(t, p.Send(t.Context(), t, "POST", responsesPath, `{"model":"m","input":"Hi","stream":true}`, "Content-Type", "application/json"))
 			var last struct{ Response struct{ ID string } }
 			events := strings.SplitAfter(raw, "\n\n")
 			_, data, _ := strings.Cut(events[len(events)-2], "data: ")
@@ -248,11 +249,11 @@ func TestResponsesLong(t *testing.T) {
 				if after < 0 {
 					query = "?stream=true"
 				}
-				if got := readResponse(t, p.send(t.Context(), t, "GET", path+query, "")); got != strings.Join(events[after+1:], "") {
+				if got := readResponse(t, p.Send(t.Context(), t, "GET", path+query, "")); got != strings.Join(events[after+1:], "") {
 					t.Errorf("after %d, it has %d bytes, and is another", after, len(got))
 				}
 			}
-			whole := readResponse(t, p.send(t.Context(), t, "GET", path, ""))
+			whole := readResponse(t, p.Send(t.Context(), t, "GET", path, ""))
 			if !strings.Contains(events[len(events)-2], strings.TrimSpace(whole)) {
 				t.Error("the whole is another")
 			}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -40,8 +41,8 @@ func TestOutcomesAreAll(t *testing.T) {
 // is killed: the server that writes its end for it tells operators of it, too. The span is
 // that of the call that reads it, as the completion's own is gone with its server.
 func TestOwnerLostHasOneWord(t *testing.T) {
-	u := newUpstream(t, talk)
-	env, store := u.env(), testbed.StartRedis(t)
+	u := e2etest.NewUpstream(t, talk(50*time.Millisecond))
+	env, store := u.Env(), testbed.StartRedis(t)
 	owner := testbed.Start(t, "sluice server --grpc=127.0.0.1:0 --openai-base-url="+u.URL+"/v1 --journal="+store.URL)
 	conn, err := grpc.NewClient(owner.Addrs[0], grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -49,9 +50,9 @@ func TestOwnerLostHasOneWord(t *testing.T) {
 	}
 	defer conn.Close()
 	c := collect(t, env)
-	p := &program{log: &lockedBuffer{}}
-	p.grpc = startOne(t, p, env, "server", "--grpc=127.0.0.1:0", "--journal="+store.URL)[0]
-	p.http = startOne(t, p, env, "bridge", "--http=127.0.0.1:0", "--server="+p.grpc)[0]
+	p := &e2etest.Program{Log: &e2etest.LockedBuffer{}}
+	p.GRPC = e2etest.StartOne(t, p, env, "server", "--grpc=127.0.0.1:0", "--journal="+store.URL)[0]
+	p.HTTP = e2etest.StartOne(t, p, env, "bridge", "--http=127.0.0.1:0", "--server="+p.GRPC)[0]
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -59,10 +60,10 @@ func TestOwnerLostHasOneWord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp := p.send(ctx, t, "GET", "/v1/completions/"+id+"/events", "")
+	resp := p.Send(ctx, t, "GET", "/v1/completions/"+id+"/events", "")
 	owner.Signal(syscall.SIGKILL)
 	overHTTP := lastWord(resp)
-	stream, err := p.client(t).ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: id})
+	stream, err := p.Client(t).ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: id})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,10 +72,10 @@ func TestOwnerLostHasOneWord(t *testing.T) {
 		t.Fatal(err)
 	}
 	owner.Wait()
-	<-p.stop()
+	<-p.Stop()
 	const want = "owner_lost"
 	overGRPC, metric := strings.ToLower(reason(st)), strings.Join(c.labels("sluice.completions", "outcome"), "+")
-	span, log := wordsOf(c.of(tracepb.Span_SPAN_KIND_SERVER, "rpc.method"), "error.type"), strings.Join(loggedOutcomes(p.log.String()), "+")
+	span, log := wordsOf(c.of(tracepb.Span_SPAN_KIND_SERVER, "rpc.method"), "error.type"), strings.Join(loggedOutcomes(p.Log.String()), "+")
 	t.Logf("%-24s %-24s %-24s %-24s %-24s %s", want, overGRPC, overHTTP, metric, span, log)
 	for _, got := range []string{overGRPC, overHTTP, metric, span, log} {
 		if got != want {

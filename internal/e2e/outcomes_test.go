@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // wayToEnd is a way for a completion to end.
@@ -23,26 +24,26 @@ type wayToEnd struct {
 	args   []string
 	script http.HandlerFunc
 	url    func(testing.TB) string
-	act    func(t *testing.T, p *program, id string, leave func()) // after the first delta; nil: it ends by itself
-	reader string                                                  // the word that a reader gets; "": the same
+	act    func(t *testing.T, p *e2etest.Program, id string, leave func()) // after the first delta; nil: it ends by itself
+	reader string                                                          // the word that a reader gets; "": the same
 }
 
 // waysToEnd are all of them, but OWNER_LOST, which needs a server that dies.
 func waysToEnd() []wayToEnd {
 	all := []wayToEnd{
 		{word: "finished", script: func(w http.ResponseWriter, _ *http.Request) {
-			say(w, "all")
-			chunk(w, `{}`, "stop")
+			e2etest.Say(w, "all")
+			e2etest.Chunk(w, `{}`, "stop")
 		}},
-		{word: "cancelled", script: text(silence), act: func(t *testing.T, p *program, id string, _ func()) {
-			p.send(t.Context(), t, "POST", "/v1/completions/"+id+":cancel", "")
+		{word: "cancelled", script: e2etest.Text(e2etest.Silence), act: func(t *testing.T, p *e2etest.Program, id string, _ func()) {
+			p.Send(t.Context(), t, "POST", "/v1/completions/"+id+":cancel", "")
 		}},
 		// Who reads it later gets to know that it was cut short, as if by a caller.
-		{word: "abandoned", reader: "cancelled", script: text(silence), act: func(_ *testing.T, _ *program, _ string, leave func()) { leave() }},
-		{word: "draining", script: text(silence), args: []string{"--drain-timeout=100ms"}, act: func(_ *testing.T, p *program, _ string, _ func()) { p.stop() }},
+		{word: "abandoned", reader: "cancelled", script: e2etest.Text(e2etest.Silence), act: func(_ *testing.T, _ *e2etest.Program, _ string, leave func()) { leave() }},
+		{word: "draining", script: e2etest.Text(e2etest.Silence), args: []string{"--drain-timeout=100ms"}, act: func(_ *testing.T, p *e2etest.Program, _ string, _ func()) { p.Stop() }},
 		{word: "overloaded", args: []string{"--max-completion-bytes=8KiB"}, script: func(w http.ResponseWriter, _ *http.Request) {
 			for range 64 {
-				say(w, strings.Repeat("long ", 100))
+				e2etest.Say(w, strings.Repeat("long ", 100))
 			}
 		}},
 	}
@@ -72,10 +73,10 @@ func (e *wayToEnd) check(t *testing.T, layout string) {
 	if e.url != nil {
 		env["OPENAI_BASE_URL"] = e.url(t) + "/v1"
 	} else {
-		env = newUpstream(t, e.script).env()
+		env = e2etest.NewUpstream(t, e.script).Env()
 	}
 	c := collect(t, env)
-	p := start(t, layout, env, e.args...)
+	p := e2etest.Start(t, layout, env, e.args...)
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	var overGRPC, overHTTP string
@@ -85,7 +86,7 @@ func (e *wayToEnd) check(t *testing.T, layout string) {
 		overGRPC, overHTTP = e.watch(ctx, t, p)
 	}
 	select {
-	case <-p.stop():
+	case <-p.Stop():
 	case <-ctx.Done():
 		t.Fatal("it does not stop")
 	}
@@ -95,7 +96,7 @@ func (e *wayToEnd) check(t *testing.T, layout string) {
 	}
 	metric := strings.Join(c.labels("sluice.completions", "outcome"), "+")
 	span := wordsOf(c.of(tracepb.Span_SPAN_KIND_CLIENT, "gen_ai.response.id"), "sluice.outcome")
-	log := strings.Join(loggedOutcomes(p.log.String()), "+")
+	log := strings.Join(loggedOutcomes(p.Log.String()), "+")
 	t.Logf("%-24s %-24s %-24s %-24s %-24s %s", e.word, overGRPC, overHTTP, metric, span, log)
 	if overGRPC != reader || overHTTP != reader {
 		t.Errorf("readers got %s and %s, want %s", overGRPC, overHTTP, reader)
@@ -106,9 +107,9 @@ func (e *wayToEnd) check(t *testing.T, layout string) {
 }
 
 // ask asks for a completion, and returns the word for its end.
-func (e *wayToEnd) ask(ctx context.Context, t *testing.T, p *program, ask func(context.Context, *program, string) (*answer, error)) string {
+func (e *wayToEnd) ask(ctx context.Context, t *testing.T, p *e2etest.Program, ask func(context.Context, *e2etest.Program, string) (*answer, error)) string {
 	t.Helper()
-	a, err := ask(ctx, p, question)
+	a, err := ask(ctx, p, e2etest.Question)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,12 +117,12 @@ func (e *wayToEnd) ask(ctx context.Context, t *testing.T, p *program, ask func(c
 }
 
 // watch asks for a completion that something happens to, and reads it twice.
-func (e *wayToEnd) watch(ctx context.Context, t *testing.T, p *program) (overGRPC, overHTTP string) {
+func (e *wayToEnd) watch(ctx context.Context, t *testing.T, p *e2etest.Program) (overGRPC, overHTTP string) {
 	t.Helper()
 	reading, leave := context.WithCancel(ctx)
 	defer leave()
-	stream, err := p.client(t).StreamCompletion(reading, &completionv1.CompletionRequest{
-		Model: "m", Messages: []*completionv1.Message{{Role: "user", Content: proto.String(asked)}},
+	stream, err := p.Client(t).StreamCompletion(reading, &completionv1.CompletionRequest{
+		Model: "m", Messages: []*completionv1.Message{{Role: "user", Content: proto.String(e2etest.Asked)}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -137,14 +138,14 @@ func (e *wayToEnd) watch(ctx context.Context, t *testing.T, p *program) (overGRP
 	id := first.events[0].GetCreated().GetId()
 	others := make(chan string, 1)
 	if e.reader == "" { // else there is to be no other reader until it has ended
-		resp := p.send(ctx, t, "GET", "/v1/completions/"+id+"/events", "")
+		resp := p.Send(ctx, t, "GET", "/v1/completions/"+id+"/events", "")
 		go func() { others <- lastWord(resp) }()
 	}
 	e.act(t, p, id, leave)
 	if e.reader != "" {
-		eventually(t, "the end", func() bool { return p.get(t, id).GetState() != completionv1.Completion_RUNNING })
-		others <- lastWord(p.send(ctx, t, "GET", "/v1/completions/"+id+"/events", ""))
-		if stream, err = p.client(t).ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: id}); err != nil {
+		e2etest.Eventually(t, "the end", func() bool { return completionOf(t, p, id).GetState() != completionv1.Completion_RUNNING })
+		others <- lastWord(p.Send(ctx, t, "GET", "/v1/completions/"+id+"/events", ""))
+		if stream, err = p.Client(t).ResumeCompletion(ctx, &completionv1.ResumeCompletionRequest{Id: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,7 +164,7 @@ func (e *wayToEnd) watch(ctx context.Context, t *testing.T, p *program) (overGRP
 
 // lastWord reads a stream of events to its end.
 func lastWord(resp *http.Response) string {
-	all, err := messages(resp.Body)
+	all, err := e2etest.Messages(resp.Body)
 	if err != nil {
 		return err.Error()
 	}

@@ -17,11 +17,12 @@ import (
 	"github.com/sluice-sse/sluice/bridge/native"
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // reader is somebody who reads a completion, or comes back to it.
 type reader struct {
-	p        *program
+	p        *e2etest.Program
 	request  string // with an idempotency key
 	id       string // the completion's; empty: not known yet
 	last     string // the id of the last event that was received; empty: none was
@@ -61,14 +62,14 @@ func (r reader) getQuery(ctx context.Context) (*passage, error) {
 }
 
 func (r reader) overHTTP(ctx context.Context, method, path, body, last string) (*passage, error) {
-	req, err := http.NewRequestWithContext(ctx, method, r.p.http+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, r.p.HTTP+path, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	if last != "" {
 		req.Header.Set("Last-Event-ID", last)
 	}
-	authorize(ctx, req.Header)
+	e2etest.Authorize(ctx, req.Header)
 	got := &passage{}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -124,7 +125,7 @@ func (got *passage) refused(body []byte) error {
 // grpc begins or comes back over a connection of its own.
 func (r reader) grpc(ctx context.Context) (*passage, error) {
 	got := &passage{}
-	conn, err := grpc.NewClient(r.p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(r.p.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return got, err
 	}

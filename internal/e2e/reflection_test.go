@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/skip"
 )
 
@@ -25,7 +26,7 @@ func TestGrpcurl(t *testing.T) {
 	}
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			p := start(t, layout, nil, "--echo-interval=1ms")
+			p := e2etest.Start(t, layout, nil, "--echo-interval=1ms")
 			curl := func(args ...string) string {
 				t.Helper()
 				out, err := exec.CommandContext(t.Context(), grpcurl, append([]string{"-plaintext"}, args...)...).CombinedOutput()
@@ -35,11 +36,11 @@ func TestGrpcurl(t *testing.T) {
 				return string(out)
 			}
 			for _, service := range []string{"completion.v1.CompletionService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"} {
-				if list := curl(p.grpc, "list"); !strings.Contains(list, service+"\n") {
+				if list := curl(p.GRPC, "list"); !strings.Contains(list, service+"\n") {
 					t.Errorf("no %s in %s", service, list)
 				}
 			}
-			described := curl(p.grpc, "describe", "completion.v1.CompletionService")
+			described := curl(p.GRPC, "describe", "completion.v1.CompletionService")
 			for _, method := range []string{
 				"rpc StreamCompletion ( .completion.v1.CompletionRequest ) returns ( stream .completion.v1.CompletionEvent );",
 				"rpc ResumeCompletion ( .completion.v1.ResumeCompletionRequest ) returns ( stream .completion.v1.CompletionEvent );",
@@ -50,15 +51,15 @@ func TestGrpcurl(t *testing.T) {
 					t.Errorf("no %s in %s", method, described)
 				}
 			}
-			if event := curl(p.grpc, "describe", "completion.v1.CompletionEvent"); !strings.Contains(event, "oneof event {") {
+			if event := curl(p.GRPC, "describe", "completion.v1.CompletionEvent"); !strings.Contains(event, "oneof event {") {
 				t.Errorf("no oneof in %s", event)
 			}
-			if health := curl(p.grpc, "grpc.health.v1.Health/Check"); !strings.Contains(health, "SERVING") {
+			if health := curl(p.GRPC, "grpc.health.v1.Health/Check"); !strings.Contains(health, "SERVING") {
 				t.Errorf("the health is %s", health)
 			}
 
 			const request = `{"prompt":"One two\nthree \u2028 </script> four."}`
-			got := decodeEvents(t, curl("-d", request, p.grpc, "completion.v1.CompletionService/StreamCompletion"))
+			got := decodeEvents(t, curl("-d", request, p.GRPC, "completion.v1.CompletionService/StreamCompletion"))
 			a, err := askSSE(t.Context(), p, request)
 			if err != nil {
 				t.Fatal(err)

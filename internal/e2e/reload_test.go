@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluice-sse/sluice/internal/auth"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -67,11 +68,11 @@ func (v *volume) swap(t *testing.T, files map[string][]byte) {
 func TestReload(t *testing.T) {
 	testbed.NeedProc(t)
 	authority := testbed.NewAuthority(t)
-	keys := newKeyring(t, "alice", "bob")
+	keys := e2etest.NewKeyring(t, "alice", "bob")
 	hashed := func(principals ...string) []byte {
 		text := "# keys\n"
 		for _, principal := range principals {
-			line, err := auth.HashKey(principal, keys.keys[principal])
+			line, err := auth.HashKey(principal, keys.Keys[principal])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,13 +93,13 @@ func TestReload(t *testing.T) {
 			p.Stop()
 		}
 	}()
-	client := newClient(t, authority.Client(t))
+	client := e2etest.NewClient(t, authority.Client(t))
 	models := func(who string) int {
-		req, err := http.NewRequestWithContext(shortContext(t), "GET", "https://"+p.Addrs[0]+"/v1/models", nil)
+		req, err := http.NewRequestWithContext(e2etest.ShortContext(t), "GET", "https://"+p.Addrs[0]+"/v1/models", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("Authorization", keys.of(who))
+		req.Header.Set("Authorization", keys.Of(who))
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -167,8 +168,8 @@ func TestReload(t *testing.T) {
 		}
 	}
 	v.swap(t, secret("bob"))
-	eventually(t, "the new key is taken, and the old one is not", func() bool { return models("bob") == 200 && models("alice") == 401 })
-	eventually(t, "the new certificate is shown", func() bool { return shown(p.Addrs[0]) != first && shown(p.Addrs[1]) != first })
+	e2etest.Eventually(t, "the new key is taken, and the old one is not", func() bool { return models("bob") == 200 && models("alice") == 401 })
+	e2etest.Eventually(t, "the new certificate is shown", func() bool { return shown(p.Addrs[0]) != first && shown(p.Addrs[1]) != first })
 	stop()
 	opening.Wait()
 	if memory := p.Proc("status", "\nVmHWM:"); memory>>10 > 200 && !underRace {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-sse/sluice/bridge/native"
 	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // ended says whether the terminal event is among what a reader has.
@@ -36,29 +37,29 @@ var words = []string{"Hello", " wörld", "\n", "日本語", " 😀👩‍👩‍
 func TestResumeAtEveryOffset(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 				for _, word := range words {
-					say(w, word)
+					e2etest.Say(w, word)
 				}
-				chunk(w, `{}`, "stop")
+				e2etest.Chunk(w, `{}`, "stop")
 			})
-			p := start(t, layout, u.env())
+			p := e2etest.Start(t, layout, u.Env())
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			request := repeatable("m", "every offset")
-			resp := p.post(t, request)
+			resp := p.Post(t, request)
 			raw, err := io.ReadAll(resp.Body)
 			if err != nil {
 				t.Fatal(err)
 			}
 			id := strings.TrimPrefix(resp.Header.Get("Location"), "/v1/completions/")
-			whole, err := messages(bytes.NewReader(raw))
+			whole, err := e2etest.Messages(bytes.NewReader(raw))
 			if err != nil || !ended(whole) || len(whole) != len(words)+2 {
 				t.Fatalf("%d events, %v", len(whole), err)
 			}
 			for offset := range len(raw) + 1 {
 				r := reader{p: p, request: request, id: id}
-				had, _ := messages(bytes.NewReader(raw[:offset]))
+				had, _ := e2etest.Messages(bytes.NewReader(raw[:offset]))
 				if len(had) > 0 {
 					r.last = had[len(had)-1].ID
 				}
@@ -80,7 +81,7 @@ func TestResumeAtEveryOffset(t *testing.T) {
 					}
 				}
 			}
-			if n := u.calls.Load(); n != 1 {
+			if n := u.Calls.Load(); n != 1 {
 				t.Errorf("%d calls upstream", n)
 			}
 			t.Logf("%d offsets", len(raw)+1)
@@ -114,9 +115,9 @@ func TestResumeAfterReset(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			gate := make(chan struct{})
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 				for _, word := range words {
-					say(w, word)
+					e2etest.Say(w, word)
 				}
 				select {
 				case <-gate:
@@ -124,21 +125,21 @@ func TestResumeAfterReset(t *testing.T) {
 					return
 				}
 				for _, word := range words {
-					say(w, word)
+					e2etest.Say(w, word)
 				}
-				chunk(w, `{}`, "stop")
+				e2etest.Chunk(w, `{}`, "stop")
 			})
-			p := start(t, layout, u.env(), "--commit-window=100ms")
+			p := e2etest.Start(t, layout, u.Env(), "--commit-window=100ms")
 			n := 0
 			for after := 1; after <= most; after += step {
 				way := ways[n%len(ways)]
 				name := fmt.Sprintf("reset after %d bytes, back by %s", after, way.name)
-				proxy := newCuttingProxy(t, p.http, func(int) *cut { return &cut{after: after, how: sendReset} })
-				r := reader{p: &program{http: proxy.url}, request: repeatable("m", name)}
-				ctx := shortContext(t)
+				proxy := e2etest.NewCuttingProxy(t, p.HTTP, func(int) *e2etest.Cut { return &e2etest.Cut{After: after, How: e2etest.SendReset} })
+				r := reader{p: &e2etest.Program{HTTP: proxy.URL}, request: repeatable("m", name)}
+				ctx := e2etest.ShortContext(t)
 				had, err := r.post(ctx)
-				if err == nil || proxy.cuts.Load() != 1 {
-					t.Fatalf("%s: %v after %d cuts", name, err, proxy.cuts.Load())
+				if err == nil || proxy.Cuts.Load() != 1 {
+					t.Fatalf("%s: %v after %d cuts", name, err, proxy.Cuts.Load())
 				}
 				r.p, r.id = p, had.id
 				r.answered = func() {
@@ -160,7 +161,7 @@ func TestResumeAfterReset(t *testing.T) {
 				checkWhole(t, name, slices.Concat(had.events, got.events), 2*len(words)+2)
 				n++
 			}
-			if calls := u.calls.Load(); calls != int64(n) {
+			if calls := u.Calls.Load(); calls != int64(n) {
 				t.Errorf("%d completions, %d calls upstream", n, calls)
 			}
 		})

@@ -13,11 +13,12 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestAccept checks which form a client gets that asks as real ones do.
 func TestAccept(t *testing.T) {
-	p := start(t, "one process", nil, "--echo-interval=0s")
+	p := e2etest.Start(t, "one process", nil, "--echo-interval=0s")
 	for _, tt := range []struct {
 		client string
 		accept []string
@@ -38,7 +39,7 @@ func TestAccept(t *testing.T) {
 		{"neither", []string{"text/event-stream;q=0, application/json;q=0"}, ""},
 	} {
 		t.Run(tt.client, func(t *testing.T) {
-			req, err := http.NewRequestWithContext(t.Context(), "POST", p.http+"/v1/completions", strings.NewReader(`{"prompt":"One two."}`))
+			req, err := http.NewRequestWithContext(t.Context(), "POST", p.HTTP+"/v1/completions", strings.NewReader(`{"prompt":"One two."}`))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +64,7 @@ func TestAccept(t *testing.T) {
 					t.Errorf("got %s, %v", body, err)
 				}
 			case "text/event-stream":
-				if all, err := messages(strings.NewReader(string(body))); err != nil || len(all) != 4 {
+				if all, err := e2etest.Messages(strings.NewReader(string(body))); err != nil || len(all) != 4 {
 					t.Errorf("got %s, %v", body, err)
 				}
 			}
@@ -74,10 +75,10 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-// request returns the status and body of an answer.
-func (p *program) request(t *testing.T, method, path string) (*http.Response, string) {
+// fetch returns the status and body of an answer.
+func fetch(t *testing.T, p *e2etest.Program, method, path string) (*http.Response, string) {
 	t.Helper()
-	resp := p.send(t.Context(), t, method, path, "")
+	resp := p.Send(t.Context(), t, method, path, "")
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -92,16 +93,16 @@ func TestCancelRoute(t *testing.T) {
 	for _, layout := range layouts {
 		for i, face := range []string{"HTTP", "gRPC"} { // as openOn counts
 			t.Run(layout+"/"+face, func(t *testing.T) {
-				u := newUpstream(t, answerLives)
-				p := start(t, layout, u.env())
-				client := p.client(t)
+				u := e2etest.NewUpstream(t, answerLives)
+				p := e2etest.Start(t, layout, u.Env())
+				client := p.Client(t)
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				id, end, err := readAndCancel(ctx, p, client, i, `{"model":"goes on","messages":[{"role":"user","content":"Hi"}]}`)
 				if err != nil || end != "CANCELLED" {
 					t.Fatalf("got %s, %v", end, err)
 				}
-				eventually(t, "the upstream's connection is closed", func() bool { return u.open.Load() == 0 })
+				e2etest.Eventually(t, "the upstream's connection is closed", func() bool { return u.Open.Load() == 0 })
 				if err := cancelOn(t.Context(), p, client, i, id); err != nil {
 					t.Errorf("again: %v", err)
 				}
@@ -123,7 +124,7 @@ func TestCancelRoute(t *testing.T) {
 				checkState(t, p, a.id, completionv1.Completion_FAILED, "token")
 
 				_, err = client.CancelCompletion(t.Context(), &completionv1.CancelCompletionRequest{Id: "cmpl_x"})
-				if resp, body := p.request(t, "POST", "/v1/completions/cmpl_x:cancel"); resp.StatusCode != 404 ||
+				if resp, body := fetch(t, p, "POST", "/v1/completions/cmpl_x:cancel"); resp.StatusCode != 404 ||
 					!strings.Contains(body, "COMPLETION_NOT_FOUND") || reason(status.Convert(err)) != "COMPLETION_NOT_FOUND" {
 					t.Errorf("unknown: got %d %s, %v", resp.StatusCode, body, err)
 				}
@@ -133,9 +134,9 @@ func TestCancelRoute(t *testing.T) {
 }
 
 // checkState checks a completion as it was kept.
-func checkState(t *testing.T, p *program, id string, want completionv1.Completion_State, text string) {
+func checkState(t *testing.T, p *e2etest.Program, id string, want completionv1.Completion_State, text string) {
 	t.Helper()
-	c, err := p.client(t).GetCompletion(t.Context(), &completionv1.GetCompletionRequest{Id: id})
+	c, err := p.Client(t).GetCompletion(t.Context(), &completionv1.GetCompletionRequest{Id: id})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +149,7 @@ func checkState(t *testing.T, p *program, id string, want completionv1.Completio
 }
 
 func TestModels(t *testing.T) {
-	u := newUpstream(t, silence)
+	u := e2etest.NewUpstream(t, e2etest.Silence)
 	for _, layout := range layouts {
 		for _, tt := range []struct {
 			name string
@@ -156,11 +157,11 @@ func TestModels(t *testing.T) {
 			want []string
 		}{
 			{"without an upstream", nil, []string{"echo of echo"}},
-			{"with one", u.env(), []string{"m of openai", "echo of echo"}},
+			{"with one", u.Env(), []string{"m of openai", "echo of echo"}},
 		} {
 			t.Run(layout+"/"+tt.name, func(t *testing.T) {
-				p := start(t, layout, tt.env)
-				resp, body := p.request(t, "GET", "/v1/models")
+				p := e2etest.Start(t, layout, tt.env)
+				resp, body := fetch(t, p, "GET", "/v1/models")
 				list := &completionv1.ListModelsResponse{}
 				other := protojson.UnmarshalOptions{DiscardUnknown: true} // OpenAI's form is beside it
 				if err := other.Unmarshal([]byte(body), list); err != nil || resp.StatusCode != 200 {
@@ -180,9 +181,9 @@ func TestModels(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	for _, layout := range layouts {
-		p := start(t, layout, nil)
+		p := e2etest.Start(t, layout, nil)
 		for _, path := range []string{"/healthz", "/readyz"} {
-			if resp, body := p.request(t, "GET", path); resp.StatusCode != 200 || body != "ok\n" {
+			if resp, body := fetch(t, p, "GET", path); resp.StatusCode != 200 || body != "ok\n" {
 				t.Errorf("%s: %s: got %d %q", layout, path, resp.StatusCode, body)
 			}
 		}
@@ -191,7 +192,7 @@ func TestHealth(t *testing.T) {
 
 // TestWrongPath checks what is neither there nor to be done there.
 func TestWrongPath(t *testing.T) {
-	p := start(t, "one process", nil)
+	p := e2etest.Start(t, "one process", nil)
 	for _, tt := range []struct {
 		method, path string
 		status       int
@@ -214,7 +215,7 @@ func TestWrongPath(t *testing.T) {
 		{"GET", "/v1/completions/cmpl_x", 404, ""},
 		{"GET", "/v1/completions/cmpl_x/events", 404, ""},
 	} {
-		resp, body := p.request(t, tt.method, tt.path)
+		resp, body := fetch(t, p, tt.method, tt.path)
 		a := &answer{code: resp.StatusCode}
 		if err := a.refused([]byte(body)); err != nil {
 			t.Errorf("%s %s: %v", tt.method, tt.path, err)
@@ -230,7 +231,7 @@ func TestWrongPath(t *testing.T) {
 // mean nothing here.
 func TestGatewayHeaders(t *testing.T) {
 	for _, layout := range layouts {
-		p := start(t, layout, nil, "--echo-interval=5ms")
+		p := e2etest.Start(t, layout, nil, "--echo-interval=5ms")
 		for _, header := range [][]string{
 			{"Grpc-Timeout", "soon"},
 			{"Grpc-Timeout", "1m"}, // a millisecond
@@ -238,7 +239,7 @@ func TestGatewayHeaders(t *testing.T) {
 			{"X-Http-Method-Override", "GET"},
 		} {
 			for _, accept := range []string{"text/event-stream", "application/json"} {
-				resp := p.post(t, `{"prompt":"One two three four."}`, append(header, "Accept", accept)...)
+				resp := p.Post(t, `{"prompt":"One two three four."}`, append(header, "Accept", accept)...)
 				if body, err := io.ReadAll(resp.Body); resp.StatusCode != 200 || err != nil || !strings.Contains(string(body), "STOP") {
 					t.Errorf("%s: %s: %s: got %s %s, %v", layout, header, accept, resp.Status, body, err)
 				}

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
@@ -32,26 +33,26 @@ func TestSeenDraining(t *testing.T) {
 	const delay = 3 * time.Second
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			p := start(t, layout, nil, "--echo-interval=40ms", "--shutdown-delay="+delay.String(), "--drain-timeout=20s")
-			conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			p := e2etest.Start(t, layout, nil, "--echo-interval=40ms", "--shutdown-delay="+delay.String(), "--drain-timeout=20s")
+			conn, err := grpc.NewClient(p.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
 			words := strings.Repeat("word ", 80) // 3.2 s
 			body := `{"prompt":"` + words + `"}`
-			running := p.post(t, body, "Idempotency-Key", "running")
+			running := p.Post(t, body, "Idempotency-Key", "running")
 			id := strings.TrimPrefix(running.Header.Get("Location"), "/v1/completions/")
 			begun := time.Now()
-			stopped := p.stop()
+			stopped := p.Stop()
 
-			eventually(t, "/readyz says so", func() bool { return statusOf(t, p.http+"/readyz") == 503 })
-			eventually(t, "the health service says so", func() bool {
+			e2etest.Eventually(t, "/readyz says so", func() bool { return e2etest.StatusOf(t, p.HTTP+"/readyz") == 503 })
+			e2etest.Eventually(t, "the health service says so", func() bool {
 				resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
 				return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_NOT_SERVING
 			})
 			for _, accept := range []string{"text/event-stream", "application/json"} {
-				resp := p.post(t, `{"prompt":"Hi"}`, "Accept", accept)
+				resp := p.Post(t, `{"prompt":"Hi"}`, "Accept", accept)
 				if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 503 || !strings.Contains(string(body), "DRAINING") || resp.Header.Get("Retry-After") == "" {
 					t.Errorf("a new completion: %s %s", resp.Status, body)
 				}
@@ -60,19 +61,19 @@ func TestSeenDraining(t *testing.T) {
 			if reason(status.Convert(err)) != "DRAINING" {
 				t.Errorf("a new completion over gRPC: %v", err)
 			}
-			if resp := p.post(t, `{"prompt":"Hi"}`, "Idempotency-Key", "new"); resp.StatusCode != 503 {
+			if resp := p.Post(t, `{"prompt":"Hi"}`, "Idempotency-Key", "new"); resp.StatusCode != 503 {
 				t.Errorf("a new completion with a key: %s", resp.Status)
 			}
-			again := p.send(t.Context(), t, "GET", "/v1/completions/"+id+"/events", "")
-			sameKey := p.post(t, body, "Idempotency-Key", "running")
+			again := p.Send(t.Context(), t, "GET", "/v1/completions/"+id+"/events", "")
+			sameKey := p.Post(t, body, "Idempotency-Key", "running")
 			if got := sameKey.Header.Get("Location"); got != "/v1/completions/"+id {
 				t.Errorf("the same key: %s %s", sameKey.Status, got)
 			}
-			if statusOf(t, p.http+"/healthz") != 200 {
+			if e2etest.StatusOf(t, p.HTTP+"/healthz") != 200 {
 				t.Error("it is not alive")
 			}
 			for name, resp := range map[string]*http.Response{"running": running, "resumed": again, "same key": sameKey} {
-				if got, err := messages(resp.Body); err != nil || got[len(got)-1].Event != "finished" {
+				if got, err := e2etest.Messages(resp.Body); err != nil || got[len(got)-1].Event != "finished" {
 					t.Errorf("%s: got %v, %v", name, got, err)
 				}
 			}
@@ -80,7 +81,7 @@ func TestSeenDraining(t *testing.T) {
 			if took := time.Since(begun); took < delay {
 				t.Errorf("it has stopped after %v", took)
 			}
-			if c, err := net.Dial("tcp", strings.TrimPrefix(p.http, "http://")); err == nil {
+			if c, err := net.Dial("tcp", strings.TrimPrefix(p.HTTP, "http://")); err == nil {
 				c.Close()
 				t.Error("it still listens")
 			}
@@ -92,11 +93,11 @@ func TestSeenDraining(t *testing.T) {
 // connection, not one between requests, nor one whose client stops in the middle of
 // what opens it.
 func TestStopIsPrompt(t *testing.T) {
-	for _, layout := range append(layouts, overTLS...) {
+	for _, layout := range append(layouts, e2etest.OverTLS...) {
 		t.Run(layout, func(t *testing.T) {
-			p := start(t, layout, nil, "--echo-interval=0s")
+			p := e2etest.Start(t, layout, nil, "--echo-interval=0s")
 			preface := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x06\x04\x00\x00\x00\x00\x00" // SETTINGS, and not what they are
-			for _, addr := range []string{p.http[strings.Index(p.http, "//")+2:], p.grpc} {
+			for _, addr := range []string{p.HTTP[strings.Index(p.HTTP, "//")+2:], p.GRPC} {
 				for _, sent := range []string{"", "GET /healthz HT", preface, clientHello(t)} {
 					c, err := net.Dial("tcp", addr)
 					if err != nil {
@@ -108,9 +109,9 @@ func TestStopIsPrompt(t *testing.T) {
 					}
 				}
 			}
-			_, _ = messages(p.post(t, `{"prompt":"Hi"}`).Body)
+			_, _ = e2etest.Messages(p.Post(t, `{"prompt":"Hi"}`).Body)
 			start := time.Now()
-			<-p.stop()
+			<-p.Stop()
 			if took := time.Since(start); took > 2*time.Second {
 				t.Errorf("it took %v", took)
 			}
@@ -141,11 +142,11 @@ func TestStopWithStuckClients(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			p := start(t, layout, nil, "--echo-interval=0s", "--drain-timeout=1s")
+			p := e2etest.Start(t, layout, nil, "--echo-interval=0s", "--drain-timeout=1s")
 			body := `{"prompt":"` + strings.Repeat("word ", 100_000) + `"}`
 			post := fmt.Sprintf("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 			for _, request := range []string{post, strings.Repeat("GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n", 100)} {
-				c, err := net.Dial("tcp", strings.TrimPrefix(p.http, "http://"))
+				c, err := net.Dial("tcp", strings.TrimPrefix(p.HTTP, "http://"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -158,14 +159,14 @@ func TestStopWithStuckClients(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			resp, err := http2(t).Post(p.http+"/v1/completions", "application/json", strings.NewReader(body))
+			resp, err := http2(t).Post(p.HTTP+"/v1/completions", "application/json", strings.NewReader(body))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer resp.Body.Close()
 			time.Sleep(500 * time.Millisecond) // until all three are full
 			start := time.Now()
-			<-p.stop()
+			<-p.Stop()
 			if took := time.Since(start); took > 5*time.Second {
 				t.Errorf("it took %v", took)
 			}
@@ -212,7 +213,7 @@ func TestSignals(t *testing.T) {
 			defer resp.Body.Close()
 			p.Signal(syscall.SIGINT)
 			p.Signal(syscall.SIGTERM)
-			got, err := messages(resp.Body)
+			got, err := e2etest.Messages(resp.Body)
 			if err != nil || got[len(got)-1].Event != "finished" {
 				t.Errorf("the running completion ends in %v, %v", got, err)
 			}
@@ -238,10 +239,10 @@ func TestNothingRunsAfterStop(t *testing.T) {
 			const slack = 5 // goroutines: of the runtime, of timers that fire
 			http.DefaultClient.CloseIdleConnections()
 			baseline := settled()
-			p := start(t, layout, nil, "--echo-interval=1h", "--drain-timeout=100ms")
+			p := e2etest.Start(t, layout, nil, "--echo-interval=1h", "--drain-timeout=100ms")
 			var conns []net.Conn
 			for _, request := range []string{"", "GET /healthz HT", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", postCompletionOf(`{"prompt":"One two"}`), postCompletionOf(`{"prompt":"One two"}`) + "\r\n"} {
-				for _, addr := range []string{strings.TrimPrefix(p.http, "http://"), p.grpc} {
+				for _, addr := range []string{strings.TrimPrefix(p.HTTP, "http://"), p.GRPC} {
 					c, err := net.Dial("tcp", addr)
 					if err != nil {
 						t.Fatal(err)
@@ -253,7 +254,7 @@ func TestNothingRunsAfterStop(t *testing.T) {
 					conns = append(conns, c)
 				}
 			}
-			<-p.stop()
+			<-p.Stop()
 			for _, c := range conns {
 				_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 				if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {

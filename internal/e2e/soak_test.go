@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-sse/sluice/bridge/native"
 	"github.com/sluice-sse/sluice/bridge/sse"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 var (
@@ -54,22 +55,22 @@ func TestSoak(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			s := &soak{completions: completions, tokens: tokens, all: make(chan struct{}), stop: cancel}
-			u := newUpstream(t, s.generate)
-			p := start(t, layout, u.env())
-			overHTTP, overGRPC := newCuttingProxy(t, p.http, s.plan(1)), newCuttingProxy(t, p.grpc, s.plan(2))
-			cut := &program{http: overHTTP.url, grpc: overGRPC.addr}
+			u := e2etest.NewUpstream(t, s.generate)
+			p := e2etest.Start(t, layout, u.Env())
+			overHTTP, overGRPC := e2etest.NewCuttingProxy(t, p.HTTP, s.plan(1)), e2etest.NewCuttingProxy(t, p.GRPC, s.plan(2))
+			cut := &e2etest.Program{HTTP: overHTTP.URL, GRPC: overGRPC.Addr}
 			began := time.Now()
 			s.run(ctx, t, p, cut)
-			cuts := overHTTP.cuts.Load() + overGRPC.cuts.Load()
+			cuts := overHTTP.Cuts.Load() + overGRPC.Cuts.Load()
 			numbers := fmt.Sprintf("soak, %s: %d completions of %d events, %d readers, %d cuts (%d of HTTP, %d of gRPC; %d resets, %d FINs, %d stalls) in %.1f s: %d lost, %d repeated, %d out of order, %d calls upstream",
-				layout, completions, tokens+2, s.readers.Load(), cuts, overHTTP.cuts.Load(), overGRPC.cuts.Load(),
+				layout, completions, tokens+2, s.readers.Load(), cuts, overHTTP.Cuts.Load(), overGRPC.Cuts.Load(),
 				s.resets.Load(), s.fins.Load(), s.stalls.Load(), time.Since(began).Seconds(),
-				s.lost.Load(), s.repeated.Load(), s.disordered.Load(), u.calls.Load())
+				s.lost.Load(), s.repeated.Load(), s.disordered.Load(), u.Calls.Load())
 			t.Log(numbers)
 			if *long {
 				fmt.Println(numbers)
 			}
-			if s.lost.Load()+s.repeated.Load()+s.disordered.Load() > 0 || u.calls.Load() != int64(completions) || cuts < int64(least) {
+			if s.lost.Load()+s.repeated.Load()+s.disordered.Load() > 0 || u.Calls.Load() != int64(completions) || cuts < int64(least) {
 				t.Errorf("want none lost, repeated or out of order, %d calls upstream, and at least %d cuts", completions, least)
 			}
 		})
@@ -85,7 +86,7 @@ func (s *soak) generate(w http.ResponseWriter, r *http.Request) {
 		s.stop()
 		return
 	}
-	model := modelOf(r)
+	model := e2etest.ModelOf(r)
 	select {
 	case <-s.all:
 	case <-r.Context().Done():
@@ -93,29 +94,29 @@ func (s *soak) generate(w http.ResponseWriter, r *http.Request) {
 	}
 	for i := range s.tokens {
 		time.Sleep(rand.N(20 * time.Millisecond)) // as models do
-		say(w, token(model, i))
+		e2etest.Say(w, token(model, i))
 	}
-	chunk(w, `{}`, "stop")
+	e2etest.Chunk(w, `{}`, "stop")
 }
 
 func token(model string, i int) string { return fmt.Sprint(model, ".", i, words[i%len(words)]) }
 
 // plan plans the cuts of a proxy.
-func (s *soak) plan(proxy uint64) func(int) *cut {
+func (s *soak) plan(proxy uint64) func(int) *e2etest.Cut {
 	rng := rand.New(rand.NewPCG(*soakSeed, proxy))
-	return func(int) *cut {
-		c := &cut{after: rng.IntN(3000)}
+	return func(int) *e2etest.Cut {
+		c := &e2etest.Cut{After: rng.IntN(3000)}
 		if rng.IntN(10) == 0 {
-			c.after = 0
+			c.After = 0
 		}
-		count, how := &s.resets, sendReset
+		count, how := &s.resets, e2etest.SendReset
 		if rng.IntN(2) == 0 {
-			count, how = &s.fins, sendFIN
+			count, how = &s.fins, e2etest.SendFIN
 		}
 		if rng.IntN(5) == 0 {
-			count, how = &s.stalls, stall(time.Duration(20+rng.IntN(180))*time.Millisecond, how)
+			count, how = &s.stalls, e2etest.Stall(time.Duration(20+rng.IntN(180))*time.Millisecond, how)
 		}
-		c.how = func(ctx context.Context, conn *net.TCPConn) {
+		c.How = func(ctx context.Context, conn *net.TCPConn) {
 			count.Add(1)
 			how(ctx, conn)
 		}
@@ -125,7 +126,7 @@ func (s *soak) plan(proxy uint64) func(int) *cut {
 
 // run lets the readers of all completions read to the end over connections that
 // are cut.
-func (s *soak) run(ctx context.Context, t *testing.T, p, cut *program) {
+func (s *soak) run(ctx context.Context, t *testing.T, p, cut *e2etest.Program) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(*soakSeed, 0))
 	var ids sync.Map // by model
@@ -153,7 +154,7 @@ func (s *soak) run(ctx context.Context, t *testing.T, p, cut *program) {
 		}
 	}
 	done.Wait()
-	client := p.client(t)
+	client := p.Client(t)
 	for model, id := range ids.Range {
 		c, err := client.GetCompletion(ctx, &completionv1.GetCompletionRequest{Id: id.(string)})
 		if err != nil || c.GetState() != completionv1.Completion_FINISHED || c.GetText() != s.text(model.(string)) {

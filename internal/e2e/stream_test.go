@@ -12,6 +12,7 @@ import (
 	"time"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestStreamOnTheWire checks every byte of a stream.
@@ -46,8 +47,8 @@ id: ID_5
 			{"Content-Type", "text/event-stream"},
 		} {
 			t.Run(layout+"/"+strings.Join(header, " "), func(t *testing.T) {
-				p := start(t, layout, nil, "--echo-interval=0s")
-				resp := p.post(t, `{"prompt":"One\n\ntwo \"three\""}`, append(header, "X-Request-Id", "mine-1")...)
+				p := e2etest.Start(t, layout, nil, "--echo-interval=0s")
+				resp := p.Post(t, `{"prompt":"One\n\ntwo \"three\""}`, append(header, "X-Request-Id", "mine-1")...)
 				body, err := io.ReadAll(resp.Body)
 				if err != nil {
 					t.Fatal(err)
@@ -96,21 +97,21 @@ func TestPieces(t *testing.T) {
 		for i, face := range []string{"SSE", "gRPC"} { // as openOn counts
 			t.Run(layout+"/"+face, func(t *testing.T) {
 				taken := make(chan struct{})
-				u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+				u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 					for _, piece := range pieces {
-						chunk(w, `{"content":"`+piece+`"}`, "null")
+						e2etest.Chunk(w, `{"content":"`+piece+`"}`, "null")
 						select {
 						case <-taken:
 						case <-r.Context().Done():
 							return
 						}
 					}
-					chunk(w, `{}`, "stop")
+					e2etest.Chunk(w, `{}`, "stop")
 				})
-				p := start(t, layout, u.env())
+				p := e2etest.Start(t, layout, u.Env())
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				_, next, err := openOn(ctx, p, p.client(t), i, question)
+				_, next, err := openOn(ctx, p, p.Client(t), i, e2etest.Question)
 				var got []string
 				for err == nil {
 					var event *completionv1.CompletionEvent
@@ -132,17 +133,17 @@ func TestPieces(t *testing.T) {
 }
 
 func TestStreams(t *testing.T) {
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-		chunk(w, `{"role":"assistant","content":""}`, "null")
-		chunk(w, `{"content":"Hello"}`, "null")
-		chunk(w, `{"content":" you"}`, "stop")
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		e2etest.Chunk(w, `{"role":"assistant","content":""}`, "null")
+		e2etest.Chunk(w, `{"content":"Hello"}`, "null")
+		e2etest.Chunk(w, `{"content":" you"}`, "stop")
 		_, _ = io.WriteString(w, "data: [DONE]\n\n")
 	})
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			p := start(t, layout, u.env())
-			resp := p.post(t, `{"model":"m","messages":[{"role":"user","content":"Hi"}]}`)
-			got, err := messages(resp.Body)
+			p := e2etest.Start(t, layout, u.Env())
+			resp := p.Post(t, `{"model":"m","messages":[{"role":"user","content":"Hi"}]}`)
+			got, err := e2etest.Messages(resp.Body)
 			if err != nil || len(got) != 4 || got[3].Event != "finished" {
 				t.Fatalf("got %v, %v", got, err)
 			}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // A family is five characters to Unicode, joined into one to people.
@@ -58,12 +59,12 @@ func TestTexts(t *testing.T) {
 					if legacy && layout != layouts[0] {
 						continue // the halves between the engine and a caller are the same
 					}
-					request := question
+					request := e2etest.Question
 					if legacy {
 						request = `{"model":"m","prompt":"Hi"}`
 					}
-					u := newUpstream(t, speak(tt.chunks, legacy))
-					p := start(t, layout, u.env())
+					u := e2etest.NewUpstream(t, speak(tt.chunks, legacy))
+					p := e2etest.Start(t, layout, u.Env())
 					for _, face := range faces {
 						a, err := face.ask(t.Context(), p, request)
 						if err != nil || a.status != nil {
@@ -72,7 +73,7 @@ func TestTexts(t *testing.T) {
 						if a.text != want {
 							t.Errorf("%s, legacy %v: got %.200q, want %.200q", face.name, legacy, a.text, want)
 						}
-						if got := p.textOf(t, a.id); got != want {
+						if got := keptText(t, p, a.id); got != want {
 							t.Errorf("%s, legacy %v: kept is %.200q, want %.200q", face.name, legacy, got, want)
 						}
 					}
@@ -121,10 +122,10 @@ func plainJSON(s string) string {
 	return strings.NewReplacer(`\u2028`, "\u2028", `\u2029`, "\u2029", `\\`, `\\`).Replace(quoted)
 }
 
-// textOf is the text of a completion that was kept.
-func (p *program) textOf(t *testing.T, id string) string {
+// keptText is the text of a completion that was kept.
+func keptText(t *testing.T, p *e2etest.Program, id string) string {
 	t.Helper()
-	resp, err := http.Get(p.http + "/v1/completions/" + id)
+	resp, err := http.Get(p.HTTP + "/v1/completions/" + id)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // A caller's trace, which another service has begun.
@@ -24,7 +25,7 @@ const (
 
 // tracedUpstream is one that notes the trace context which it gets, and says n words.
 type tracedUpstream struct {
-	*upstream
+	*e2etest.Upstream
 
 	mu     sync.Mutex // guards all below
 	parent []string
@@ -41,14 +42,14 @@ func (u *tracedUpstream) got(n int) (parent, state string) {
 func newTracedUpstream(t *testing.T, words int) *tracedUpstream {
 	t.Helper()
 	u := &tracedUpstream{}
-	u.upstream = newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	u.Upstream = e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		u.mu.Lock()
 		u.parent, u.state = append(u.parent, r.Header.Get("Traceparent")), append(u.state, r.Header.Get("Tracestate"))
 		u.mu.Unlock()
 		for range words {
-			say(w, "word ")
+			e2etest.Say(w, "word ")
 		}
-		chunk(w, `{}`, "stop")
+		e2etest.Chunk(w, `{}`, "stop")
 	})
 	return u
 }
@@ -62,11 +63,11 @@ func TestTraceIsOneTree(t *testing.T) {
 		for _, over := range []string{"HTTP", "gRPC"} {
 			t.Run(layout+"/"+over, func(t *testing.T) {
 				u := newTracedUpstream(t, 200)
-				env := u.env()
+				env := u.Env()
 				c := collect(t, env)
-				p := start(t, layout, env, "--log-level=debug")
-				p.callTraced(t, over, "01")
-				<-p.stop()
+				p := e2etest.Start(t, layout, env, "--log-level=debug")
+				callTraced(t, p, over, "01")
+				<-p.Stop()
 				checkTraceOfLines(t, p, over, true)
 
 				servers, clients := c.of(tracepb.Span_SPAN_KIND_SERVER, ""), c.of(tracepb.Span_SPAN_KIND_CLIENT, "")
@@ -114,19 +115,19 @@ func below(t *testing.T, s *tracepb.Span, parent string) string {
 
 // callTraced asks for a completion in the caller's trace, which is sampled or not, and
 // reads all of it.
-func (p *program) callTraced(t *testing.T, over, flags string) {
+func callTraced(t *testing.T, p *e2etest.Program, over, flags string) {
 	t.Helper()
 	traceparent := "00-" + callerTrace + "-" + callerSpan + "-" + flags
 	if over == "HTTP" {
-		resp := p.post(t, question, "Traceparent", traceparent, "Tracestate", callerState)
+		resp := p.Post(t, e2etest.Question, "Traceparent", traceparent, "Tracestate", callerState)
 		if word := lastWord(resp); word != "finished" {
 			t.Fatalf("it ended %s", word)
 		}
 		return
 	}
-	ctx := metadata.AppendToOutgoingContext(shortContext(t), "traceparent", traceparent, "tracestate", callerState)
-	model, content := "m", asked
-	_, err := p.client(t).CreateCompletion(ctx, &completionv1.CompletionRequest{Model: model, Messages: []*completionv1.Message{{Role: "user", Content: &content}}})
+	ctx := metadata.AppendToOutgoingContext(e2etest.ShortContext(t), "traceparent", traceparent, "tracestate", callerState)
+	model, content := "m", e2etest.Asked
+	_, err := p.Client(t).CreateCompletion(ctx, &completionv1.CompletionRequest{Model: model, Messages: []*completionv1.Message{{Role: "user", Content: &content}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,13 +135,13 @@ func (p *program) callTraced(t *testing.T, over, flags string) {
 
 // checkTraceOfLines checks that the lines of the log that belong to a trace which is sampled
 // have its id.
-func checkTraceOfLines(t *testing.T, p *program, over string, sampled bool) {
+func checkTraceOfLines(t *testing.T, p *e2etest.Program, over string, sampled bool) {
 	t.Helper()
 	for _, msg := range []string{"completion", "call", "request"} {
 		if msg == "request" && over == "gRPC" {
 			continue
 		}
-		lines := regexp.MustCompile(` msg=`+msg+` .*`).FindAllString(p.log.String(), -1)
+		lines := regexp.MustCompile(` msg=`+msg+` .*`).FindAllString(p.Log.String(), -1)
 		lines = slices.DeleteFunc(lines, func(line string) bool { return strings.Contains(line, "grpc.health.") })
 		if len(lines) != 1 || strings.HasSuffix(lines[0], " trace_id="+callerTrace) != sampled {
 			t.Errorf("sampled: %v; lines of the log: %q", sampled, lines)
@@ -156,11 +157,11 @@ func TestUnsampledTraceIsNotExported(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			u := newTracedUpstream(t, 3)
-			env := u.env()
+			env := u.Env()
 			c := collect(t, env)
-			p := start(t, layout, env, "--log-level=debug")
-			p.callTraced(t, "HTTP", "00")
-			<-p.stop()
+			p := e2etest.Start(t, layout, env, "--log-level=debug")
+			callTraced(t, p, "HTTP", "00")
+			<-p.Stop()
 			checkTraceOfLines(t, p, "HTTP", false)
 			if spans := append(c.of(tracepb.Span_SPAN_KIND_SERVER, ""), c.of(tracepb.Span_SPAN_KIND_CLIENT, "")...); len(spans) > 0 {
 				t.Errorf("exported: %v", spans)
@@ -181,14 +182,14 @@ func TestTraceGoesThroughWithoutExporter(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			u := newTracedUpstream(t, 3)
-			p := start(t, layout, u.env())
-			p.callTraced(t, "HTTP", "01")
+			p := e2etest.Start(t, layout, u.Env())
+			callTraced(t, p, "HTTP", "01")
 			parent, state := u.got(0)
 			if want := "00-" + callerTrace + "-" + callerSpan + "-01"; parent != want || state != callerState {
 				t.Errorf("the upstream got %s and %s, want %s", parent, state, want)
 			}
 			// Nothing is made up where there is no trace.
-			word := lastWord(p.post(t, question))
+			word := lastWord(p.Post(t, e2etest.Question))
 			if parent, _ := u.got(1); word != "finished" || parent != "" {
 				t.Errorf("%s; the upstream got %q", word, parent)
 			}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // What callers write and the upstream must read in the same order, with the same
@@ -43,12 +44,12 @@ func TestRequestAsWritten(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			bodies := make(chan string, 1)
-			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				bodies <- string(body)
-				chunk(w, `{"content":"4"}`, "stop")
+				e2etest.Chunk(w, `{"content":"4"}`, "stop")
 			})
-			p := start(t, layout, u.env())
+			p := e2etest.Start(t, layout, u.Env())
 			check := func(face string, a *answer, err error) {
 				t.Helper()
 				if err != nil || a.status != nil {

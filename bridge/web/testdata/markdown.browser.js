@@ -67,25 +67,7 @@
     return "";
   }
 
-  // slow returns the milliseconds that a text takes, and that four times as much of it
-  // does. What is linear takes four times as long, what is quadratic sixteen times. The
-  // shortest of several times is what others on the machine have the least part in.
-  function slow(make, n) {
-    const time = (n) => {
-      const text = make(n);
-      const start = performance.now();
-      draw([text.slice(0, text.length / 2), text.slice(text.length / 2)]);
-      return performance.now() - start;
-    };
-    let once = time(n), much = Infinity;
-    for (let i = 0; i < 5 && much > Math.min(1500, Math.max(100, 8 * once)); i++) {
-      once = Math.min(once, time(n));
-      much = Math.min(much, time(4 * n));
-    }
-    return { once, much };
-  }
-
-  // Of addresses it takes more to see that they are not linear.
+  // What may be slow. Of addresses it takes more to see that they are not linear.
   const r = (text) => (n) => text.repeat(n);
   const nasty = {
     quotes: r(">"), "quotes and lists": r("> - "), lists: r("- "), "a staircase": (n) => Array.from({ length: Math.sqrt(n) }, (_, i) => " ".repeat(i) + "- a").join("\n"),
@@ -96,5 +78,14 @@
     code: (n) => "```\n" + "x\n".repeat(n), lines: r("\n"), paragraphs: r("a\n\n"), text: r("word "),
   };
 
-  return Object.assign(window, { markdownTests: { draw, differences, harm, slow: (name) => slow(nasty[name], name === "addresses" ? 8000 : 2500), nasty: Object.keys(nasty) } }) && 0;
+  // prepare makes such a text, or so many times as much of it, and drawPrepared draws it.
+  let prepared = [];
+  const prepare = (name, times) => {
+    const text = nasty[name](times * (name === "addresses" ? 8000 : 2500));
+    prepared = [text.slice(0, text.length / 2), text.slice(text.length / 2)];
+    return 0;
+  };
+  const drawPrepared = () => draw(prepared) && 0;
+
+  return Object.assign(window, { markdownTests: { draw, differences, harm, prepare, drawPrepared, nasty: Object.keys(nasty) } }) && 0;
 })()

@@ -1,23 +1,25 @@
-package e2e
+package browser
 
 import (
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // testPageKey has a page in front of a server that wants a key: it asks for one, sends it
 // with all that it asks for, and keeps it for the tab alone.
 func testPageKey(t *testing.T, b browser) {
-	d := newDictation(t)
-	keys := newKeyring(t, "alice")
-	program := start(t, "one process", d.env(), keys.flag())
-	p := b.open(t, program.http, "status of 401", "status of 503")
+	d := e2etest.NewDictation(t)
+	keys := e2etest.NewKeyring(t, "alice")
+	program := e2etest.Start(t, "one process", d.Env(), keys.Flag())
+	p := b.open(t, program.HTTP, "status of 401", "status of 503")
 	p.wait(`document.activeElement.id === "key"`)
 	p.wait(`document.querySelector("#status").textContent.startsWith("The models cannot be listed: send your key")`)
-	p.ask("Who am I?")
+	p.askAnyModel("Who am I?")
 	p.wait(`document.querySelector(".failure h3")?.textContent === "UNAUTHENTICATED"`)
 	p.wait(`document.activeElement.id === "key"`)
 
-	p.key(keys.keys["alice"])
+	p.key(keys.Keys["alice"])
 	p.enter(0)
 	p.reads("#status", "Ready")
 	p.wait(`document.querySelectorAll("#model option").length > 1`)
@@ -25,26 +27,27 @@ func testPageKey(t *testing.T, b browser) {
 		t.Errorf("the models were listed %d times", models)
 	}
 	p.ask("And now?")
-	d.say("Alice")
+	d.Say("Alice")
 	p.reads(answerText, "Alice")
+	p.remember("#status")
 	p.click("#cut")
-	p.reads("#status", "Lost after event 2, coming back…")
-	d.say(", it says")
+	p.had("Lost after event 2, coming back…")
+	d.Say(", it says")
 	p.reads(answerText, "Alice, it says")
 	p.reload() // which goes on reading, with the key
-	d.say(" here.")
+	d.Say(" here.")
 	p.reads(answerText, "Alice, it says here.")
 	p.click("#stop")
 	p.reads("#status", "Stopped")
-	eventually(t, "the upstream is closed", func() bool { return d.open.Load() == 0 })
-	if calls := d.calls.Load(); calls != 1 {
+	e2etest.Eventually(t, "the upstream is closed", func() bool { return d.Open.Load() == 0 })
+	if calls := d.Calls.Load(); calls != 1 {
 		t.Errorf("%d calls upstream", calls)
 	}
 	if kept := eval[bool](p, `Object.values(localStorage).length + document.cookie.length === 0`); !kept {
 		t.Error("the page keeps something beyond the tab")
 	}
 
-	other := b.open(t, program.http, "status of 401") // another tab has no key
+	other := b.open(t, program.HTTP, "status of 401") // another tab has no key
 	other.wait(`document.activeElement.id === "key" && document.activeElement.value === ""`)
 
 	p.click("#key")

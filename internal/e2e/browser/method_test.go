@@ -1,4 +1,4 @@
-package e2e
+package browser
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/sluice-sse/sluice/bridge/transcode/transcodetest"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 const counterProto = `
@@ -62,10 +63,10 @@ const readMethods = `(async () => {
 // A page of another origin reads a stranger's methods, with nothing generated.
 func testMethodsInBrowser(t *testing.T, b browser) {
 	origin := newOrigin(t)
-	p := &program{log: &lockedBuffer{}, printed: &lockedBuffer{}}
-	p.http = startOne(t, p, nil, "bridge", "--http=127.0.0.1:0", "--server="+newCounter(t), "--expose=test.v1.Counter", "--forward-header=X-Mine", "--cors-origin="+origin)[0]
+	p := &e2etest.Program{Log: &e2etest.LockedBuffer{}, Printed: &e2etest.LockedBuffer{}}
+	p.HTTP = e2etest.StartOne(t, p, nil, "bridge", "--http=127.0.0.1:0", "--server="+newCounter(t), "--expose=test.v1.Counter", "--forward-header=X-Mine", "--cors-origin="+origin)[0]
 	page := b.open(t, origin)
-	got := eval[string](page, strings.ReplaceAll(readMethods, "PROGRAM", quote(p.http)))
+	got := eval[string](page, strings.ReplaceAll(readMethods, "PROGRAM", quote(p.HTTP)))
 	if want := "1a 2a 3a all 1 2 all 2001ball 2001ball"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

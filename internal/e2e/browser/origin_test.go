@@ -1,4 +1,4 @@
-package e2e
+package browser
 
 import (
 	"io"
@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // newOrigin serves an empty page from an origin of its own.
@@ -42,17 +44,17 @@ func fromElsewhere(p *tab, program, model string) string {
 }
 
 func testOtherOrigin(t *testing.T, b browser) {
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), "busy") {
-			refuse(http.StatusTooManyRequests, "rate_limit_exceeded", "Retry-After", "7")(w, r)
+			e2etest.Refuse(http.StatusTooManyRequests, "rate_limit_exceeded", "Retry-After", "7")(w, r)
 			return
 		}
-		chunk(w, `{"content":"Hello"}`, "null")
-		chunk(w, `{"content":" you"}`, "stop")
+		e2etest.Chunk(w, `{"content":"Hello"}`, "null")
+		e2etest.Chunk(w, `{"content":" you"}`, "stop")
 		_, _ = io.WriteString(w, "data: [DONE]\n\n")
 	})
 	friend, stranger := newOrigin(t), newOrigin(t)
-	program := start(t, "one process", u.env(), "--cors-origin="+friend, "--cors-origin=https://example.com").http
+	program := e2etest.Start(t, "one process", u.Env(), "--cors-origin="+friend, "--cors-origin=https://example.com").HTTP
 
 	p := b.open(t, friend, "status of 429")
 	if got := fromElsewhere(p, program, "m"); !regexp.MustCompile(
@@ -65,13 +67,13 @@ func testOtherOrigin(t *testing.T, b browser) {
 	if p.count("^OPTIONS /v1/completions$") == 0 || p.count("^OPTIONS .*/events$") == 0 {
 		t.Error("the browser asked for no permission")
 	}
-	calls := u.calls.Load()
+	calls := u.Calls.Load()
 
 	p = b.open(t, stranger, "has been blocked by CORS policy", "net::ERR_FAILED")
 	if got, want := fromElsewhere(p, program, "m"), "TypeError: Failed to fetch"; got != want {
 		t.Errorf("an origin that is not allowed sees %q, want %q", got, want)
 	}
-	if n := u.calls.Load() - calls; n != 0 {
+	if n := u.Calls.Load() - calls; n != 0 {
 		t.Errorf("an origin that is not allowed made %d calls upstream", n)
 	}
 }
@@ -79,13 +81,13 @@ func testOtherOrigin(t *testing.T, b browser) {
 // Some requests a browser sends to other origins without asking. They must not
 // cost anything.
 func testForgedRequest(t *testing.T, b browser) {
-	u := newUpstream(t, silence)
-	program := start(t, "one process", u.env(), "--cors-origin=https://example.com").http
+	u := e2etest.NewUpstream(t, e2etest.Silence)
+	program := e2etest.Start(t, "one process", u.Env(), "--cors-origin=https://example.com").HTTP
 	p := b.open(t, newOrigin(t), "has been blocked by CORS policy", "net::ERR_FAILED", "status of")
 	for _, contentType := range []string{`""`, `"text/plain"`, `"application/x-www-form-urlencoded"`} {
 		eval[any](p, `fetch(`+quote(program)+` + "/v1/completions", { method: "POST", mode: "no-cors", signal: AbortSignal.timeout(500),
 			body: new Blob([JSON.stringify({ model: "m", prompt: "Hi" })], { type: `+contentType+` }) }).catch(() => null)`)
-		if n := u.calls.Load(); n != 0 {
+		if n := u.Calls.Load(); n != 0 {
 			t.Fatalf("a page of any origin can have completions generated, with the content type %s", contentType)
 		}
 	}
@@ -95,10 +97,10 @@ func testForgedRequest(t *testing.T, b browser) {
 // origin, as a module and as it is written but for the address.
 func testReadmeInBrowser(t *testing.T, b browser) {
 	origin := newOrigin(t)
-	program := start(t, "two processes", nil, "--echo-interval=1ms", "--cors-origin="+origin, "--expose=completion.v1.CompletionService")
+	program := e2etest.Start(t, "two processes", nil, "--echo-interval=1ms", "--cors-origin="+origin, "--expose=completion.v1.CompletionService")
 	ran := 0
-	for _, f := range blocksOf(t, "README.md") {
-		if f.language != "js" {
+	for _, f := range e2etest.Blocks(t, "README.md") {
+		if f.Language != "js" {
 			continue
 		}
 		ran++
@@ -106,17 +108,17 @@ func testReadmeInBrowser(t *testing.T, b browser) {
 		eval[any](p, `{
 			const module = document.createElement("script");
 			module.type = "module";
-			module.textContent = `+quote(addressed(f.text, program))+`;
+			module.textContent = `+quote(e2etest.Addressed(f.Text, program))+`;
 			document.body.append(module);
 		}`)
 		want := []string{"Hello", " from", " the", " other", " side"}
-		eventually(t, "read the console", func() bool {
+		e2etest.Eventually(t, "read the console", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			return len(p.logs) >= len(want)
 		})
 		if !slices.Equal(p.logs, want) {
-			t.Errorf("%s\nsaid %q, want %q", f.text, p.logs, want)
+			t.Errorf("%s\nsaid %q, want %q", f.Text, p.logs, want)
 		}
 	}
 	if ran < 2 {

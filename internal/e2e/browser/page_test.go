@@ -1,4 +1,4 @@
-package e2e
+package browser
 
 import (
 	"encoding/json"
@@ -15,72 +15,25 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
-
-// A dictation is an upstream that says what the test tells it to, when it does.
-type dictation struct {
-	*upstream
-	t        *testing.T
-	deltas   chan string // each as JSON; "" ends the answer
-	requests chan string // their bodies
-}
-
-func newDictation(t *testing.T) *dictation {
-	d := &dictation{t: t, deltas: make(chan string), requests: make(chan string, 100)}
-	d.upstream = newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		d.requests <- string(body)
-		for {
-			select {
-			case delta := <-d.deltas:
-				if delta == "" {
-					chunk(w, `{}`, "stop")
-					_, _ = io.WriteString(w, "data: [DONE]\n\n")
-					return
-				}
-				chunk(w, delta, "null")
-			case <-r.Context().Done():
-				return
-			}
-		}
-	})
-	return d
-}
-
-// send sends a delta upstream.
-func (d *dictation) send(delta string) {
-	d.t.Helper()
-	select {
-	case d.deltas <- delta:
-	case <-time.After(10 * time.Second):
-		d.t.Fatalf("nobody listens to %s", delta)
-	}
-}
-
-func (d *dictation) say(words ...string) {
-	d.t.Helper()
-	for _, word := range words {
-		d.send(`{"content":` + quote(word) + `}`)
-	}
-}
-
-func (d *dictation) end() { d.t.Helper(); d.send("") }
 
 const answerText = ".answer:last-child > .text"
 
 func testPageStreams(t *testing.T, b browser) {
-	d := newDictation(t)
-	p := b.open(t, start(t, "one process", d.env()).http)
+	d := e2etest.NewDictation(t)
+	p := b.open(t, e2etest.Start(t, "one process", d.Env()).HTTP)
 	p.ask("Hello")
 	p.reads(".question .text", "Hello")
 	for i, want := range []string{"one ", "one two ", "one two three "} {
-		d.say(strings.Fields(want)[i] + " ")
+		d.Say(strings.Fields(want)[i] + " ")
 		p.reads(answerText, want)
 		p.reads("#status", "Streaming")
 		p.wait(`document.querySelector("#log").ariaBusy === "true"`)
 	}
-	d.say("\n\nend") // white space stays
-	d.end()
+	d.Say("\n\nend") // white space stays
+	d.End()
 	p.reads(answerText, "one two three \n\nend")
 	p.reads("#status", "Complete")
 	p.wait(`document.querySelector("#log").ariaBusy === "false"`)
@@ -92,15 +45,15 @@ func testPageStreams(t *testing.T, b browser) {
 }
 
 func testPageConverses(t *testing.T, b browser) {
-	d := newDictation(t)
-	p := b.open(t, start(t, "one process", d.env()).http)
+	d := e2etest.NewDictation(t)
+	p := b.open(t, e2etest.Start(t, "one process", d.Env()).HTTP)
 	turn := func(question, reply string) (body string) {
 		p.ask(question)
-		d.say(reply)
-		d.end()
+		d.Say(reply)
+		d.End()
 		p.reads("#status", "Complete")
 		p.reads(answerText, reply)
-		return <-d.requests
+		return <-d.Requests
 	}
 	messages := func(body string) string {
 		var chat struct {
@@ -123,10 +76,10 @@ func testPageConverses(t *testing.T, b browser) {
 	}
 	p.click("[value=prompt] + span")
 	p.ask("Once upon")
-	if got, want := messages(<-d.requests), "[]Once upon"; got != want {
+	if got, want := messages(<-d.Requests), "[]Once upon"; got != want {
 		t.Errorf("the request of a prompt says %s, want %s", got, want)
 	}
-	d.end()
+	d.End()
 	p.reads("#status", "Complete")
 }
 
@@ -136,8 +89,8 @@ const maxStop = 100 * time.Millisecond
 func testPageStops(t *testing.T, b browser) {
 	// Before the first token the page does not know the completion's id: it stops it by
 	// the key, long before the commit window is over.
-	d := newDictation(t)
-	p := b.open(t, start(t, "one process", d.env(), "--commit-window=10s").http)
+	d := e2etest.NewDictation(t)
+	p := b.open(t, e2etest.Start(t, "one process", d.Env(), "--commit-window=10s").HTTP)
 	for _, test := range []struct {
 		name   string
 		words  []string // that came before
@@ -151,15 +104,15 @@ func testPageStops(t *testing.T, b browser) {
 		var took []time.Duration
 		for range 5 {
 			p.ask("Go on")
-			<-d.requests
-			d.say(test.words...)
+			<-d.Requests
+			d.Say(test.words...)
 			p.reads(answerText, strings.Join(test.words, ""))
 			// From when the page is told, not the browser.
 			eval[any](p, `for (const type of ["click", "keydown"])
 				addEventListener(type, () => localStorage.stopped = Date.now(), true)`)
 			test.stop()
 			select {
-			case gone := <-d.gone:
+			case gone := <-d.Gone:
 				took = append(took, gone.Sub(time.UnixMilli(eval[int64](p, `+localStorage.stopped`))))
 			case <-time.After(10 * time.Second):
 				t.Fatalf("%s: the upstream connection is open after 10 s", test.name)
@@ -177,45 +130,47 @@ func testPageStops(t *testing.T, b browser) {
 }
 
 func testPageCut(t *testing.T, b browser) {
-	d := newDictation(t)
-	proxy := newResetter(t, start(t, "one process", d.env()).http)
-	p := b.open(t, proxy.url, "Failed to load resource: net::ERR_(CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING)")
+	d := e2etest.NewDictation(t)
+	proxy := e2etest.NewResetter(t, e2etest.Start(t, "one process", d.Env()).HTTP)
+	p := b.open(t, proxy.URL, "Failed to load resource: net::ERR_(CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING)")
 	p.ask("Recite")
 	want := ""
-	say := func(words ...string) { d.say(words...); want += strings.Join(words, "") }
+	say := func(words ...string) { d.Say(words...); want += strings.Join(words, "") }
 	for _, part := range []string{"one ", "two ", "three "} {
 		say(part, "and ", part)
 		p.reads(answerText, want)
+		p.remember("#status")
 		say("then ") // it may be on its way
-		proxy.cut()
-		p.wait(`document.body.dataset.state === "reconnecting"`)
+		proxy.Cut()
+		p.wait(`remembered.some((text) => text.startsWith("Lost after event "))`)
 		say("back ") // nobody reads
 		p.reads("#status", "Streaming again")
 		p.reads(answerText, want)
 	}
 	say("end")
-	d.end()
+	d.End()
 	p.reads("#status", "Complete, nothing lost in 3 cuts")
 	p.reads(answerText, want)
 	p.reads("#connections", "4")
-	if d.calls.Load() != 1 || proxy.cuts < 3 {
-		t.Errorf("%d calls upstream, want 1; %d cuts", d.calls.Load(), proxy.cuts)
+	if d.Calls.Load() != 1 || proxy.Cuts < 3 {
+		t.Errorf("%d calls upstream, want 1; %d cuts", d.Calls.Load(), proxy.Cuts)
 	}
 }
 
 func testPageCutsItself(t *testing.T, b browser) {
-	d := newDictation(t)
-	p := b.open(t, start(t, "one process", d.env()).http)
+	d := e2etest.NewDictation(t)
+	p := b.open(t, e2etest.Start(t, "one process", d.Env()).HTTP)
 	p.ask("Recite")
-	d.say("one ", "two ")
+	d.Say("one ", "two ")
 	p.reads(answerText, "one two ")
+	p.remember("#status")
 	p.click("#cut")
-	p.reads("#status", "Lost after event 3, coming back…")
-	d.say("three ", "four ")
+	p.had("Lost after event 3, coming back…")
+	d.Say("three ", "four ")
 	p.reads(answerText, "one two three four ")
-	d.end()
+	d.End()
 	p.reads("#status", "Complete, nothing lost in 1 cut")
-	if n := d.calls.Load(); n != 1 {
+	if n := d.Calls.Load(); n != 1 {
 		t.Errorf("%d calls upstream, want 1", n)
 	}
 }
@@ -224,74 +179,75 @@ func testPageCutsItself(t *testing.T, b browser) {
 // afterwards; Chromium may only give it that when it is complete. Neither is a
 // reason to ask for another completion.
 func testPageHidden(t *testing.T, b browser) {
-	d := newDictation(t)
-	p := b.open(t, start(t, "one process", d.env()).http)
+	d := e2etest.NewDictation(t)
+	p := b.open(t, e2etest.Start(t, "one process", d.Env()).HTTP)
 	ctx, closeTab := chromedp.NewContext(p.ctx, chromedp.WithNewWindow(false))
 	defer closeTab()
 	other := &tab{t: t, ctx: ctx}
 	for i, freeze := range []bool{false, true} {
 		call(p, page.BringToFront, cdp.Empty{})
 		p.ask("Recite")
-		d.say("one ")
+		d.Say("one ")
 		p.reads(answerText, "one ")
 
 		call(other, page.BringToFront, cdp.Empty{})
 		p.wait(`document.visibilityState === "hidden"`)
-		d.say("two ")
+		d.Say("two ")
 		if freeze {
 			call(p, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateFrozen})
-			d.say("three ")
+			d.Say("three ")
 			call(p, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateActive})
 		}
 		call(p, page.BringToFront, cdp.Empty{})
 		p.wait(`document.visibilityState === "visible"`)
 		if !freeze {
 			p.reads(answerText, "one two ")
-			d.say("three ")
+			d.Say("three ")
 		}
-		d.say("four")
-		d.end()
+		d.Say("four")
+		d.End()
 		p.reads("#status", "Complete")
 		p.reads(answerText, "one two three four")
 		if posts, all := p.count("POST /v1/completions"), p.count("/v1/completions"); posts != i+1 || all != i+1 && !freeze {
 			t.Errorf("after %d completions the page has sent %d requests, %d of them POST", i+1, all, posts)
 		}
-		if n := d.calls.Load(); n != int64(i+1) {
+		if n := d.Calls.Load(); n != int64(i+1) {
 			t.Errorf("%d calls upstream, want %d", n, i+1)
 		}
 	}
 }
 
 func testPageErrors(t *testing.T, b browser) {
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		switch {
 		case strings.Contains(string(body), "refuse"):
-			refuse(http.StatusBadRequest, "context_length_exceeded")(w, r)
+			e2etest.Refuse(http.StatusBadRequest, "context_length_exceeded")(w, r)
 		case strings.Contains(string(body), "break off"):
-			text(abort)(w, r)
+			e2etest.Text(e2etest.Abort)(w, r)
 		}
 	})
-	p := b.open(t, start(t, "one process", u.env()).http, "status of 400")
+	p := b.open(t, e2etest.Start(t, "one process", u.Env()).HTTP, "status of 400")
 	p.ask("refuse")
 	p.reads(".failure h3", "CONTEXT_LENGTH_EXCEEDED")
 	p.reads("#status", "Failed")
 	p.wait(`/^HTTP 400 · request [A-Z0-9]{26} · cmpl_\w{26}$/.test(document.querySelector(".failure .facts").textContent)`)
 	p.wait(`!document.querySelector(".failure button")`)
 
+	p.remember(".answer:last-child .hint")
 	p.ask("break off") // in mid-answer
 	p.reads(answerText, "some text")
 	p.reads(".answer:last-child .failure h3", "UPSTREAM_TRUNCATED")
 	p.wait(`/^HTTP 503 · request [A-Z0-9]{26} · cmpl_\w{26}$/.test(document.querySelector(".answer:last-child .facts").textContent)`)
-	p.reads(".answer:last-child .hint", "It asks you to wait 1 s.")
+	p.had("It asks you to wait 1 s.")
 	p.click(".answer:last-child .failure button")
-	eventually(t, "a second call", func() bool { return u.calls.Load() == 3 })
+	e2etest.Eventually(t, "a second call", func() bool { return u.Calls.Load() == 3 })
 	p.wait(`document.querySelectorAll(".question").length === 2 && document.querySelectorAll(".answer").length === 3`)
 }
 
 func testPageControls(t *testing.T, b browser) {
-	d := newDictation(t)
-	p := b.open(t, start(t, "one process", d.env()).http)
+	d := e2etest.NewDictation(t)
+	p := b.open(t, e2etest.Start(t, "one process", d.Env()).HTTP)
 	p.reads("#model", "mecho (embedded)") // two options
 	for _, node := range call(p, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{}).Nodes {
 		if node.Role == nil || node.Ignored {
@@ -315,11 +271,11 @@ func testPageControls(t *testing.T, b browser) {
 	p.enter(0) // not while an answer comes
 	// Escape ends what an input method composes, not the answer.
 	eval[any](p, `document.querySelector("#input").dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", isComposing: true, bubbles: true })) && 0`)
-	d.say("done")
-	d.end()
+	d.Say("done")
+	d.End()
 	p.reads("#status", "Complete")
 	p.wait(`document.querySelector("#input").value === "three" && document.activeElement.id === "input"`)
-	if n := d.calls.Load(); n != 1 {
+	if n := d.Calls.Load(); n != 1 {
 		t.Errorf("%d calls upstream, want 1", n)
 	}
 }

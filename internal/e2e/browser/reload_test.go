@@ -1,4 +1,4 @@
-package e2e
+package browser
 
 import (
 	"encoding/json"
@@ -8,6 +8,8 @@ import (
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // reload loads the page again, and returns when it is there.
@@ -25,24 +27,24 @@ func (p *tab) shown() string {
 }
 
 func testPageReload(t *testing.T, b browser) {
-	d := newDictation(t)
-	program := start(t, "one process", d.env()).http
+	d := e2etest.NewDictation(t)
+	program := e2etest.Start(t, "one process", d.Env()).HTTP
 	p := b.open(t, program, "status of 503")
 	p.wait(`document.querySelector("#model").value === "m"`)
 	p.ask("One?")
-	d.send(`{"reasoning_content":"Hm."}`)
-	d.send(`{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"count","arguments":"{\"to\":"}}]}`)
-	d.send(`{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}`)
-	d.say("*Two", ".*")
-	d.end()
+	d.Send(`{"reasoning_content":"Hm."}`)
+	d.Send(`{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"count","arguments":"{\"to\":"}}]}`)
+	d.Send(`{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}`)
+	d.Say("*Two", ".*")
+	d.End()
 	p.reads("#status", "Complete")
 	p.ask("Three?")
-	d.say("Fo")
+	d.Say("Fo")
 	p.reads(answerText, "Fo")
 	d.CloseClientConnections()
 	p.reads("#status", "Failed")
 	p.ask("Five?")
-	d.say("Six")
+	d.Say("Six")
 	p.reads(answerText, "Six")
 	p.click("#stop")
 	p.reads("#status", "Stopped")
@@ -56,8 +58,8 @@ func testPageReload(t *testing.T, b browser) {
 	}
 	p.click("#input")
 	p.key("unsent")
-	for range len(d.requests) {
-		<-d.requests
+	for range len(d.Requests) {
+		<-d.Requests
 	}
 	p.click("[value=prompt] + span")
 	p.reload()
@@ -68,11 +70,11 @@ func testPageReload(t *testing.T, b browser) {
 	p.reads("#status", "Ready")
 	p.click("[value=chat] + span")
 	p.ask("?")
-	got := sentMessages(t, <-d.requests)
+	got := sentMessages(t, <-d.Requests)
 	if want := []string{"user One?", "assistant *Two.*", "user Five?", "assistant Six", "user unsent?"}; !slices.Equal(got, want) {
 		t.Errorf("then the request says %q, want %q", got, want)
 	}
-	d.end()
+	d.End()
 	p.reads("#status", "Complete")
 
 	// It is the tab's alone, and goes with a new start.
@@ -101,26 +103,26 @@ func sentMessages(t *testing.T, request string) (messages []string) {
 }
 
 func testPageReloadInAnswer(t *testing.T, b browser) {
-	d := newDictation(t)
-	p := b.open(t, start(t, "one process", d.env()).http)
+	d := e2etest.NewDictation(t)
+	p := b.open(t, e2etest.Start(t, "one process", d.Env()).HTTP)
 
 	// In mid-answer: by its id.
 	p.ask("Recite")
-	d.say("one ", "two ")
+	d.Say("one ", "two ")
 	p.reads(answerText, "one two ")
 	for _, word := range []string{"three ", "four "} {
 		p.reload()
 		p.wait(`document.querySelector("` + answerText + `")?.textContent.startsWith("one two ") === true`)
 		p.reads("#status", "Streaming")
-		d.say(word)
+		d.Say(word)
 	}
 	p.reads(answerText, "one two three four ")
 	p.wait(`document.querySelectorAll("article").length === 2`)
 
 	// While nobody is there, to its end.
 	p.visit("about:blank")
-	d.say("five")
-	d.end()
+	d.Say("five")
+	d.End()
 	p.reload()
 	p.reads(answerText, "one two three four five")
 	p.reads("#status", "Complete")
@@ -134,20 +136,20 @@ func testPageReloadInAnswer(t *testing.T, b browser) {
 
 	// Before the first token there is no id: by the key.
 	p.ask("Again")
-	eventually(t, "the second call", func() bool { return d.calls.Load() == 2 })
+	e2etest.Eventually(t, "the second call", func() bool { return d.Calls.Load() == 2 })
 	p.reload()
 	p.reads("#status", "Coming back…")
-	d.say("late")
+	d.Say("late")
 	p.reads(answerText, "late")
 	checkCalls(t, d, 2)
-	d.end()
+	d.End()
 	p.reads("#status", "Complete")
 }
 
 // checkCalls checks how often the upstream was called.
-func checkCalls(t *testing.T, d *dictation, want int64) {
+func checkCalls(t *testing.T, d *e2etest.Dictation, want int64) {
 	t.Helper()
-	if n := d.calls.Load(); n != want {
+	if n := d.Calls.Load(); n != want {
 		t.Errorf("%d calls upstream, want %d", n, want)
 	}
 }
@@ -155,16 +157,16 @@ func checkCalls(t *testing.T, d *dictation, want int64) {
 // A completion that was resumed can be stopped (vercel/ai#18458), and resumed on the way
 // back from another page.
 func testPageStopResumed(t *testing.T, b browser) {
-	d := newDictation(t)
-	p := b.open(t, start(t, "one process", d.env()).http)
+	d := e2etest.NewDictation(t)
+	p := b.open(t, e2etest.Start(t, "one process", d.Env()).HTTP)
 	p.ask("Again")
-	d.say("late")
+	d.Say("late")
 	p.reads(answerText, "late")
 	p.reload()
 	p.reads("#status", "Streaming")
 	p.key(kb.Escape)
 	p.reads("#status", "Stopped")
-	eventually(t, "end the completion", func() bool { return d.open.Load() == 0 })
+	e2etest.Eventually(t, "end the completion", func() bool { return d.Open.Load() == 0 })
 	p.reload()
 	p.reads(answerText, "late")
 	p.reads(".answer:last-child .note", "Stopped.")
@@ -172,12 +174,12 @@ func testPageStopResumed(t *testing.T, b browser) {
 
 	// To another page and back, where the browser may have kept the first as it was.
 	p.ask("Go on")
-	d.say("there ")
+	d.Say("there ")
 	p.reads(answerText, "there ")
 	p.visit("about:blank")
 	eval[any](p, `setTimeout(() => history.back())`) // not at once: the evaluation would go with the page
 	p.wait(`document.body?.dataset.state === "streaming"`)
-	d.say("and back")
+	d.Say("and back")
 	p.reads(answerText, "there and back")
 	eval[any](p, `document.querySelector("#stop").click()`) // chromedp does not find what it knew of the page
 	p.reads("#status", "Stopped")
@@ -187,8 +189,8 @@ func testPageStopResumed(t *testing.T, b browser) {
 // The server may have forgotten the completion: it was restarted, or it is long ago. What
 // the page had is still there, and nothing is asked for anew.
 func testPageReloadGone(t *testing.T, b browser) {
-	d := newDictation(t)
-	p := b.open(t, start(t, "one process", d.env(), "--max-disconnect-grace=500ms").http, "status of 404")
+	d := e2etest.NewDictation(t)
+	p := b.open(t, e2etest.Start(t, "one process", d.Env(), "--max-disconnect-grace=500ms").HTTP, "status of 404")
 	forget := func(change string) {
 		t.Helper()
 		// After the page has kept it, and before the next one reads it.
@@ -200,7 +202,7 @@ func testPageReloadGone(t *testing.T, b browser) {
 		p.reload()
 	}
 	p.ask("Recite")
-	d.say("so far")
+	d.Say("so far")
 	p.reads(answerText, "so far")
 	forget(`(turn) => { turn.id = "cmpl_01M81WT7V9MYPDSVR2CHCXP87J"; }`)
 	p.reads("#status", "Failed")
@@ -210,11 +212,11 @@ func testPageReloadGone(t *testing.T, b browser) {
 
 	p.click("#anew")
 	p.ask("Another")
-	eventually(t, "the second call", func() bool { return d.calls.Load() == 2 })
+	e2etest.Eventually(t, "the second call", func() bool { return d.Calls.Load() == 2 })
 	forget(`(turn) => { delete turn.id; turn.begun -= 60_000; }`)
 	p.reads("#status", "Ready")
 	p.reads(".answer .note", "The page was left before the answer began.")
-	if n := d.calls.Load(); n != 2 {
+	if n := d.Calls.Load(); n != 2 {
 		t.Errorf("%d calls upstream, want 2", n)
 	}
 	if posts := p.count("POST /v1/completions$"); posts != 2 {
@@ -228,9 +230,9 @@ func testPageReloadGone(t *testing.T, b browser) {
 		p.reload()
 		p.reads("#log", "")
 		p.wait(`!document.querySelector("#welcome").hidden && document.querySelector("[name=mode]:checked").value === "chat"`)
-		eventually(t, "nothing else under way", func() bool { return d.open.Load() == 0 })
+		e2etest.Eventually(t, "nothing else under way", func() bool { return d.Open.Load() == 0 })
 		p.ask("Hello?")
-		d.end()
+		d.End()
 		p.reads("#status", "Complete")
 	}
 }
@@ -238,11 +240,11 @@ func testPageReloadGone(t *testing.T, b browser) {
 // A page that was loaded again, and left again before it could come back, has lost
 // nothing of what the first one had.
 func testPageReloadTwice(t *testing.T, b browser) {
-	d := newDictation(t)
-	program := start(t, "one process", d.env())
-	p := b.open(t, program.http, "status of 404", "ERR_")
+	d := e2etest.NewDictation(t)
+	program := e2etest.Start(t, "one process", d.Env())
+	p := b.open(t, program.HTTP, "status of 404", "ERR_")
 	p.ask("Recite")
-	d.say("so far")
+	d.Say("so far")
 	p.reads(answerText, "so far")
 	// The server is gone, and the next one knows nothing.
 	eval[any](p, `addEventListener("pagehide", () => {

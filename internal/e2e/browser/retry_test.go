@@ -1,4 +1,4 @@
-package e2e
+package browser
 
 import (
 	"io"
@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/page"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // Whoever tries again what failed means a new completion, though after a reload the page
@@ -22,23 +24,23 @@ func testPageTriesAnew(t *testing.T, b browser) {
 		}
 	}
 	var calls atomic.Int64
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.ReadAll(r.Body)
 		switch calls.Add(1) {
 		case 1:
 			wait(r)
-			refuse(http.StatusTooManyRequests, "rate_limit_exceeded")(w, r)
+			e2etest.Refuse(http.StatusTooManyRequests, "rate_limit_exceeded")(w, r)
 		case 3:
 			wait(r)
-			refuse(http.StatusNotFound, "model_not_found")(w, r)
+			e2etest.Refuse(http.StatusNotFound, "model_not_found")(w, r)
 		default:
-			chunk(w, `{"content":"at last"}`, "stop")
+			e2etest.Chunk(w, `{"content":"at last"}`, "stop")
 			_, _ = io.WriteString(w, "data: [DONE]\n\n")
 		}
 	})
-	p := b.open(t, start(t, "one process", u.env()).http, "status of 4")
+	p := b.open(t, e2etest.Start(t, "one process", u.Env()).HTTP, "status of 4")
 	p.ask("Hello")
-	eventually(t, "the first call", func() bool { return calls.Load() == 1 })
+	e2etest.Eventually(t, "the first call", func() bool { return calls.Load() == 1 })
 	p.reload()
 	p.reads("#status", "Coming back…")
 	proceed <- true
@@ -48,7 +50,7 @@ func testPageTriesAnew(t *testing.T, b browser) {
 
 	p.click("[value=prompt] + span")
 	p.ask("Once upon")
-	eventually(t, "the third call", func() bool { return calls.Load() == 3 })
+	e2etest.Eventually(t, "the third call", func() bool { return calls.Load() == 3 })
 	p.reload()
 	p.reads("#status", "Coming back…")
 	proceed <- true
@@ -61,9 +63,9 @@ func testPageTriesAnew(t *testing.T, b browser) {
 // Whoever tries again when only the connection was lost means the same completion: a new
 // one would be paid for, too.
 func testPageLost(t *testing.T, b browser) {
-	d := newDictation(t)
-	proxy := newResetter(t, start(t, "one process", d.env()).http)
-	p := b.open(t, proxy.url, "net::ERR_")
+	d := e2etest.NewDictation(t)
+	proxy := e2etest.NewResetter(t, e2etest.Start(t, "one process", d.Env()).HTTP)
+	p := b.open(t, proxy.URL, "net::ERR_")
 	// It does not wait between its tries, so that it gives up soon.
 	call(p, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `{
 		const wait = setTimeout;
@@ -72,56 +74,56 @@ func testPageLost(t *testing.T, b browser) {
 	p.reload()
 	lose := func() {
 		t.Helper()
-		proxy.down.Store(true)
-		proxy.cut()
+		proxy.Down.Store(true)
+		proxy.Cut()
 		p.reads("#status", "Failed")
 		p.reads(".failure h3", "CONNECTION_LOST")
-		proxy.down.Store(false)
+		proxy.Down.Store(false)
 	}
 	p.ask("In mid-answer: by its id")
-	d.say("one ")
+	d.Say("one ")
 	p.reads(answerText, "one ")
 	lose()
-	d.say("two ")
+	d.Say("two ")
 	p.click(".failure button")
 	p.reads(answerText, "one two ")
 	lose()
-	d.say("three ")
+	d.Say("three ")
 	p.reload() // which is to try again, too
 	p.reads(answerText, "one two three ")
 	p.wait(`document.querySelectorAll("article").length === 2 && !document.querySelector(".failure")`)
-	d.end()
+	d.End()
 	p.reads("#status", "Complete")
 
 	p.ask("Before the first token: by its key")
-	eventually(t, "the second call", func() bool { return d.calls.Load() == 2 })
+	e2etest.Eventually(t, "the second call", func() bool { return d.Calls.Load() == 2 })
 	lose()
 	p.click(".failure button")
-	d.say("once")
+	d.Say("once")
 	p.reads(answerText, "once")
 
 	lose()
-	d.end()
-	eventually(t, "its end", func() bool { return d.open.Load() == 0 })
+	d.End()
+	e2etest.Eventually(t, "its end", func() bool { return d.Open.Load() == 0 })
 	p.ask("Something else")
-	d.say("other")
+	d.Say("other")
 	p.reads(answerText, "other")
 	p.wait(`!document.querySelector(".failure button")`)
-	d.end()
+	d.End()
 	p.reads("#status", "Complete")
 	want := p.shown()
 	p.reload()
 	if got := p.shown(); got != want {
 		t.Errorf("after a reload the page shows\n%s, want\n%s", got, want)
 	}
-	if n := d.calls.Load(); n != 3 {
+	if n := d.Calls.Load(); n != 3 {
 		t.Errorf("%d calls upstream for three questions", n)
 	}
 }
 
 // The list may come after the first question, or not at all.
 func testPageModelsLate(t *testing.T, b browser) {
-	d := newDictation(t)
+	d := e2etest.NewDictation(t)
 	list := make(chan bool, 10)
 	late := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/models") {
@@ -137,16 +139,16 @@ func testPageModelsLate(t *testing.T, b browser) {
 		d.Config.Handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(late.Close)
-	p := b.open(t, start(t, "one process", (&upstream{Server: late}).env(), "--model=m").http, "status of 5")
-	p.ask("Hello")
-	d.say("so far")
+	p := b.open(t, e2etest.Start(t, "one process", (&e2etest.Upstream{Server: late}).Env(), "--model=m").HTTP, "status of 5")
+	p.askAnyModel("Hello")
+	d.Say("so far")
 	p.reads("#status", "Streaming")
 	list <- false
 	p.wait(`performance.getEntriesByName(new URL("/v1/models", location)).some((e) => e.responseEnd > 0)`)
-	d.say(" so good")
+	d.Say(" so good")
 	p.reads(answerText, "so far so good")
 	p.wait(`document.querySelector("#status").textContent === "Streaming" && document.querySelector("#stop").ariaDisabled === "false"`)
-	d.end()
+	d.End()
 	p.reads("#status", "Complete")
 
 	// The model that was chosen is not forgotten meanwhile.

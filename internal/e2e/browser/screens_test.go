@@ -1,4 +1,4 @@
-package e2e
+package browser
 
 import (
 	"fmt"
@@ -7,34 +7,37 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // testPageScreens looks at the page in many ways: nothing may stick out. With
 // SLUICE_SCREENSHOTS set, what it looks like is written to that directory.
 func testPageScreens(t *testing.T, b browser) {
-	d := newDictation(t)
-	p := b.open(t, start(t, "one process", d.env()).http, "status of 503")
+	d := e2etest.NewDictation(t)
+	p := b.open(t, e2etest.Start(t, "one process", d.Env()).HTTP, "status of 503")
 	screens(p, "1-welcome")
 	p.ask("How does a lock lift a boat, and what does it cost in water?")
-	d.send(`{"reasoning_content":"They want the mechanism and then a figure. A lock of 30 m by 5 m with a lift of 3 m takes 450 m³."}`)
-	d.say("The boat enters the chamber and the lower gates close behind it. ",
+	d.Send(`{"reasoning_content":"They want the mechanism and then a figure. A lock of 30 m by 5 m with a lift of 3 m takes 450 m³."}`)
+	d.Say("The boat enters the chamber and the lower gates close behind it. ",
 		"Somebody opens the upper sluices: water runs in by its own weight, and the boat rises with it.\n\n",
 		"Each passage costs one chamber of water. For a chamber of 30 m by 5 m and a lift of 3 m:\n\n",
 		"    30 × 5 × 3 = 450 m³\n\n", "A side pond saves about a third of that, ")
 	p.wait(`document.querySelector("` + answerText + `")?.textContent.endsWith("that, ") ?? false`)
 	screens(p, "2-streaming")
 	p.click("aside summary")
+	p.remember("#status")
 	p.click("#cut")
-	p.reads("#status", "Lost after event 7, coming back…")
+	p.had("Lost after event 7, coming back…")
 	screens(p, "3-cut")
 	p.click("aside summary")
-	d.say("and two ponds about half.")
-	d.end()
+	d.Say("and two ponds about half.")
+	d.End()
 	p.reads("#status", "Complete, nothing lost in 1 cut")
 	screens(p, "4-complete")
 	p.ask("And all that Markdown can be?")
-	d.say(longMarkdown)
-	d.end()
+	d.Say(longMarkdown)
+	d.End()
 	p.reads("#status", "Complete")
 	screens(p, "5-markdown")
 	d.Close() // the upstream is gone

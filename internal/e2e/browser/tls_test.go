@@ -1,4 +1,4 @@
-package e2e
+package browser
 
 import (
 	"crypto/sha256"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // tabs is how many tabs stream at once: over HTTP/1.1, a browser has six connections to an
@@ -20,27 +22,27 @@ const tabs = 10
 // TestBrowserTLS has ten tabs of one browser stream at once, over TLS and HTTP/2 and with a
 // key, and the certificate renewed meanwhile.
 func TestBrowserTLS(t *testing.T) {
-	end, keys := make(chan struct{}), newKeyring(t, "alice")
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	end, keys := make(chan struct{}), e2etest.NewKeyring(t, "alice")
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		for n := 0; r.Context().Err() == nil; n++ {
 			select {
 			case <-end:
-				chunk(w, `{"content":" the end"}`, "stop")
+				e2etest.Chunk(w, `{"content":" the end"}`, "stop")
 				return
 			case <-time.After(100 * time.Millisecond):
-				say(w, fmt.Sprint(" ", n))
+				e2etest.Say(w, fmt.Sprint(" ", n))
 			}
 		}
 	})
-	program := start(t, "one process over TLS", u.env(), keys.flag())
-	key := sha256.Sum256(program.tls.authority.Certificate.RawSubjectPublicKeyInfo)
+	program := e2etest.Start(t, "one process over TLS", u.Env(), keys.Flag())
+	key := sha256.Sum256(program.TLS.Authority.Certificate.RawSubjectPublicKeyInfo)
 	b := startBrowser(t, chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(key[:])))
 	b.shared = true
 	var all []*tab
 	for range tabs {
-		p := b.open(t, program.http, "status of 401")
+		p := b.open(t, program.HTTP, "status of 401")
 		p.wait(`document.activeElement.id === "key"`)
-		p.key(keys.keys["alice"])
+		p.key(keys.Keys["alice"])
 		p.enter(0)
 		p.wait(`document.querySelectorAll("#model option").length > 1`)
 		all = append(all, p)
@@ -48,16 +50,16 @@ func TestBrowserTLS(t *testing.T) {
 	for _, p := range all {
 		p.ask("Count")
 	}
-	eventually(t, "all tabs stream", func() bool { return u.open.Load() == tabs })
-	_, addr, _ := strings.Cut(program.http, "://")
-	for range renewals {
-		shown := shownBy(t, program, addr)
-		program.tls.files.Renew(t, program.tls.authority)
-		eventually(t, "the new certificate is shown", func() bool { return shownBy(t, program, addr) != shown })
+	e2etest.Eventually(t, "all tabs stream", func() bool { return u.Open.Load() == tabs })
+	_, addr, _ := strings.Cut(program.HTTP, "://")
+	for range 2 {
+		shown := e2etest.ShownBy(t, program, addr)
+		program.TLS.Files.Renew(t, program.TLS.Authority)
+		e2etest.Eventually(t, "the new certificate is shown", func() bool { return e2etest.ShownBy(t, program, addr) != shown })
 	}
 	for _, p := range all {
 		before := len(p.text(answerText))
-		eventually(t, "a tab goes on", func() bool { return len(p.text(answerText)) > before })
+		e2etest.Eventually(t, "a tab goes on", func() bool { return len(p.text(answerText)) > before })
 	}
 	close(end)
 	for i, p := range all {
@@ -74,7 +76,7 @@ func TestBrowserTLS(t *testing.T) {
 		}
 		p.mu.Unlock()
 	}
-	if n := u.calls.Load(); n != tabs {
+	if n := u.Calls.Load(); n != tabs {
 		t.Errorf("%d calls upstream", n)
 	}
 }

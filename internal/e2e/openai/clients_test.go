@@ -1,10 +1,10 @@
-package e2e
+// Package openai tests OpenAI's API with clients of other people's.
+package openai
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -15,8 +15,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-sse/sluice/internal/skip"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
+
+func TestMain(m *testing.M) {
+	e2etest.Prepare(nil)
+	os.Exit(m.Run())
+}
 
 // openAIClients are clients of OpenAI's API, by their names in the table of
 // docs/openai.md: the programs that each is tested with, and functions.
@@ -34,6 +39,9 @@ var openAIClients = []struct {
 	{name: "LangChain", scripts: []string{"langchain.js", "langchain-responses.js"}},
 }
 
+// programs is the folder of those that run in Node.
+const programs = "internal/e2e/testdata/openai"
+
 // clientFeatures are the rows of the table.
 var clientFeatures = []string{"chat, whole", "chat, streamed", "stream helper", "usage", "tool loop", "structured output", "reasoning", "refusal", "logprobs",
 	"images in", "legacy completions", "models", "errors", "abort",
@@ -46,9 +54,9 @@ var updateTables = flag.Bool("tables", false, "write the tables of docs/openai.m
 // both of them, and makes the table of it.
 func TestOpenAIClients(t *testing.T) {
 	t.Parallel() // it takes long
-	node := nodeWith(t, "testdata/openai")
-	u := newUpstream(t, playScene)
-	p := start(t, "two processes", u.env())
+	node, _ := e2etest.NodeWith(t, programs)
+	u := e2etest.NewUpstream(t, playScene)
+	p := e2etest.Start(t, "two processes", u.Env())
 	done := map[string]map[string]bool{}
 	for _, c := range openAIClients {
 		done[c.name] = map[string]bool{}
@@ -62,7 +70,7 @@ func TestOpenAIClients(t *testing.T) {
 					})
 				}
 				for _, run := range runs {
-					for feature, mistake := range run(t, p.http+base) {
+					for feature, mistake := range run(t, p.HTTP+base) {
 						if !slices.Contains(clientFeatures, feature) {
 							t.Errorf("the table has no row for %q", feature)
 						}
@@ -100,7 +108,7 @@ func TestOpenAIClients(t *testing.T) {
 // checkTable checks a table of docs/openai.md, or writes it.
 func checkTable(t *testing.T, name, want string) {
 	t.Helper()
-	const file = root + "/docs/openai.md"
+	file := e2etest.Root() + "/docs/openai.md"
 	doc, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -118,21 +126,8 @@ func checkTable(t *testing.T, name, want string) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("the table %s of %s is not what it must be: go test ./internal/e2e -run '^%s$' -args -tables writes it; got\n%s, want\n%s", name, file, t.Name(), have, want)
+		t.Errorf("the table %s of %s is not what it must be: go test ./internal/e2e/openai -run '^%s$' -args -tables writes it; got\n%s, want\n%s", name, file, t.Name(), have, want)
 	}
-}
-
-// nodeWith returns Node, for programs in a folder whose packages are installed.
-func nodeWith(t *testing.T, folder string) string {
-	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		skip.For(t, "there is no node on the PATH: install Node 20 and run npm ci in internal/e2e/%s", folder)
-	}
-	if _, err := os.Stat(folder + "/node_modules"); err != nil {
-		skip.For(t, "the clients are not installed: run npm ci in internal/e2e/%s", folder)
-	}
-	return node
 }
 
 // runFeatures runs a program of testdata/openai.
@@ -159,7 +154,7 @@ func runOpenAINode(t *testing.T, node string, into any, args ...string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, node, args...)
-	cmd.Dir = "testdata/openai"
+	cmd.Dir = filepath.Join(e2etest.Root(), programs)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -168,23 +163,5 @@ func runOpenAINode(t *testing.T, node string, into any, args ...string) {
 	}
 	if err != nil {
 		t.Fatalf("node %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.String())
-	}
-}
-
-// runDocumented runs a module that docs/openai.md shows, with the packages of
-// testdata/openai.
-func runDocumented(t *testing.T, s *shell, module string) {
-	node := nodeWith(t, "testdata/openai")
-	packages, err := filepath.Abs("testdata/openai/node_modules")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	name := filepath.Join(dir, "shown.mjs")
-	if err := errors.Join(os.Symlink(packages, filepath.Join(dir, "node_modules")), os.WriteFile(name, []byte(s.replace(module)), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := output(t, exec.Command(node, name)); err != nil || strings.TrimSpace(out) != "Hello from the other side" {
-		t.Errorf("it printed %q, %v", out, err)
 	}
 }

@@ -1,9 +1,10 @@
-package e2e
+package openai
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"log"
 	"net/http"
@@ -15,32 +16,33 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
 // cutUpstream says the same in each completion, but the last of it only when that is let go.
 type cutUpstream struct {
-	*upstream
+	*e2etest.Upstream
 	mu   sync.Mutex            // guards gate
 	gate map[int]chan struct{} // by the input, a number; closed: the rest may be said
 }
 
 func newCutUpstream(t *testing.T) *cutUpstream {
 	u := &cutUpstream{gate: map[int]chan struct{}{}}
-	u.upstream = newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	u.Upstream = e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		var req sceneRequest
 		var input string
 		_ = json.NewDecoder(r.Body).Decode(&req)
 		_ = json.Unmarshal(req.Messages[0].Content, &input)
 		at, _ := strconv.Atoi(input)
-		chunk(w, `{"reasoning_content":"Hm"}`, "null")
-		say(w, "Hällo,")
+		e2etest.Chunk(w, `{"reasoning_content":"Hm"}`, "null")
+		e2etest.Say(w, "Hällo,")
 		select {
 		case <-u.gateOf(at):
 		case <-r.Context().Done():
 			return
 		}
-		say(w, " again")
+		e2etest.Say(w, " again")
 		endScene(w, "stop")
 	})
 	return u
@@ -148,25 +150,31 @@ func readCut(t *testing.T, node, base string, from, to, step, lanes int) (r cutR
 	return r
 }
 
+var everyByte = flag.Bool("soak", false, "have TestResponsesCutWhileTheyRun cut at each byte")
+
 // TestResponsesCutWhileTheyRun has the official client read responses whose streams are cut
 // while the upstream has not said all: with -soak at each byte, and else at every few.
 // With starting_after it gets the same events as uncut, for one call upstream.
 func TestResponsesCutWhileTheyRun(t *testing.T) {
 	t.Parallel() // it waits for most of its time
-	node := nodeWith(t, "testdata/openai")
+	node, _ := e2etest.NodeWith(t, programs)
 	u := newCutUpstream(t)
-	p := start(t, "two processes", u.env())
+	p := e2etest.Start(t, "two processes", u.Env())
 	u.letGo(0)
-	raw := readResponse(t, p.send(t.Context(), t, "POST", responsesPath, `{"model":"m","input":"0","stream":true}`, "Content-Type", "application/json"))
+	resp := p.Send(t.Context(), t, "POST", "/openai/v1/responses", `{"model":"m","input":"0","stream":true}`, "Content-Type", "application/json")
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%s %s: %v", resp.Status, raw, err)
+	}
 	step := 17
-	if *long {
+	if *everyByte {
 		step = 1
 	}
-	r := readCut(t, node, newCutter(t, u, p.http, u.letGo), 1, len(raw)+1, step, 16)
-	t.Logf("%d bytes: %+v, %d calls upstream", len(raw), r, u.calls.Load())
+	r := readCut(t, node, newCutter(t, u, p.HTTP, u.letGo), 1, len(raw)+1, step, 16)
+	t.Logf("%d bytes: %+v, %d calls upstream", len(raw), r, u.Calls.Load())
 	// At the last byte, the client may have left before the cut.
-	if want := (len(raw) + step - 1) / step; r.Cases != want || r.Cut < want-1 || u.calls.Load() != int64(want+2) {
-		t.Errorf("%d bytes: %+v, %d calls upstream", len(raw), r, u.calls.Load())
+	if want := (len(raw) + step - 1) / step; r.Cases != want || r.Cut < want-1 || u.Calls.Load() != int64(want+2) {
+		t.Errorf("%d bytes: %+v, %d calls upstream", len(raw), r, u.Calls.Load())
 	}
 }
 
@@ -174,7 +182,7 @@ func TestResponsesCutWhileTheyRun(t *testing.T) {
 // client reads a response by it, and starts it where it was.
 func TestResponsesOutliveTheirBridge(t *testing.T) {
 	const times, first = 10, 1 << 20 // so far no stream goes
-	node := nodeWith(t, "testdata/openai")
+	node, _ := e2etest.NodeWith(t, programs)
 	u := newCutUpstream(t)
 	server := testbed.Start(t, "sluice server --grpc=127.0.0.1:0 --openai-base-url="+u.URL+"/v1")
 	t.Cleanup(server.Stop)
@@ -191,8 +199,8 @@ func TestResponsesOutliveTheirBridge(t *testing.T) {
 		bridge.Wait()
 		bridge = testbed.Start(t, "sluice bridge --http="+bridge.Addrs[0]+" --server="+server.Addrs[0])
 	}), first, first+times, 1, 1)
-	t.Logf("%+v, %d calls upstream, %d bridges killed", r, u.calls.Load(), killed)
-	if r.Cases != times || r.Resumed != times || u.calls.Load() != times+1 || killed != times {
-		t.Errorf("%+v, %d calls upstream, %d bridges killed", r, u.calls.Load(), killed)
+	t.Logf("%+v, %d calls upstream, %d bridges killed", r, u.Calls.Load(), killed)
+	if r.Cases != times || r.Resumed != times || u.Calls.Load() != times+1 || killed != times {
+		t.Errorf("%+v, %d calls upstream, %d bridges killed", r, u.Calls.Load(), killed)
 	}
 }

@@ -1,4 +1,4 @@
-package e2e
+package openai
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // What Open Responses (openresponses.org) says that an object must have, each member with
@@ -99,13 +100,13 @@ func typesOf(value any) []string {
 func playOpenResponses(w http.ResponseWriter, r *http.Request) {
 	var req sceneRequest
 	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
-		refuse(400, "odd")(w, r)
+		e2etest.Refuse(400, "odd")(w, r)
 		return
 	}
 	last := req.Messages[len(req.Messages)-1]
 	if len(req.Tools) > 0 && last.Role == "user" {
 		for _, piece := range []string{`"id":"call_1","type":"function","function":{"name":"get_weather","arguments":""}`, `"function":{"arguments":"{\"location\":"}`, `"function":{"arguments":"\"SF\"}"}`} {
-			chunk(w, `{"tool_calls":[{"index":0,`+piece+`}]}`, "null")
+			e2etest.Chunk(w, `{"tool_calls":[{"index":0,`+piece+`}]}`, "null")
 		}
 		endScene(w, "tool_calls")
 		return
@@ -113,11 +114,11 @@ func playOpenResponses(w http.ResponseWriter, r *http.Request) {
 	for _, m := range req.Messages {
 		var parts []map[string]any
 		if json.Unmarshal(m.Content, &parts) != nil || len(parts) == 0 {
-			say(w, m.Role+" ")
+			e2etest.Say(w, m.Role+" ")
 			continue
 		}
 		for _, p := range parts {
-			say(w, fmt.Sprint(m.Role, ":", p["type"], " "))
+			e2etest.Say(w, fmt.Sprint(m.Role, ":", p["type"], " "))
 		}
 	}
 	endScene(w, "stop")
@@ -131,7 +132,7 @@ func TestOpenResponses(t *testing.T) {
 		tools   = `"tools":[{"type":"function","name":"get_weather","description":"Get the current weather","parameters":{"type":"object","properties":{"location":{"type":"string"}},"required":["location"]}}]`
 		weather = `"input":[{"type":"message","role":"user","content":"What's the weather like in San Francisco?"}],` + tools
 	)
-	p := start(t, "two processes", newUpstream(t, playOpenResponses).env())
+	p := e2etest.Start(t, "two processes", e2etest.NewUpstream(t, playOpenResponses).Env())
 	for _, tt := range []struct {
 		id, body string
 		stream   bool
@@ -150,7 +151,7 @@ func TestOpenResponses(t *testing.T) {
 	} {
 		t.Run(tt.id, func(t *testing.T) {
 			body := fmt.Sprintf(`{"model":"m","stream":%v,%s}`, tt.stream, tt.body)
-			resp := p.send(t.Context(), t, "POST", "/v1/responses", body, "Content-Type", "application/json", "Authorization", "Bearer anything")
+			resp := p.Send(t.Context(), t, "POST", "/v1/responses", body, "Content-Type", "application/json", "Authorization", "Bearer anything")
 			if resp.StatusCode != 200 {
 				b, _ := io.ReadAll(resp.Body)
 				t.Fatalf("%s %s", resp.Status, b)

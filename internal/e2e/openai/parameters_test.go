@@ -1,26 +1,29 @@
-package e2e
+package openai
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // TestParametersAreAll checks that the table of docs/openai.md has every parameter that
 // the newest official client knows, with the request that it is of. What becomes of each,
 // a test of package openai checks.
 func TestParametersAreAll(t *testing.T) {
-	nodeWith(t, "testdata/openai")
+	_, dir := e2etest.NodeWith(t, programs)
 	table := map[string][2]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| ([^|]+) \\| ([^|]+) \\|").FindAllStringSubmatch(readDocument(t, "docs/openai.md"), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| ([^|]+) \\| ([^|]+) \\|").FindAllStringSubmatch(e2etest.ReadDocument(t, "docs/openai.md"), -1) {
 		table[row[1]] = [2]string{row[2], row[3]}
 	}
 	for column, where := range []struct{ file, of string }{
 		{"chat/completions/completions.d.ts", "ChatCompletionCreateParamsBase"},
 		{"completions.d.ts", "CompletionCreateParamsBase"},
 	} {
-		text, err := os.ReadFile("testdata/openai/node_modules/openai-7/resources/" + where.file)
+		text, err := os.ReadFile(filepath.Join(dir, "node_modules/openai-7/resources", where.file))
 		if err != nil {
 			t.Fatal(err)
 		}

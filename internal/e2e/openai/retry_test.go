@@ -1,4 +1,4 @@
-package e2e
+package openai
 
 import (
 	"encoding/json"
@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // retryCase is a way in which a request of openai-node goes wrong, so that it asks again
@@ -35,27 +37,27 @@ func slow(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	say(w, "at last")
-	chunk(w, `{}`, "stop")
+	e2etest.Say(w, "at last")
+	e2etest.Chunk(w, `{}`, "stop")
 }
 
 var retryCases = []retryCase{
-	{name: "500 of an upstream that was paid", script: always(refuse(500, "server_error")), err: "upstream_unavailable", calls: 1},
-	{name: "reset of the upstream", script: always(reset), err: "upstream_unavailable", calls: 1},
-	{name: "end of the upstream before a finish reason", script: always(text(abort)), err: "upstream_truncated", calls: 1},
-	{name: "no first token", args: []string{"--first-token-timeout=100ms"}, script: always(silence), err: "first_token_timeout", calls: 1},
-	{name: "refusal of our own key", script: always(refuse(401, "invalid_api_key")), err: "upstream_rejected", calls: 1},
+	{name: "500 of an upstream that was paid", script: always(e2etest.Refuse(500, "server_error")), err: "upstream_unavailable", calls: 1},
+	{name: "reset of the upstream", script: always(e2etest.Reset), err: "upstream_unavailable", calls: 1},
+	{name: "end of the upstream before a finish reason", script: always(e2etest.Text(e2etest.Abort)), err: "upstream_truncated", calls: 1},
+	{name: "no first token", args: []string{"--first-token-timeout=100ms"}, script: always(e2etest.Silence), err: "first_token_timeout", calls: 1},
+	{name: "refusal of our own key", script: always(e2etest.Refuse(401, "invalid_api_key")), err: "upstream_rejected", calls: 1},
 	{name: "429, once", args: []string{"--upstream-retries=0"}, script: func(call int64) http.HandlerFunc {
 		if call == 1 {
-			return refuse(429, "rate_limit_exceeded", "Retry-After", "0")
+			return e2etest.Refuse(429, "rate_limit_exceeded", "Retry-After", "0")
 		}
-		return text(func(w http.ResponseWriter, _ *http.Request) { chunk(w, `{}`, "stop") })
+		return e2etest.Text(func(w http.ResponseWriter, _ *http.Request) { e2etest.Chunk(w, `{}`, "stop") })
 	}, text: "some text", again: true, calls: 2}, // of which one was paid
 	{name: "429, once, with a window", args: []string{"--upstream-retries=0", "--dedupe-window=10s"}, script: func(call int64) http.HandlerFunc {
 		if call == 1 {
-			return refuse(429, "rate_limit_exceeded", "Retry-After", "0")
+			return e2etest.Refuse(429, "rate_limit_exceeded", "Retry-After", "0")
 		}
-		return text(func(w http.ResponseWriter, _ *http.Request) { chunk(w, `{}`, "stop") })
+		return e2etest.Text(func(w http.ResponseWriter, _ *http.Request) { e2etest.Chunk(w, `{}`, "stop") })
 	}, text: "some text", again: true, calls: 2},
 	{name: "a client that waits too short, with a window", args: []string{"--dedupe-window=10s"}, script: always(slow), timeout: 700 * time.Millisecond, text: "at last", again: true, calls: 1},
 	{name: "a client that waits too short, with a key", script: always(slow), timeout: 700 * time.Millisecond, key: true, text: "at last", again: true, calls: 1},
@@ -66,7 +68,7 @@ var retryCases = []retryCase{
 // TestRetries counts the calls upstream for one request of openai-node's, whose retries
 // are on: what was paid for is never called for again.
 func TestRetries(t *testing.T) {
-	node := nodeWith(t, "testdata/openai")
+	node, _ := e2etest.NodeWith(t, programs)
 	for _, c := range retryCases {
 		for _, stream := range []bool{false, true} {
 			name := c.name + "/whole"
@@ -76,15 +78,15 @@ func TestRetries(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				var call atomic.Int64
-				u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) { c.script(call.Add(1))(w, r) })
-				p := start(t, "two processes", u.env(), c.args...)
-				proxy := newCuttingProxy(t, p.http, func(n int) *cut {
+				u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) { c.script(call.Add(1))(w, r) })
+				p := e2etest.Start(t, "two processes", u.Env(), c.args...)
+				proxy := e2etest.NewCuttingProxy(t, p.HTTP, func(n int) *e2etest.Cut {
 					if n < c.cuts {
-						return &cut{how: sendReset}
+						return &e2etest.Cut{How: e2etest.SendReset}
 					}
 					return nil
 				})
-				request := map[string]any{"url": proxy.url + "/openai/v1", "model": "m", "stream": stream, "timeout": 30_000}
+				request := map[string]any{"url": proxy.URL + "/openai/v1", "model": "m", "stream": stream, "timeout": 30_000}
 				if c.timeout > 0 {
 					request["timeout"] = c.timeout.Milliseconds()
 				}
@@ -103,7 +105,7 @@ func TestRetries(t *testing.T) {
 				if got.Error != c.err || c.err == "" && got.Text != c.text || (got.Asked > 1) != c.again {
 					t.Errorf("got %+v", got)
 				}
-				if calls := u.calls.Load(); calls != c.calls {
+				if calls := u.Calls.Load(); calls != c.calls {
 					t.Errorf("%d calls upstream, want %d", calls, c.calls)
 				}
 			})

@@ -1,4 +1,4 @@
-package e2e
+package openai
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // accumulated is what openai-node's accumulator makes of a stream.
@@ -53,9 +55,9 @@ var otherwise = map[string]string{
 // TestRoundTrip has openai-node's accumulator read the recorded streams of many servers
 // directly, and through the API here: what comes out is the same.
 func TestRoundTrip(t *testing.T) {
-	node := nodeWith(t, "testdata/openai")
+	node, _ := e2etest.NodeWith(t, programs)
 	transcripts := map[string][]byte{}
-	files, err := filepath.Glob(root + "/server/engine/openai/testdata/*.http")
+	files, err := filepath.Glob(e2etest.Root() + "/server/engine/openai/testdata/*.http")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,21 +71,21 @@ func TestRoundTrip(t *testing.T) {
 			transcripts[strings.TrimSuffix(filepath.Base(name), ".http")] = body
 		}
 	}
-	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		stream := transcripts[modelOf(r)]
+		stream := transcripts[e2etest.ModelOf(r)]
 		if needsRole(stream) {
 			_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}`+"\n\n")
 		}
 		_, _ = w.Write(stream)
 	})
-	p := start(t, "two processes", u.env())
+	p := e2etest.Start(t, "two processes", u.Env())
 	names := slices.Sorted(maps.Keys(transcripts))
 	read := func(url string) (all map[string]accumulated) {
 		runOpenAINode(t, node, &all, append([]string{"accumulate.js", url}, names...)...)
 		return all
 	}
-	direct, through := read(u.URL+"/v1"), read(p.http+"/openai/v1")
+	direct, through := read(u.URL+"/v1"), read(p.HTTP+"/openai/v1")
 	same := 0
 	for _, name := range names {
 		want, got := direct[name], through[name]

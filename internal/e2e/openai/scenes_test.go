@@ -1,4 +1,4 @@
-package e2e
+package openai
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 )
 
 // The upstream of clients of OpenAI's API plays scenes, which the last message names, or
@@ -35,7 +37,7 @@ func playScene(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := json.Unmarshal(body, &req); err != nil || len(req.Messages) == 0 {
-		refuse(400, "odd")(w, r)
+		e2etest.Refuse(400, "odd")(w, r)
 		return
 	}
 	last := req.Messages[len(req.Messages)-1]
@@ -52,7 +54,7 @@ func playScene(w http.ResponseWriter, r *http.Request) {
 		play(w, r, &req)
 		return
 	}
-	refuse(400, "odd")(w, r)
+	e2etest.Refuse(400, "odd")(w, r)
 }
 
 const sceneUsage = `{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}`
@@ -60,46 +62,46 @@ const sceneUsage = `{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}`
 // scenes are what the last message may name.
 var scenes = map[string]func(w http.ResponseWriter, r *http.Request, req *sceneRequest){
 	"hello": func(w http.ResponseWriter, _ *http.Request, _ *sceneRequest) {
-		say(w, "Hello,")
-		say(w, " wörld")
+		e2etest.Say(w, "Hello,")
+		e2etest.Say(w, " wörld")
 		endScene(w, "stop")
 	},
 	"weather": func(w http.ResponseWriter, r *http.Request, req *sceneRequest) {
 		if len(req.Tools) != 1 {
-			refuse(400, "no_tools")(w, r)
+			e2etest.Refuse(400, "no_tools")(w, r)
 			return
 		}
 		for i, city := range []string{"Bern", "Ulm"} {
-			chunk(w, fmt.Sprintf(`{"tool_calls":[{"index":%d,"id":"call_%d","type":"function","function":{"name":"weather","arguments":""}}]}`, i, i), "null")
+			e2etest.Chunk(w, fmt.Sprintf(`{"tool_calls":[{"index":%d,"id":"call_%d","type":"function","function":{"name":"weather","arguments":""}}]}`, i, i), "null")
 			for _, piece := range []string{`{\"city\":`, `\"` + city + `\"}`} {
-				chunk(w, fmt.Sprintf(`{"tool_calls":[{"index":%d,"function":{"arguments":"%s"}}]}`, i, piece), "null")
+				e2etest.Chunk(w, fmt.Sprintf(`{"tool_calls":[{"index":%d,"function":{"arguments":"%s"}}]}`, i, piece), "null")
 			}
 		}
 		endScene(w, "tool_calls")
 	},
 	"place": func(w http.ResponseWriter, r *http.Request, req *sceneRequest) {
 		if req.ResponseFormat == nil || req.ResponseFormat.Type != "json_schema" {
-			refuse(400, "no_format")(w, r)
+			e2etest.Refuse(400, "no_format")(w, r)
 			return
 		}
-		say(w, `{"city":"Bern",`)
-		say(w, `"degrees":7}`)
+		e2etest.Say(w, `{"city":"Bern",`)
+		e2etest.Say(w, `"degrees":7}`)
 		endScene(w, "stop")
 	},
 	"think": func(w http.ResponseWriter, _ *http.Request, _ *sceneRequest) {
-		chunk(w, `{"reasoning_content":"Hm,"}`, "null")
-		chunk(w, `{"reasoning_content":" so."}`, "null")
-		say(w, "Yes")
+		e2etest.Chunk(w, `{"reasoning_content":"Hm,"}`, "null")
+		e2etest.Chunk(w, `{"reasoning_content":" so."}`, "null")
+		e2etest.Say(w, "Yes")
 		endScene(w, "stop")
 	},
 	"refuse": func(w http.ResponseWriter, _ *http.Request, _ *sceneRequest) {
-		chunk(w, `{"refusal":"I will"}`, "null")
-		chunk(w, `{"refusal":" not"}`, "null")
+		e2etest.Chunk(w, `{"refusal":"I will"}`, "null")
+		e2etest.Chunk(w, `{"refusal":" not"}`, "null")
 		endScene(w, "stop")
 	},
 	"likely": func(w http.ResponseWriter, r *http.Request, req *sceneRequest) {
 		if !req.Logprobs {
-			refuse(400, "no_logprobs")(w, r)
+			e2etest.Refuse(400, "no_logprobs")(w, r)
 			return
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -108,22 +110,24 @@ var scenes = map[string]func(w http.ResponseWriter, r *http.Request, req *sceneR
 		endScene(w, "stop")
 	},
 	"endless": func(w http.ResponseWriter, r *http.Request, _ *sceneRequest) {
-		say(w, "And")
+		e2etest.Say(w, "And")
 		<-r.Context().Done()
 	},
 	"too long": func(w http.ResponseWriter, r *http.Request, _ *sceneRequest) {
-		refuse(400, "context_length_exceeded")(w, r)
+		e2etest.Refuse(400, "context_length_exceeded")(w, r)
 	},
 	"busy": func(w http.ResponseWriter, r *http.Request, _ *sceneRequest) {
-		refuse(429, "rate_limit_exceeded", "Retry-After", "7")(w, r)
+		e2etest.Refuse(429, "rate_limit_exceeded", "Retry-After", "7")(w, r)
 	},
-	"broken": func(w http.ResponseWriter, r *http.Request, _ *sceneRequest) { refuse(500, "server_error")(w, r) },
-	"cut":    func(w http.ResponseWriter, _ *http.Request, _ *sceneRequest) { say(w, "Hel") },
+	"broken": func(w http.ResponseWriter, r *http.Request, _ *sceneRequest) {
+		e2etest.Refuse(500, "server_error")(w, r)
+	},
+	"cut": func(w http.ResponseWriter, _ *http.Request, _ *sceneRequest) { e2etest.Say(w, "Hel") },
 }
 
 // endScene ends a chat completion well.
 func endScene(w http.ResponseWriter, reason string) {
-	chunk(w, `{}`, reason)
+	e2etest.Chunk(w, `{}`, reason)
 	fmt.Fprintf(w, `data: {"id":"x","object":"chat.completion.chunk","model":"m-1","choices":[],"usage":%s}`+"\n\ndata: [DONE]\n\n", sceneUsage)
 }
 
@@ -139,7 +143,7 @@ func playHeard(w http.ResponseWriter, req *sceneRequest) {
 			heard = append(heard, text)
 		}
 	}
-	say(w, "I heard: "+strings.Join(heard, "; "))
+	e2etest.Say(w, "I heard: "+strings.Join(heard, "; "))
 	endScene(w, "stop")
 }
 
@@ -152,11 +156,11 @@ func playParts(w http.ResponseWriter, content json.RawMessage) {
 	_ = json.Unmarshal(content, &parts)
 	for _, p := range parts {
 		if p.Type == "image_url" {
-			say(w, fmt.Sprintf("I see %s (%s)", p.ImageURL.URL, p.ImageURL.Detail))
+			e2etest.Say(w, fmt.Sprintf("I see %s (%s)", p.ImageURL.URL, p.ImageURL.Detail))
 		}
 	}
 	if len(parts) == 1 && parts[0].Type == "text" {
-		say(w, "?")
+		e2etest.Say(w, "?")
 	}
 	endScene(w, "stop")
 }

@@ -1,4 +1,4 @@
-package e2e
+package e2etest
 
 import (
 	"bytes"
@@ -12,29 +12,31 @@ import (
 	"time"
 )
 
-// cuttingProxy is a TCP proxy that cuts connections.
-type cuttingProxy struct {
-	addr string
-	url  string
-	cuts atomic.Int64
+// CuttingProxy is a TCP proxy that cuts connections.
+type CuttingProxy struct {
+	Addr string
+	URL  string
+	Cuts atomic.Int64 // so far
 }
 
-// cut says when the proxy cuts a connection, and how.
-type cut struct {
-	after int  // this many bytes have gone to the client, and there are more
-	last  bool // or: all has gone but the last chunk of an HTTP/1.1 answer
-	how   func(context.Context, *net.TCPConn)
+// Cut says when the proxy cuts a connection, and how.
+type Cut struct {
+	After int  // this many bytes have gone to the client, and there are more
+	Last  bool // or: all has gone but the last chunk of an HTTP/1.1 answer
+	How   func(context.Context, *net.TCPConn)
 }
 
-func sendReset(_ context.Context, c *net.TCPConn) {
+// SendReset is a way to cut a connection: by a reset.
+func SendReset(_ context.Context, c *net.TCPConn) {
 	_ = c.SetLinger(0)
 	_ = c.Close()
 }
 
-func sendFIN(_ context.Context, c *net.TCPConn) { _ = c.CloseWrite() }
+// SendFIN ends what is sent.
+func SendFIN(_ context.Context, c *net.TCPConn) { _ = c.CloseWrite() }
 
-// stall says nothing for a while, and then closes in one of the other ways.
-func stall(d time.Duration, then func(context.Context, *net.TCPConn)) func(context.Context, *net.TCPConn) {
+// Stall says nothing for a while, and then closes in one of the other ways.
+func Stall(d time.Duration, then func(context.Context, *net.TCPConn)) func(context.Context, *net.TCPConn) {
 	return func(ctx context.Context, c *net.TCPConn) {
 		select {
 		case <-time.After(d):
@@ -44,16 +46,16 @@ func stall(d time.Duration, then func(context.Context, *net.TCPConn)) func(conte
 	}
 }
 
-// newCuttingProxy starts a proxy to an address or a URL. The plan says what becomes of
+// NewCuttingProxy starts a proxy to an address or a URL. The plan says what becomes of
 // the connection with the number n, from 0 on; nil: it is left alone.
-func newCuttingProxy(t testing.TB, target string, plan func(n int) *cut) *cuttingProxy {
+func NewCuttingProxy(t testing.TB, target string, plan func(n int) *Cut) *CuttingProxy {
 	t.Helper()
 	target = strings.TrimPrefix(target, "http://")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cuttingProxy{addr: l.Addr().String(), url: "http://" + l.Addr().String()}
+	c := &CuttingProxy{Addr: l.Addr().String(), URL: "http://" + l.Addr().String()}
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -75,7 +77,7 @@ func newCuttingProxy(t testing.TB, target string, plan func(n int) *cut) *cuttin
 }
 
 // pass serves one connection.
-func (c *cuttingProxy) pass(ctx context.Context, client *net.TCPConn, target string, planned *cut) {
+func (c *CuttingProxy) pass(ctx context.Context, client *net.TCPConn, target string, planned *Cut) {
 	defer client.Close()
 	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", target)
 	if err != nil {
@@ -90,8 +92,8 @@ func (c *cuttingProxy) pass(ctx context.Context, client *net.TCPConn, target str
 		_ = server.Close()
 	})
 	if c.down(client, server, planned) {
-		c.cuts.Add(1)
-		planned.how(ctx, client)
+		c.Cuts.Add(1)
+		planned.How(ctx, client)
 		_ = server.Close()
 	}
 	_ = client.Close()
@@ -101,17 +103,17 @@ func (c *cuttingProxy) pass(ctx context.Context, client *net.TCPConn, target str
 var lastChunk = []byte("0\r\n\r\n")
 
 // down passes on what comes from the server, and reports whether it is time to cut.
-func (c *cuttingProxy) down(client io.Writer, server io.Reader, planned *cut) bool {
+func (c *CuttingProxy) down(client io.Writer, server io.Reader, planned *Cut) bool {
 	buf := make([]byte, 16<<10)
 	for sent := 0; ; {
 		n, err := server.Read(buf)
 		p, cuts := buf[:n], false
 		switch {
 		case planned == nil:
-		case planned.last:
+		case planned.Last:
 			p, cuts = bytes.CutSuffix(p, lastChunk)
-		case sent+n > planned.after:
-			p, cuts = p[:planned.after-sent], true
+		case sent+n > planned.After:
+			p, cuts = p[:planned.After-sent], true
 		}
 		sent += len(p)
 		if _, err := client.Write(p); err != nil {
@@ -123,25 +125,26 @@ func (c *cuttingProxy) down(client io.Writer, server io.Reader, planned *cut) bo
 	}
 }
 
-// resetter is a TCP proxy whose connections can be reset in the middle.
-type resetter struct {
-	url      string
+// Resetter is a TCP proxy whose connections can be reset in the middle.
+type Resetter struct {
+	URL      string
 	listener net.Listener
 	target   string
-	down     atomic.Bool // it takes no connection
+	Down     atomic.Bool // it takes no connection
 
 	mu      sync.Mutex // guards all below
 	clients []*net.TCPConn
-	cuts    int // connections that were open when they were reset
+	Cuts    int // connections that were open when they were reset
 }
 
-func newResetter(t *testing.T, target string) *resetter {
+// NewResetter starts one, in front of a URL.
+func NewResetter(t *testing.T, target string) *Resetter {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &resetter{url: "http://" + listener.Addr().String(), listener: listener, target: strings.TrimPrefix(target, "http://")}
+	c := &Resetter{URL: "http://" + listener.Addr().String(), listener: listener, target: strings.TrimPrefix(target, "http://")}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -149,7 +152,7 @@ func newResetter(t *testing.T, target string) *resetter {
 			if err != nil {
 				return
 			}
-			if c.down.Load() {
+			if c.Down.Load() {
 				_ = client.Close()
 				continue
 			}
@@ -158,13 +161,13 @@ func newResetter(t *testing.T, target string) *resetter {
 	})
 	t.Cleanup(func() {
 		_ = listener.Close()
-		c.cut()
+		c.Cut()
 		serving.Wait()
 	})
 	return c
 }
 
-func (c *resetter) forward(client *net.TCPConn) {
+func (c *Resetter) forward(client *net.TCPConn) {
 	server, err := net.Dial("tcp", c.target)
 	if err != nil {
 		_ = client.Close()
@@ -183,13 +186,13 @@ func (c *resetter) forward(client *net.TCPConn) {
 	requests.Wait()
 }
 
-// cut resets all connections.
-func (c *resetter) cut() {
+// Cut resets all connections.
+func (c *Resetter) Cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, client := range c.clients {
 		if client.SetLinger(0) == nil { // it is open
-			c.cuts++
+			c.Cuts++
 		}
 		_ = client.Close()
 	}

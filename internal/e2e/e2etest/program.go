@@ -1,16 +1,11 @@
-// Package e2e tests the whole over real sockets: the program as it is, on free ports of
-// the loopback interface, with a scripted upstream where one is needed, with browsers,
-// clients and attackers in front of it. What the README and the documents show is run here, too.
-package e2e
+package e2etest
 
 import (
 	"bufio"
 	"context"
-	"flag"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -26,98 +21,76 @@ import (
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
-// root is the repository's, from where the tests run.
-const root = "../.."
-
-// roles are what a process of the tests can be.
-var roles = map[string]testbed.Role{
-	"upstream": testbed.ServeUpstream,
-	"attacker": attackConnections,
-	"sluice": func(_ *testbed.Gate, args []string) error { // with nothing from the environment
-		return app.Run(context.Background(), args, func(string) string { return "" }, os.Stdout, os.Stderr)
-	},
-	"main": func(_ *testbed.Gate, args []string) error { // signals and all
-		os.Exit(app.Main(args))
-		return nil
-	},
-}
-
-func TestMain(m *testing.M) {
-	testbed.Perform(roles, nil)
-	flag.Parse()
-	if *shared {
-		layouts = []string{twoServers}
-	}
-	os.Exit(checkStatuses(m.Run))
-}
-
-// layouts are the ways to run both faces.
-var layouts = []string{"one process", "two processes"}
-
-// twoServers is another layout: two servers that share a journal, and a bridge that uses
+// TwoServers is another layout: two servers that share a journal, and a bridge that uses
 // them in turn, so that nobody comes back to where he was.
-const twoServers = "two servers"
+const TwoServers = "two servers"
 
-var shared = flag.Bool("shared", false, "have all tests run in the layout of two servers and redis-server")
+// Program is a running program, or two that work together.
+type Program struct {
+	HTTP string // the URL of the HTTP face
+	GRPC string // the address of the gRPC face
+	Log  *LockedBuffer
+	TLS  *Secured // nil: it speaks none
 
-// program is a running program, or two that work together.
-type program struct {
-	http string // the URL of the HTTP face
-	grpc string // the address of the gRPC face
-	log  *lockedBuffer
-	tls  *secured // nil: it speaks none
-
-	printed *lockedBuffer // at the start; nil: nobody looks
+	Printed *LockedBuffer // at the start; nil: nobody looks
 
 	stops []func()        // tells each process to stop
 	ended []chan struct{} // closed when each has
 }
 
-// stop tells the program to stop, and returns what is closed when it has.
-func (p *program) stop() <-chan struct{} {
-	for _, stop := range p.stops {
+// Stop tells the program to stop, and returns what is closed when it has.
+func (p *Program) Stop() <-chan struct{} { return p.stopFirst(len(p.stops)) }
+
+// StopServer does so with the server alone, where that is a process of its own.
+func (p *Program) StopServer() <-chan struct{} { return p.stopFirst(1) }
+
+func (p *Program) stopFirst(n int) <-chan struct{} {
+	for _, stop := range p.stops[:n] {
 		stop()
 	}
 	all := make(chan struct{})
 	go func() {
 		defer close(all)
-		for _, ended := range p.ended {
+		for _, ended := range p.ended[:n] {
 			<-ended
 		}
 	}()
 	return all
 }
 
-// start runs the program in a layout. Of args, a half gets those that it knows.
+// Processes is how many there are.
+func (p *Program) Processes() int { return len(p.stops) }
+
+// Start runs the program in a layout. Of args, a half gets those that it knows.
 // The program stops, and must stop well, when the test ends.
-func start(t testing.TB, layout string, env map[string]string, args ...string) *program {
+func Start(t testing.TB, layout string, env map[string]string, args ...string) *Program {
 	t.Helper()
-	p := &program{log: &lockedBuffer{}, printed: &lockedBuffer{}}
+	p := &Program{Log: &LockedBuffer{}, Printed: &LockedBuffer{}}
 	layout, overTLS := strings.CutSuffix(layout, " over TLS")
 	if overTLS {
-		p.tls = newSecured(t)
-		args = append(p.tls.args(), args...)
+		p.TLS = NewSecured(t)
+		args = append(p.TLS.Args(), args...)
 	}
 	if layout == "one process" {
-		out := startOne(t, p, env, append([]string{"--http=127.0.0.1:0", "--grpc=127.0.0.1:0"}, args...)...)
-		p.http, p.grpc = out[0], out[1]
+		out := StartOne(t, p, env, append([]string{"--http=127.0.0.1:0", "--grpc=127.0.0.1:0"}, args...)...)
+		p.HTTP, p.GRPC = out[0], out[1]
 		return p
 	}
 	forServer, forBridge := halves(t, args)
 	server := append([]string{"server", "--grpc=127.0.0.1:0"}, forServer...)
-	if layout == twoServers {
+	if layout == TwoServers {
 		server = append(server, "--journal="+testbed.StartRedis(t).URL)
-		p.grpc = startOne(t, p, env, server...)[0]
-		other := startOne(t, p, env, server...)[0]
-		forBridge = append(forBridge, "--shared-journal", "--server="+listScheme+":///"+p.grpc+","+other)
+		p.GRPC = StartOne(t, p, env, server...)[0]
+		other := StartOne(t, p, env, server...)[0]
+		forBridge = append(forBridge, "--shared-journal", "--server="+listScheme+":///"+p.GRPC+","+other)
 	} else {
-		p.grpc = startOne(t, p, env, server...)[0]
-		forBridge = append(forBridge, "--server="+p.grpc)
+		p.GRPC = StartOne(t, p, env, server...)[0]
+		forBridge = append(forBridge, "--server="+p.GRPC)
 	}
 	if overTLS {
-		forBridge = append(forBridge, "--server-ca="+p.tls.files.CA)
+		forBridge = append(forBridge, "--server-ca="+p.TLS.Files.CA)
 	}
-	p.http = startOne(t, p, env, append([]string{"bridge", "--http=127.0.0.1:0"}, forBridge...)...)[0]
+	p.HTTP = StartOne(t, p, env, append([]string{"bridge", "--http=127.0.0.1:0"}, forBridge...)...)[0]
 	return p
 }
 
@@ -175,10 +148,11 @@ func (listResolver) Build(target resolver.Target, conn resolver.ClientConn, _ re
 func (listResolver) ResolveNow(resolver.ResolveNowOptions) {}
 func (listResolver) Close()                                {}
 
-var address = regexp.MustCompile(`(https?://)?127\.0\.0\.1:\d+`)
+// Address is what an address of the program looks like in what it prints.
+var Address = regexp.MustCompile(`(https?://)?127\.0\.0\.1:\d+`)
 
-// startOne runs the program once and returns the addresses in its first line.
-func startOne(t testing.TB, p *program, env map[string]string, args ...string) []string {
+// StartOne runs the program once and returns the addresses in its first line.
+func StartOne(t testing.TB, p *Program, env map[string]string, args ...string) []string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	stdout, write := io.Pipe()
@@ -186,7 +160,7 @@ func startOne(t testing.TB, p *program, env map[string]string, args ...string) [
 	p.stops, p.ended = append(p.stops, cancel), append(p.ended, over)
 	go func() {
 		defer close(over)
-		err := app.Run(ctx, args, func(name string) string { return env[name] }, write, p.log)
+		err := app.Run(ctx, args, func(name string) string { return env[name] }, write, p.Log)
 		_ = write.CloseWithError(io.EOF)
 		ended <- err
 	}()
@@ -196,8 +170,8 @@ func startOne(t testing.TB, p *program, env map[string]string, args ...string) [
 		t.Fatalf("sluice %s: %v", strings.Join(args, " "), <-ended)
 	}
 	rest := io.Discard
-	if p.printed != nil {
-		rest = p.printed
+	if p.Printed != nil {
+		rest = p.Printed
 	}
 	_, _ = io.WriteString(rest, line)
 	go func() { _, _ = io.Copy(rest, r) }()
@@ -212,16 +186,27 @@ func startOne(t testing.TB, p *program, env map[string]string, args ...string) [
 			t.Errorf("sluice %s did not stop", strings.Join(args, " "))
 		}
 		if t.Failed() {
-			t.Logf("log:\n%s", p.log.String())
+			t.Logf("log:\n%s", p.Log.String())
 		}
 	})
-	return address.FindAllString(line, -1)
+	return Address.FindAllString(line, -1)
 }
 
-// client returns a client of the gRPC face.
-func (p *program) client(t testing.TB) completionv1.CompletionServiceClient {
+// Conn returns a connection to the gRPC face.
+func (p *Program) Conn(t testing.TB) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(p.grpc, p.credentials())
+	conn, err := grpc.NewClient(p.GRPC, p.Credentials())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// Client returns a client of the gRPC face.
+func (p *Program) Client(t testing.TB) completionv1.CompletionServiceClient {
+	t.Helper()
+	conn, err := grpc.NewClient(p.GRPC, p.Credentials())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,23 +214,23 @@ func (p *program) client(t testing.TB) completionv1.CompletionServiceClient {
 	return completionv1.NewCompletionServiceClient(conn)
 }
 
-// post posts a completion request.
-func (p *program) post(t testing.TB, body string, header ...string) *http.Response {
+// Post posts a completion request.
+func (p *Program) Post(t testing.TB, body string, header ...string) *http.Response {
 	t.Helper()
-	return p.send(t.Context(), t, "POST", "/v1/completions", body, header...)
+	return p.Send(t.Context(), t, "POST", "/v1/completions", body, header...)
 }
 
-// send makes a request of the HTTP face.
-func (p *program) send(ctx context.Context, t testing.TB, method, path, body string, header ...string) *http.Response {
+// Send makes a request of the HTTP face.
+func (p *Program) Send(ctx context.Context, t testing.TB, method, path, body string, header ...string) *http.Response {
 	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, method, p.http+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, p.HTTP+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := p.httpClient().Do(req)
+	resp, err := p.HTTPClient().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,9 +238,9 @@ func (p *program) send(ctx context.Context, t testing.TB, method, path, body str
 	return resp
 }
 
-// messages reads a stream to its end. The error is nil only for a stream that
+// Messages reads a stream to its end. The error is nil only for a stream that
 // the server ended, not one that was cut.
-func messages(r io.Reader) ([]sse.Message, error) {
+func Messages(r io.Reader) ([]sse.Message, error) {
 	reader := sse.NewReader(r, 8<<20)
 	var all []sse.Message
 	for {
@@ -270,8 +255,8 @@ func messages(r io.Reader) ([]sse.Message, error) {
 	}
 }
 
-// eventually waits for a condition that other goroutines bring about.
-func eventually(t testing.TB, what string, condition func() bool) {
+// Eventually waits for a condition that other goroutines bring about.
+func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for !condition() {
@@ -282,26 +267,26 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// lockedBuffer is a log that many goroutines write.
-type lockedBuffer struct {
+// LockedBuffer is a log that many goroutines write.
+type LockedBuffer struct {
 	mu sync.Mutex // guards all below
 	b  strings.Builder
 }
 
-func (l *lockedBuffer) Write(p []byte) (int, error) {
+func (l *LockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
 }
 
-func (l *lockedBuffer) String() string {
+func (l *LockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
 }
 
-// closedPort is an address where nobody listens.
-func closedPort(t testing.TB) string {
+// ClosedPort is an address where nobody listens.
+func ClosedPort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -311,8 +296,8 @@ func closedPort(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// deafPort is an address that takes connections and answers none.
-func deafPort(t testing.TB) string {
+// DeafPort is an address that takes connections and answers none.
+func DeafPort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes them
 	if err != nil {
@@ -322,8 +307,8 @@ func deafPort(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// statusOf is the HTTP status of an answer to GET.
-func statusOf(t *testing.T, url string) int {
+// StatusOf is the HTTP status of an answer to GET.
+func StatusOf(t *testing.T, url string) int {
 	t.Helper()
 	resp, err := http.Get(url)
 	if err != nil {
@@ -334,8 +319,8 @@ func statusOf(t *testing.T, url string) int {
 	return resp.StatusCode
 }
 
-// shortContext returns a context for what takes no time unless something is wrong.
-func shortContext(t *testing.T) context.Context {
+// ShortContext returns a context for what takes no time unless something is wrong.
+func ShortContext(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	t.Cleanup(cancel)
