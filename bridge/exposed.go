@@ -89,7 +89,7 @@ func (e *exposed) knows(r *http.Request) bool {
 		return false
 	}
 	t := e.methods.Known()
-	return t != nil && t.Has(r.URL.Path)
+	return t != nil && t.Has(transcode.Path(r))
 }
 
 // ServeHTTP answers a request for a method by its own path.
@@ -115,7 +115,7 @@ func (e *exposed) serve(w http.ResponseWriter, r *http.Request, otherwise int) e
 	}
 	b, params, err := t.Find(r)
 	if b == nil && err == nil {
-		if r.Method == http.MethodPost && e.methods.MayHave(r.URL.Path) { // it may be new
+		if r.Method == http.MethodPost && e.methods.MayHave(transcode.Path(r)) { // it may be new
 			t = e.methods.Renew(ctx, t)
 			b, params, err = t.Find(r)
 		} else {

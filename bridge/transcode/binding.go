@@ -2,15 +2,12 @@ package transcode
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/grpc/codes"
@@ -29,6 +26,7 @@ type Binding struct {
 	HTTPMethod string
 	Pattern    string // of the path
 
+	variables []variable                   // of the pattern
 	wholeBody bool                         // the body is the request message
 	body      protoreflect.FieldDescriptor // the field that the body is; nil: none
 	answer    protoreflect.FieldDescriptor // the field of the answer that is shown; nil: all
@@ -57,11 +55,12 @@ func newBinding(m *Method, rule *annotations.HttpRule) (*Binding, error) {
 		return nil, fmt.Errorf("it is for the HTTP method %q", b.HTTPMethod)
 	}
 	input, output := m.desc.Input(), m.desc.Output()
+	b.variables = variables(b.Pattern)
 	var bound [][]string
-	for _, variable := range variables(b.Pattern) {
-		path := strings.Split(variable, ".")
+	for _, v := range b.variables {
+		path := strings.Split(v.field, ".")
 		if fieldOf(input, path) == nil {
-			return nil, fmt.Errorf("%s has no field %s", input.FullName(), variable)
+			return nil, fmt.Errorf("%s has no field %s", input.FullName(), v.field)
 		}
 		bound = append(bound, path)
 	}
@@ -84,17 +83,6 @@ func newBinding(m *Method, rule *annotations.HttpRule) (*Binding, error) {
 	}
 	b.notQuery = utilities.NewDoubleArray(bound)
 	return b, nil
-}
-
-// variables lists the fields that a path template names.
-func variables(pattern string) []string {
-	var names []string
-	for _, part := range strings.Split(pattern, "{")[1:] {
-		name, _, _ := strings.Cut(part, "}")
-		name, _, _ = strings.Cut(name, "=")
-		names = append(names, strings.TrimSpace(name))
-	}
-	return names
 }
 
 // fieldOf returns the field at the end of a path of names, or nil if there is none.
@@ -145,76 +133,4 @@ func (b *Binding) Request(ctx context.Context, d jsonbody.Decoder, body []byte, 
 		}
 	}
 	return m, nil
-}
-
-// setField sets a field by its path. The gateway's code knows only enums that are linked in.
-func setField(m protoreflect.Message, path, value string) error {
-	names := strings.Split(path, ".")
-	if fd := fieldOf(m.Descriptor(), names); fd != nil && fd.Enum() != nil {
-		return setEnums(m, names, []string{value})
-	}
-	return runtime.PopulateFieldFromPath(m.Interface(), path, value)
-}
-
-// setQuery sets the fields that query parameters name.
-func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArray) error {
-	rest := url.Values{}
-	for key, values := range query {
-		names := strings.Split(key, ".")
-		fd := fieldOf(m.Descriptor(), names)
-		if fd == nil || fd.Enum() == nil {
-			rest[key] = values
-			continue
-		}
-		md := m.Descriptor()
-		for i := range names { // as the filter has them
-			field := fieldOf(md, names[i:i+1])
-			names[i], md = string(field.Name()), field.Message()
-		}
-		if not.HasCommonPrefix(names) {
-			continue
-		}
-		if err := setEnums(m, names, values); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
-		}
-	}
-	return runtime.PopulateQueryParameters(m.Interface(), rest, not)
-}
-
-// setEnums sets a field that is an enum, or a list of them, of one value or several.
-func setEnums(m protoreflect.Message, path []string, values []string) error {
-	for _, name := range path[:len(path)-1] {
-		m = m.Mutable(fieldOf(m.Descriptor(), []string{name})).Message()
-	}
-	fd := fieldOf(m.Descriptor(), path[len(path)-1:])
-	if !fd.IsList() && len(values) != 1 || fd.IsMap() {
-		return errors.New("there is more than one value")
-	}
-	if m.Has(fd) || fd.ContainingOneof() != nil && m.WhichOneof(fd.ContainingOneof()) != nil {
-		return errors.New("it is set already")
-	}
-	for _, value := range values {
-		number, err := enumNumber(fd.Enum(), value)
-		if err != nil {
-			return err
-		}
-		if fd.IsList() {
-			m.Mutable(fd).List().Append(protoreflect.ValueOfEnum(number))
-			continue
-		}
-		m.Set(fd, protoreflect.ValueOfEnum(number))
-	}
-	return nil
-}
-
-// enumNumber returns the number that a value's name, or the number itself, stands for.
-func enumNumber(ed protoreflect.EnumDescriptor, value string) (protoreflect.EnumNumber, error) {
-	if v := ed.Values().ByName(protoreflect.Name(value)); v != nil {
-		return v.Number(), nil
-	}
-	n, err := strconv.ParseInt(value, 10, 32)
-	if err != nil {
-		return 0, fmt.Errorf("%q is no value of %s", failure.Clip(value), ed.FullName())
-	}
-	return protoreflect.EnumNumber(n), nil
 }

@@ -171,9 +171,9 @@ func (b *Binding) parameters(s *schemas) []object {
 	var all []object
 	input := b.Method.desc.Input()
 	bound := map[string]bool{}
-	for _, name := range variables(b.Pattern) {
-		bound[name] = true
-		all = append(all, object{"name": name, "in": "path", "required": true, "schema": s.field(fieldOf(input, strings.Split(name, ".")))})
+	for _, v := range b.variables {
+		bound[v.field] = true
+		all = append(all, object{"name": v.field, "in": "path", "required": true, "schema": s.field(fieldOf(input, strings.Split(v.field, ".")))})
 	}
 	if !b.query || b.HTTPMethod == http.MethodPost && b.wholeBody {
 		return all

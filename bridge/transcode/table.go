@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -109,15 +110,18 @@ func newMux() *runtime.ServeMux {
 func (b *Binding) found(_ http.ResponseWriter, r *http.Request, params map[string]string) {
 	m := r.Context().Value(matchKey{}).(*match)
 	m.binding, m.params = b, params
+	for _, v := range b.variables {
+		params[v.field] = v.value(params[v.field])
+	}
 }
 
-// Has tells whether there is a method that has a path as its own.
+// Has tells whether there is a method that has a path (see Path) as its own.
 func (t *Table) Has(path string) bool { return t.byPath[path] != nil }
 
 // Find returns the binding of a request, and what its path holds, or nil if there is none. A
 // HEAD has that of a GET. It returns an error for a path that cannot be read.
 func (t *Table) Find(r *http.Request) (b *Binding, params map[string]string, err error) {
-	if b := t.byPath[r.URL.Path]; b != nil && r.Method == http.MethodPost {
+	if b := t.byPath[Path(r)]; b != nil && r.Method == http.MethodPost {
 		return b, nil, nil
 	}
 	method := r.Method
@@ -131,7 +135,7 @@ func (t *Table) Find(r *http.Request) (b *Binding, params map[string]string, err
 func (t *Table) find(r *http.Request, method string) *match {
 	m := &match{}
 	as := r.WithContext(context.WithValue(r.Context(), matchKey{}, m))
-	as.Method = method
+	as.Method, as.URL = method, &url.URL{Path: Path(r)} // which the mux does not decode
 	t.mux.ServeHTTP(nil, as)
 	return m
 }
@@ -140,7 +144,7 @@ func (t *Table) find(r *http.Request, method string) *match {
 func (t *Table) Allowed(r *http.Request) string {
 	var allowed []string
 	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
-		if m := t.find(r, method); m.binding != nil || method == http.MethodPost && t.byPath[r.URL.Path] != nil {
+		if m := t.find(r, method); m.binding != nil || method == http.MethodPost && t.Has(Path(r)) {
 			allowed = append(allowed, method)
 		}
 	}
