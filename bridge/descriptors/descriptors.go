@@ -41,14 +41,16 @@ import (
 // Source is where descriptors come from.
 type Source interface {
 	// Load loads those of services by their names, and of all others, too, if it is asked
-	// for all, but for those of Internal. A service that does not exist is left out. The
-	// outgoing metadata of ctx goes along.
+	// for all, but for those of Internal. A service that does not exist is left out, and so
+	// is one of several whose descriptors alone cannot be had: see Set.Failed. The outgoing
+	// metadata of ctx goes along.
 	Load(ctx context.Context, services []protoreflect.FullName, all bool) (*Set, error)
 }
 
 // Set are the descriptors of some services. It is for many goroutines at once.
 type Set struct {
 	Services []protoreflect.ServiceDescriptor // each one once, in the order of their names
+	Failed   map[protoreflect.FullName]error  // the services that are there, and whose descriptors cannot be had
 	Sum      [sha256.Size]byte                // of the files: two sets with the same one are the same
 	*resolver
 }

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -63,7 +65,7 @@ func TestTypesAreLookedUpSeldom(t *testing.T) {
 // endless is a reflection whose file imports many, all of them large.
 type endless struct {
 	reflectionpb.UnimplementedServerReflectionServer
-	sent int
+	sent atomic.Int64
 }
 
 func (e *endless) ServerReflectionInfo(stream reflectionpb.ServerReflection_ServerReflectionInfoServer) error {
@@ -85,7 +87,7 @@ func (e *endless) ServerReflectionInfo(stream reflectionpb.ServerReflection_Serv
 		if err != nil {
 			return err
 		}
-		e.sent += len(wire)
+		e.sent.Add(int64(len(wire)))
 		if err := stream.Send(&reflectionpb.ServerReflectionResponse{MessageResponse: &reflectionpb.ServerReflectionResponse_FileDescriptorResponse{
 			FileDescriptorResponse: &reflectionpb.FileDescriptorResponse{FileDescriptorProto: [][]byte{wire}},
 		}}); err != nil {
@@ -94,14 +96,86 @@ func (e *endless) ServerReflectionInfo(stream reflectionpb.ServerReflection_Serv
 	}
 }
 
-// A server that has no end of descriptors is not listened to for ever.
-func TestReflectionIsBounded(t *testing.T) {
+// partial is a reflection that has three services, and cannot say what one of them is.
+type partial struct {
+	reflectionpb.UnimplementedServerReflectionServer
+	code codes.Code // of that
+}
+
+func (p partial) ServerReflectionInfo(stream reflectionpb.ServerReflection_ServerReflectionInfoServer) error {
+	for {
+		request, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		answer := &reflectionpb.ServerReflectionResponse{}
+		switch name := request.GetFileContainingSymbol(); name {
+		case "":
+			list := &reflectionpb.ListServiceResponse{}
+			for _, name := range []string{"One", "Broken", "Odd", "Two"} {
+				list.Service = append(list.Service, &reflectionpb.ServiceResponse{Name: name})
+			}
+			answer.MessageResponse = &reflectionpb.ServerReflectionResponse_ListServicesResponse{ListServicesResponse: list}
+		case "Broken":
+			answer.MessageResponse = &reflectionpb.ServerReflectionResponse_ErrorResponse{
+				ErrorResponse: &reflectionpb.ErrorResponse{ErrorCode: int32(p.code), ErrorMessage: "no"},
+			}
+		default:
+			file := &descriptorpb.FileDescriptorProto{Name: proto.String(name + ".proto"), Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String(name)}}}
+			if name == "Odd" {
+				file.Service[0].Method = []*descriptorpb.MethodDescriptorProto{{Name: proto.String("Call"), InputType: proto.String(".no.Such"), OutputType: proto.String(".no.Such")}}
+			}
+			wire, err := proto.Marshal(file)
+			if err != nil {
+				return err
+			}
+			answer.MessageResponse = &reflectionpb.ServerReflectionResponse_FileDescriptorResponse{
+				FileDescriptorResponse: &reflectionpb.FileDescriptorResponse{FileDescriptorProto: [][]byte{wire}},
+			}
+		}
+		if err := stream.Send(answer); err != nil {
+			return err
+		}
+	}
+}
+
+// A service whose descriptors cannot be had takes no others with it, and is told of; but what
+// says that the server itself cannot be asked is no answer.
+func TestReflectionOfSomeServices(t *testing.T) {
+	for code, whole := range map[codes.Code]bool{codes.Internal: false, codes.Unknown: false, codes.InvalidArgument: false, codes.Unavailable: true, codes.PermissionDenied: true} {
+		set, err := Reflection{serveReflection(t, partial{code: code})}.Load(t.Context(), nil, true)
+		if whole {
+			if err == nil {
+				t.Errorf("%v: there is a set without the service", code)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%v: %v", code, err)
+			continue
+		}
+		var names []string
+		for _, sd := range set.Services {
+			names = append(names, string(sd.FullName()))
+		}
+		if strings.Join(names, " ") != "One Two" || len(set.Failed) != 2 || set.Failed["Broken"] == nil || set.Failed["Odd"] == nil {
+			t.Errorf("%v: got %v, failed %v", code, names, set.Failed)
+		}
+	}
+	if _, err := (Reflection{serveReflection(t, partial{code: codes.Internal})}).Load(t.Context(), []protoreflect.FullName{"Broken"}, false); err == nil {
+		t.Error("there is a set of nothing")
+	}
+}
+
+// serveReflection serves a reflection until the test ends, and returns a connection to it.
+func serveReflection(t *testing.T, r reflectionpb.ServerReflectionServer) *grpc.ClientConn {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, e := grpc.NewServer(), &endless{}
-	reflectionpb.RegisterServerReflectionServer(server, e)
+	server := grpc.NewServer()
+	reflectionpb.RegisterServerReflectionServer(server, r)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -111,11 +185,19 @@ func TestReflectionIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Reflection{conn}.Load(t.Context(), []protoreflect.FullName{"Endless"}, false)
-	conn.Close()
-	server.Stop()
-	<-done
-	if err == nil || !strings.Contains(err.Error(), "more than") || e.sent > 2*maxSize {
-		t.Errorf("after %d bytes: %v", e.sent, err)
+	t.Cleanup(func() {
+		conn.Close()
+		server.Stop()
+		<-done
+	})
+	return conn
+}
+
+// A server that has no end of descriptors is not listened to for ever.
+func TestReflectionIsBounded(t *testing.T) {
+	e := &endless{}
+	_, err := Reflection{serveReflection(t, e)}.Load(t.Context(), []protoreflect.FullName{"Endless"}, false)
+	if err == nil || !strings.Contains(err.Error(), "more than") || e.sent.Load() > 2*maxSize {
+		t.Errorf("after %d bytes: %v", e.sent.Load(), err)
 	}
 }

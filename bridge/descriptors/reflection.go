@@ -35,19 +35,45 @@ func (r Reflection) Load(ctx context.Context, services []protoreflect.FullName, 
 	}
 	want := wanted(services, all)
 	found := newCollection()
+	failed := map[protoreflect.FullName]error{}
 	for _, name := range names {
 		if !want(name) {
 			continue
 		}
 		switch fd, err := client.FileContainingSymbol(name); {
 		case grpcreflect.IsElementNotFoundError(err):
-		case err != nil:
+		case err != nil && ofServer(err):
 			return nil, fmt.Errorf("ask for %s: %w", name, err)
+		case err != nil:
+			failed[name] = err
 		default:
 			found.add(fd)
 		}
 	}
-	return newSet(found.files, r.lookUp, want)
+	if len(found.files) == 0 {
+		for name, err := range failed {
+			return nil, fmt.Errorf("ask for %s: %w", name, err)
+		}
+	}
+	set, err := newSet(found.files, r.lookUp, want)
+	if err == nil {
+		set.Failed = failed
+	}
+	return set, err
+}
+
+// ofServer tells of an error whether it is likely for all services, and not for one whose
+// descriptors the server cannot give, or gives so that nobody can cope with them.
+func ofServer(err error) bool {
+	s, ok := status.FromError(err)
+	if !ok {
+		return false
+	}
+	switch s.Code() {
+	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented, codes.ResourceExhausted:
+		return true
+	}
+	return false
 }
 
 // lookUp asks for a message type that no service names.

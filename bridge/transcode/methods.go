@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -210,7 +211,13 @@ func (m *Methods) refuse(ctx context.Context, err error) error {
 // complain logs what is to be exposed and is not there.
 func (m *Methods) complain(t *Table) {
 	var missing []string
+	for service, err := range t.set.Failed {
+		missing = append(missing, fmt.Sprintf("%s (%v)", service, err))
+	}
 	for service, methods := range m.exposure.services {
+		if t.set.Failed[service] != nil {
+			continue
+		}
 		if !t.hasService(service) {
 			missing = append(missing, string(service))
 			continue
@@ -222,7 +229,8 @@ func (m *Methods) complain(t *Table) {
 		}
 	}
 	if missing != nil {
-		m.once("the server does not have all that --expose names", strings.Join(missing, " "))
+		slices.Sort(missing) // for once
+		m.once("not all that --expose names can be had of the server", strings.Join(missing, " "))
 	}
 }
 
