@@ -112,7 +112,8 @@ func New(config Config) (*Journal, error) {
 		topics:   map[string]*topic{},
 		cancels:  map[string]cancel{},
 
-		withdrawn: map[string]withdrawal{},
+		withdrawn:    map[string]withdrawal{},
+		subscription: newSubscription(),
 	}
 	j.ctx, j.stop = context.WithCancel(context.Background())
 	if err := j.renew(); err != nil {
@@ -122,7 +123,7 @@ func New(config Config) (*Journal, error) {
 	j.ended.Go(j.keepLease)
 	j.ended.Go(j.keepAlive)
 	j.ended.Go(j.keepWritten)
-	j.subscription = subscription{connected: make(chan struct{}), channels: map[string]int{j.leaseKey(j.instance): 1}}
+	j.subscription.use(j.leaseKey(j.instance))
 	j.ended.Go(j.keepSubscribed)
 	if err := j.check(); err != nil {
 		j.Close()

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/rand"
 	"maps"
 	"slices"
 	"strings"
@@ -11,89 +12,186 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// subscription is the connection on which the store publishes to this process.
+// maxChannels is how many channels one command names: the store does nothing else meanwhile.
+const maxChannels = 1024
+
+// subscription is the connection on which the store publishes to this process. What is to be
+// subscribed to, and what is to be given up, is gathered while a command is under way, and
+// goes with the next one: thousands of readers may come and go at once.
 type subscription struct {
-	mu        sync.Mutex              // guards all below, and is held for the round trip of a command
+	changed chan struct{} // there is something in unsettled
+
+	mu        sync.Mutex              // guards all below
 	client    rueidis.DedicatedClient // nil: there is no connection now
-	connected chan struct{}           // closed when there is one again
-	channels  map[string]int          // how many use each
-	failed    error                   // why there is none
+	connected chan struct{}           // closed when there is one again, with all channels
+	channels  map[string]*channel     // that are used, or subscribed to
+	unsettled map[string]struct{}     // that may be used and not subscribed to, or the reverse
+	failed    error                   // why there is no connection
+}
+
+// channel is one that the store publishes on.
+type channel struct {
+	users      int
+	subscribed bool          // the store has confirmed it, and has not been asked to end it
+	confirmed  chan struct{} // closed when it is
+}
+
+func newSubscription() subscription {
+	return subscription{
+		changed:   make(chan struct{}, 1),
+		connected: make(chan struct{}),
+		channels:  map[string]*channel{},
+		unsettled: map[string]struct{}{},
+	}
 }
 
 // add subscribes to a channel, and returns when the store has confirmed that. It is to be
 // removed in any case.
-func (s *subscription) add(ctx context.Context, name string, patience time.Duration) error {
-	s.mu.Lock()
-	s.channels[name]++
-	if s.client != nil && s.channels[name] == 1 {
-		// Not the caller's context: all others share the connection, which is given up only
-		// when it does not answer.
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-		if s.client.Do(limited, s.client.B().Subscribe().Channel(name).Build()).Error() != nil {
-			s.disconnectLocked()
-		}
-		cancel()
-	}
-	client, connected := s.client, s.connected
-	s.mu.Unlock()
-	if client != nil {
-		return nil
-	}
+func (s *subscription) add(ctx context.Context, name string) error {
 	select {
-	case <-connected:
+	case <-s.use(name):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// remove gives a channel up.
-func (s *subscription) remove(name string, patience time.Duration) {
+// use counts a channel's user in. It returns what is closed when the store has confirmed it.
+func (s *subscription) use(name string) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.channels[name]--; s.channels[name] > 0 {
-		return
+	c := s.channels[name]
+	if c == nil {
+		c = &channel{confirmed: make(chan struct{})}
+		s.channels[name] = c
 	}
-	delete(s.channels, name)
-	if s.client != nil {
-		limited, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		s.client.Do(limited, s.client.B().Unsubscribe().Channel(name).Build())
+	c.users++
+	if !c.subscribed {
+		s.noteLocked(name)
+	}
+	return c.confirmed
+}
+
+// remove gives a channel up, and does not wait for the store.
+func (s *subscription) remove(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.channels[name]; c != nil {
+		if c.users--; c.users == 0 {
+			s.noteLocked(name)
+		}
 	}
 }
 
-// connect has the channels subscribed to over a new connection.
-func (s *subscription) connect(ctx context.Context, client rueidis.DedicatedClient) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	names := slices.Collect(maps.Keys(s.channels))
-	if err := client.Do(ctx, client.B().Subscribe().Channel(names...).Build()).Error(); err != nil {
-		s.failed = err
-		return err
+func (s *subscription) noteLocked(name string) {
+	s.unsettled[name] = struct{}{}
+	select {
+	case s.changed <- struct{}{}:
+	default:
 	}
-	s.client, s.failed = client, nil
-	close(s.connected)
-	return nil
 }
 
-// disconnect notes that the connection is lost. Who adds a channel waits for the next one.
+// connect has all channels subscribed to over a new connection.
+func (s *subscription) connect(ctx context.Context, client rueidis.DedicatedClient, patience time.Duration) error {
+	err := s.update(ctx, client, patience)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed = err; err == nil {
+		s.client = client
+		close(s.connected)
+	}
+	return err
+}
+
+// update has the store publish on the channels that are used, and on no others. It returns
+// when nothing has gathered any more. One goroutine calls it.
+func (s *subscription) update(ctx context.Context, client rueidis.DedicatedClient, patience time.Duration) error {
+	for {
+		use, drop := s.gather()
+		if len(use)+len(drop) == 0 {
+			return nil
+		}
+		var commands []rueidis.Completed
+		if len(use) > 0 {
+			commands = append(commands, client.B().Subscribe().Channel(use...).Build())
+		}
+		if len(drop) > 0 {
+			commands = append(commands, client.B().Unsubscribe().Channel(drop...).Build())
+		}
+		limited, cancel := context.WithTimeout(ctx, patience)
+		for _, c := range commands {
+			if err := client.Do(limited, c).Error(); err != nil {
+				cancel()
+				return err
+			}
+		}
+		cancel()
+		s.confirm(use)
+	}
+}
+
+// gather returns what is to be subscribed to now, and what is to be given up.
+func (s *subscription) gather() (use, drop []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.unsettled {
+		if len(use)+len(drop) == maxChannels {
+			break
+		}
+		delete(s.unsettled, name)
+		c := s.channels[name]
+		switch {
+		case c == nil:
+		case c.users > 0 && !c.subscribed:
+			use = append(use, name)
+		case c.users == 0:
+			if c.subscribed {
+				drop = append(drop, name)
+			}
+			delete(s.channels, name) // who comes now subscribes behind that
+		}
+	}
+	return use, drop
+}
+
+// confirm notes what is subscribed to.
+func (s *subscription) confirm(names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		c := s.channels[name]
+		c.subscribed = true
+		close(c.confirmed)
+		if c.users == 0 {
+			s.noteLocked(name)
+		}
+	}
+}
+
+// disconnect notes that the connection is lost, if there was one. Who adds a channel waits
+// for the next one.
 func (s *subscription) disconnect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.disconnectLocked()
-}
-
-func (s *subscription) disconnectLocked() {
 	if s.client != nil {
 		s.client.Close()
 		s.client, s.connected = nil, make(chan struct{})
+	}
+	for name, c := range s.channels {
+		if c.users == 0 {
+			delete(s.channels, name)
+			continue
+		}
+		if s.unsettled[name] = struct{}{}; c.subscribed {
+			c.subscribed, c.confirmed = false, make(chan struct{})
+		}
 	}
 }
 
 // keepSubscribed keeps a connection for what is published, until the journal is closed.
 func (j *Journal) keepSubscribed() {
-	for j.ctx.Err() == nil {
-		j.receive()
+	for key := j.leaseKey(j.instance); j.ctx.Err() == nil; key = j.leaseKey(rand.Text()) {
+		j.receive(key)
 		j.subscription.disconnect()
 		j.outage.shake()
 		select {
@@ -103,13 +201,13 @@ func (j *Journal) keepSubscribed() {
 	}
 }
 
-// receive receives what is published over one connection, until that is lost.
-func (j *Journal) receive() {
+// receive receives what is published over one connection, until that is lost. In a cluster
+// the key says to which node, of which any does that can be had.
+func (j *Journal) receive(key string) {
 	client, release := j.client.Dedicate()
 	defer release()
-	// In a cluster, a key says to which node; any does.
 	limited, cancel := context.WithTimeout(j.ctx, j.config.Patience)
-	err := client.Do(limited, client.B().Exists().Key(j.leaseKey(j.instance)).Build()).Error()
+	err := client.Do(limited, client.B().Exists().Key(key).Build()).Error()
 	cancel()
 	if err != nil {
 		return
@@ -117,16 +215,21 @@ func (j *Journal) receive() {
 	lost := client.SetPubSubHooks(rueidis.PubSubHooks{
 		OnMessage: func(m rueidis.PubSubMessage) { j.published(m.Channel, m.Message) },
 	})
-	limited, cancel = context.WithTimeout(j.ctx, j.config.Patience)
-	err = j.subscription.connect(limited, client)
-	cancel()
-	if err != nil {
+	if j.subscription.connect(j.ctx, client, j.config.Patience) != nil {
 		return
 	}
 	j.rereadAll() // something may have been published in between
-	select {
-	case <-lost:
-	case <-j.ctx.Done():
+	for {
+		select {
+		case <-j.subscription.changed:
+			if j.subscription.update(j.ctx, client, j.config.Patience) != nil {
+				return
+			}
+		case <-lost:
+			return
+		case <-j.ctx.Done():
+			return
+		}
 	}
 }
 

@@ -41,7 +41,7 @@ func (j *Journal) join(ctx context.Context, id string) (*topic, error) {
 	j.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, j.config.Patience)
 	defer cancel()
-	if err := j.subscription.add(ctx, j.hashKey(id), j.config.Patience); err != nil {
+	if err := j.subscription.add(ctx, j.hashKey(id)); err != nil {
 		j.leave(t)
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (j *Journal) leave(t *topic) {
 		delete(j.topics, t.id)
 	}
 	j.mu.Unlock()
-	j.subscription.remove(j.hashKey(t.id), j.config.Patience)
+	j.subscription.remove(j.hashKey(t.id))
 }
 
 // follow counts a reader in, and says so to the completion's owner.
