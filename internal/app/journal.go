@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -23,6 +22,8 @@ type journalFlags struct {
 	MaxCompletionBytes  byteSize         `default:"16MiB" help:"The most memory for one completion."`
 	Journal             string           `placeholder:"URL" help:"A Redis 7.0 or Valkey where several servers keep their completions, such as redis://HOST:PORT, so that each answers for all: rediss:// for TLS, ?addr=HOST:PORT for more nodes of a cluster, ?master_set=NAME for sentinels. Without it, each has its own in memory."`
 	JournalPasswordFile string           `type:"existingfile" placeholder:"FILE" help:"A file with the password for it. Arguments can be seen by every user of the machine."`
+
+	JournalSentinelPasswordFile string `type:"existingfile" placeholder:"FILE" help:"A file with the password for its sentinels, if they want one; their user is ?sentinel_username=NAME."`
 }
 
 // keptJournal is a journal that the program closes.
@@ -45,10 +46,19 @@ func (f *journalFlags) check() error {
 			return fmt.Errorf("--%s=%d: that is less than 4KiB", name, size)
 		}
 	}
-	if f.JournalPasswordFile != "" && f.Journal == "" {
-		return errors.New("--journal-password-file: it needs --journal")
+	for name, file := range f.passwordFiles() {
+		if file != "" && f.Journal == "" {
+			return fmt.Errorf("--%s: it needs --journal", name)
+		}
 	}
 	return nil
+}
+
+func (f *journalFlags) passwordFiles() map[string]string {
+	return map[string]string{
+		"journal-password-file":          f.JournalPasswordFile,
+		"journal-sentinel-password-file": f.JournalSentinelPasswordFile,
+	}
 }
 
 // journalService is what the health service says of the store that the journal is in; the
@@ -65,16 +75,21 @@ func (f *journalFlags) open(life time.Duration, log *slog.Logger) (keptJournal, 
 	if f.Journal == "" {
 		return memory.New(config), nil
 	}
-	var password []byte
-	if f.JournalPasswordFile != "" {
-		var err error
-		if password, err = os.ReadFile(f.JournalPasswordFile); err != nil {
-			return nil, fmt.Errorf("--journal-password-file: %w", err)
+	passwords := map[string]string{}
+	for name, file := range f.passwordFiles() {
+		if file == "" {
+			continue
 		}
+		password, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", name, err)
+		}
+		passwords[name] = strings.TrimSpace(string(password))
 	}
 	j, err := redis.New(redis.Config{
 		URL:       f.Journal,
-		Password:  strings.TrimSpace(string(password)),
+		Password:  passwords["journal-password-file"],
+		Sentinel:  passwords["journal-sentinel-password-file"],
 		Retention: config.Retention,
 		Life:      life,
 		Memory:    config,

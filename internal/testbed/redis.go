@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -43,16 +44,16 @@ func StartRedis(tb testing.TB, args ...string) *Redis {
 }
 
 // StartSentinel starts a sentinel, which alone decides which of some is the primary that it
-// calls "primary"; it begins with the given one.
-func StartSentinel(tb testing.TB, primary *Redis) *Redis {
+// calls "primary"; it begins with the given one. More lines of its configuration may follow.
+func StartSentinel(tb testing.TB, primary *Redis, lines ...string) *Redis {
 	tb.Helper()
 	r := newRedis(tb)
 	r.URL += "?master_set=primary"
 	_, port, _ := net.SplitHostPort(r.Addr)
 	host, primaryPort, _ := net.SplitHostPort(primary.Addr)
 	config := filepath.Join(tb.TempDir(), "sentinel.conf") // which it writes to
-	if err := os.WriteFile(config, fmt.Appendf(nil, "port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor primary %s %s 1\n",
-		port, tb.TempDir(), host, primaryPort), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, "port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor primary %s %s 1\n%s\n",
+		port, tb.TempDir(), host, primaryPort, strings.Join(lines, "\n")), 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	r.args = []string{config, "--sentinel"}

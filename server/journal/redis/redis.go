@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +37,7 @@ import (
 type Config struct {
 	URL       string        // redis://, rediss:// or unix://, as rueidis.ParseURL reads it; required
 	Password  string        // instead of the URL's; default: that
+	Sentinel  string        // the sentinels' own password, instead of the URL's sentinel_password; default: that
 	Prefix    string        // of all keys and channels; default "sluice"
 	Retention time.Duration // how long an ended completion stays readable; default 10 min
 	Life      time.Duration // the longest that a completion runs; default 1 h
@@ -85,23 +85,9 @@ func New(config Config) (*Journal, error) {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
 	config.Memory.Retention = config.Retention
-	option, err := rueidis.ParseURL(config.URL)
+	client, err := newClient(config)
 	if err != nil {
-		return nil, errors.New("not the URL of a Redis") // err may have the password
-	}
-	option.Password = cmp.Or(config.Password, option.Password)
-	option.DisableCache = true
-	option.DisableRetry = true // see try: rueidis uses a command's memory again that it still writes
-	option.ClientName = config.Prefix
-	option.Dialer = net.Dialer{Timeout: config.Patience, KeepAlive: time.Second}
-	option.ConnWriteTimeout = 2 * config.Patience
-	if option.TLSConfig != nil {
-		option.TLSConfig.ServerName = "" // that of each address, not of the first one
-	}
-	option.Sentinel.Dialer, option.Sentinel.TLSConfig = option.Dialer, option.TLSConfig
-	client, err := rueidis.NewClient(option)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the journal's store: %w", err)
+		return nil, err
 	}
 	j := &Journal{
 		config:   config,

@@ -1,0 +1,168 @@
+package redis
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/sluice-sse/sluice/internal/testbed"
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// cluster is one of two nodes, each with half of the slots.
+type cluster struct {
+	nodes  [2]*testbed.Redis
+	direct [2]rueidis.Client
+}
+
+func startTwoNodes(t *testing.T, args ...string) *cluster {
+	t.Helper()
+	c := &cluster{}
+	for i := range c.nodes {
+		c.nodes[i] = testbed.StartRedis(t, append([]string{"--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "1000"}, args...)...)
+		c.direct[i] = connect(t, c.nodes[i])
+		c.run(t, i, "CLUSTER", "ADDSLOTSRANGE", fmt.Sprint(i*8192), fmt.Sprint(i*8192+8191))
+	}
+	host, port, _ := net.SplitHostPort(c.nodes[1].Addr)
+	bus, err := c.direct[1].Do(t.Context(), c.direct[1].B().ConfigGet().Parameter("cluster-port").Build()).AsStrMap()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.run(t, 0, "CLUSTER", "MEET", host, port, bus["cluster-port"])
+	for i := range c.nodes {
+		eventually(t, "the cluster is not well", func() bool {
+			info := c.run(t, i, "CLUSTER", "INFO")
+			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_ok:16384")
+		})
+	}
+	return c
+}
+
+// run runs a command on one node.
+func (c *cluster) run(t *testing.T, node int, args ...string) string {
+	t.Helper()
+	result := c.direct[node].Do(t.Context(), c.direct[node].B().Arbitrary(args...).Build())
+	if err := result.Error(); err != nil && !rueidis.IsRedisNil(err) {
+		t.Fatal(args, err)
+	}
+	s, err := result.ToString()
+	if err != nil {
+		n, _ := result.AsInt64()
+		return fmt.Sprint(n)
+	}
+	return s
+}
+
+// id returns the id of a completion that a node has.
+func (c *cluster) id(t *testing.T, j *Journal, node int) string {
+	t.Helper()
+	for i := 0; ; i++ {
+		id := fmt.Sprint("c", i)
+		var slot int
+		if _, err := fmt.Sscan(c.run(t, 0, "CLUSTER", "KEYSLOT", j.hashKey(id)), &slot); err != nil {
+			t.Fatal(err)
+		}
+		if slot/8192 == node {
+			return id
+		}
+	}
+}
+
+// TestShardIsGone has one shard of a cluster go, and come back empty: what the other one has
+// goes on as ever, what that one has, in its owner's memory, and it is written again.
+func TestShardIsGone(t *testing.T) {
+	t.Parallel()
+	c := startTwoNodes(t)
+	config := Config{Patience: 400 * time.Millisecond, Lease: 2 * time.Second}
+	a, b := open(t, c.nodes[0], config), open(t, c.nodes[0], config)
+	ids := [2]string{c.id(t, a, 0), c.id(t, a, 1)}
+	var writers [2]journal.Writer
+	for i, id := range ids {
+		writers[i], _ = create(t, a, id)
+		add(t, writers[i], 1, 5)
+	}
+	var readers sync.WaitGroup
+	readers.Go(func() {
+		if e, err := follow(soon(t), a, ids[1], 0); err != nil || e.Sequence != 41 {
+			t.Errorf("at the owner: ends with %d, %v", e.Sequence, err)
+		}
+	})
+	c.nodes[1].Kill()
+	began := time.Now()
+	add(t, writers[1], 6, 6)
+	took := time.Since(began)
+	if most := 10 * config.Patience; took > most {
+		t.Errorf("the owner waits for %v", took)
+	}
+	for sequence := int32(7); sequence <= 40; sequence++ { // without waiting any more
+		add(t, writers[1], sequence, sequence)
+	}
+	if !a.Available() || !writers[1].(*writer).behind {
+		t.Error("all of the store counts as gone, or the part that has gone does not")
+	}
+	readers.Go(func() {
+		if e, err := followSoon(t, b, ids[0]); err != nil || e.Sequence != 41 {
+			t.Errorf("what the other shard has ends elsewhere with %d, %v", e.Sequence, err)
+		}
+	})
+	for sequence := int32(6); sequence <= 40; sequence++ {
+		add(t, writers[0], sequence, sequence)
+	}
+	end(t, writers[0], 41)
+	c.nodes[1].Start()
+	end(t, writers[1], 41)
+	readers.Go(func() {
+		if e, err := followSoon(t, b, ids[1]); err != nil || e.Sequence != 41 || e.Kind != journal.Finished {
+			t.Errorf("what the lost shard had ends elsewhere with %d, %v", e.Sequence, err)
+		}
+	})
+	readers.Wait()
+}
+
+// TestSlotMoves has the slot of a completion move to another node while it is written and
+// followed, by a user who has the rights that docs/instances.md names.
+func TestSlotMoves(t *testing.T) {
+	t.Parallel()
+	c := startTwoNodes(t)
+	rights := append([]string{"ACL", "SETUSER", "sluice", "on", ">secret"}, strings.Fields(rightsInDocs(t))...)
+	for i := range c.nodes {
+		c.run(t, i, rights...)
+	}
+	url := &testbed.Redis{URL: "redis://sluice:secret@" + c.nodes[0].Addr}
+	a, b := open(t, url, Config{}), open(t, url, Config{})
+	id := c.id(t, a, 0)
+	w, _ := create(t, a, id)
+	add(t, w, 1, 5)
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	readers.Go(func() {
+		if e, err := follow(soon(t), b, id, 0); err != nil || e.Kind != journal.Finished {
+			t.Errorf("ends with %d, %d, %v", e.Sequence, e.Kind, err)
+		}
+	})
+	slot := c.run(t, 0, "CLUSTER", "KEYSLOT", a.hashKey(id))
+	nodes := [2]string{c.run(t, 0, "CLUSTER", "MYID"), c.run(t, 1, "CLUSTER", "MYID")}
+	sequence := int32(6)
+	step := func(node int, args ...string) {
+		c.run(t, node, args...)
+		for range 5 {
+			add(t, w, sequence, sequence)
+			sequence++
+		}
+		if _, err := b.Get(t.Context(), id); err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	host, port, _ := net.SplitHostPort(c.nodes[1].Addr)
+	step(1, "CLUSTER", "SETSLOT", slot, "IMPORTING", nodes[0])
+	step(0, "CLUSTER", "SETSLOT", slot, "MIGRATING", nodes[1])
+	step(0, "MIGRATE", host, port, "", "0", "5000", "KEYS", a.hashKey(id), a.streamKey(id))
+	step(1, "CLUSTER", "SETSLOT", slot, "NODE", nodes[1])
+	step(0, "CLUSTER", "SETSLOT", slot, "NODE", nodes[1])
+	end(t, w, sequence)
+}
