@@ -63,11 +63,7 @@ type storedReader struct {
 func (j *Journal) openStored(ctx context.Context, id string, after int32, follow bool) (journal.Reader, error) {
 	r := &storedReader{journal: j, id: id, last: after, shown: after}
 	if !follow {
-		at, err := j.settled(j.record(ctx, id))
-		if err == nil {
-			err = r.seek(ctx, at)
-		}
-		if err != nil {
+		if _, err := r.find(ctx); err != nil {
 			return nil, err
 		}
 		return r, nil
@@ -76,10 +72,7 @@ func (j *Journal) openStored(ctx context.Context, id string, after int32, follow
 	if err != nil {
 		return nil, err
 	}
-	at, err := j.settled(j.record(ctx, id))
-	if err == nil {
-		err = r.seek(ctx, at)
-	}
+	at, err := r.find(ctx)
 	if err != nil {
 		j.leave(t)
 		return nil, err
@@ -87,6 +80,20 @@ func (j *Journal) openStored(ctx context.Context, id string, after int32, follow
 	r.topic, r.woken, r.reread = t, make(chan struct{}, 1), true
 	j.follow(t, r, at)
 	return r, nil
+}
+
+// find reads what the store knows of the completion, and checks the cursor.
+func (r *storedReader) find(ctx context.Context) (record, error) {
+	end, err := r.journal.reads.begin(ctx)
+	if err != nil {
+		return record{}, err
+	}
+	defer end()
+	at, err := r.journal.settled(r.journal.record(ctx, r.id))
+	if err == nil {
+		err = r.seek(ctx, at)
+	}
+	return at, err
 }
 
 // seek checks the reader's cursor. A cursor that is ahead of a completion whose owner is
@@ -162,10 +169,21 @@ func (r *storedReader) wait(ctx context.Context) error {
 	}
 }
 
-// read returns what the store has behind the cursor: for a reader that does not follow,
+// read waits until it may read the store.
+func (r *storedReader) read(ctx context.Context) ([]journal.Entry, error) {
+	end, err := r.journal.reads.begin(ctx)
+	if err != nil {
+		r.readAgain()
+		return nil, err
+	}
+	defer end()
+	return r.readNow(ctx)
+}
+
+// readNow returns what the store has behind the cursor: for a reader that does not follow,
 // io.EOF when there is nothing. A store that is gone is waited for, by one that does, as
 // long as an owner that is gone.
-func (r *storedReader) read(ctx context.Context) ([]journal.Entry, error) {
+func (r *storedReader) readNow(ctx context.Context) ([]journal.Entry, error) {
 	at, entries, err := r.journal.read(context.WithoutCancel(ctx), r.id, r.last, maxBatches)
 	at, err = r.journal.settled(at, err)
 	if errors.Is(err, journal.ErrNotFound) {
@@ -184,7 +202,7 @@ func (r *storedReader) read(ctx context.Context) ([]journal.Entry, error) {
 		return entries, nil
 	case at.lost && r.last >= at.Last: // what the reader has read is lost, too
 		r.last = at.Last - 1
-		return r.read(ctx)
+		return r.readNow(ctx)
 	case at.Ended && r.last >= at.Last:
 		r.ended = true
 		return nil, nil

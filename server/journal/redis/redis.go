@@ -64,6 +64,7 @@ type Journal struct {
 	closed  bool
 
 	subscription subscription
+	reads        reads
 	news         atomic.Int64 // that were told to others
 
 	mu      sync.Mutex // guards all below, and is taken before any topic's
@@ -100,6 +101,7 @@ func New(config Config) (*Journal, error) {
 
 		withdrawn:    map[string]withdrawal{},
 		subscription: newSubscription(),
+		reads:        reads{places: make(chan struct{}, maxReads), long: config.Patience / 20},
 	}
 	j.ctx, j.stop = context.WithCancel(context.Background())
 	if err := j.renew(); err != nil {

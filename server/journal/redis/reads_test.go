@@ -1,0 +1,151 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-sse/sluice/internal/testbed"
+	"github.com/sluice-sse/sluice/server/journal"
+)
+
+// tap is an address that stands for the store, and can hold back what is sent there.
+type tap struct {
+	net.Listener
+	before func(sent []byte) // is called before something is passed on; nil: nothing is
+
+	mu   sync.Mutex // guards sent, and is held to hold back
+	sent []byte
+	held bool
+}
+
+func newTap(t *testing.T, target string, before func(sent []byte)) *tap {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &tap{Listener: l, before: before}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			there, err := net.Dial("tcp", target)
+			if err != nil {
+				c.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(c, there); c.Close() }()
+			go func() { p.pass(there, c); there.Close() }()
+		}
+	}()
+	return p
+}
+
+// pass passes on what is sent, as soon as it may.
+func (p *tap) pass(there io.Writer, c io.Reader) {
+	b := make([]byte, 64<<10)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.sent = append(p.sent, b[:n]...)
+		for p.held {
+			p.mu.Unlock()
+			time.Sleep(time.Millisecond)
+			p.mu.Lock()
+		}
+		p.mu.Unlock()
+		if p.before != nil {
+			p.before(b[:n])
+		}
+		if _, err := there.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func (p *tap) hold(held bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held, p.sent = held, nil
+}
+
+// TestReadersComeBackTogether has a connection break on which many are told, all of which
+// read again then: few of them at a time, and all of them soon.
+func TestReadersComeBackTogether(t *testing.T) {
+	s := testbed.StartRedis(t)
+	p := newTap(t, s.Addr, nil)
+	a := open(t, s, Config{Lease: time.Hour})
+	b := open(t, &testbed.Redis{URL: "redis://" + p.Addr().String()}, Config{Lease: time.Hour, Patience: time.Hour})
+	const many = 1000
+	var readers sync.WaitGroup
+	var writers []journal.Writer
+	for i := range many / 10 {
+		id := fmt.Sprint("c", i)
+		w, o := create(t, a, id)
+		add(t, w, 1, 1)
+		for range 10 {
+			readers.Go(func() {
+				if e, err := follow(soon(t), b, id, 0); err != nil || e.Sequence != 2 {
+					t.Errorf("%s ends with %d, %v", id, e.Sequence, err)
+				}
+			})
+		}
+		writers = append(writers, w)
+		eventually(t, "they do not come", func() bool { return o.readers.Load() == 10 })
+	}
+	eventually(t, "they still read", func() bool { return len(b.reads.places) == 0 })
+	p.hold(true)
+	b.rereadAll()
+	eventually(t, "nobody reads", func() bool { return len(b.reads.places) == maxReads })
+	time.Sleep(100 * time.Millisecond)
+	p.mu.Lock()
+	n := bytes.Count(p.sent, []byte("HMGET"))
+	p.mu.Unlock()
+	if n > maxReads {
+		t.Errorf("%d read at once", n)
+	}
+	p.hold(false)
+	for _, w := range writers {
+		end(t, w, 2)
+	}
+	readers.Wait()
+}
+
+// TestReadsThatHang has reads not end: others get their places.
+func TestReadsThatHang(t *testing.T) {
+	r := reads{places: make(chan struct{}, 2), long: 10 * time.Millisecond}
+	for range 10 {
+		end, err := r.begin(soon(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer end()
+	}
+	r.long = time.Hour
+	eventually(t, "places are lost", func() bool { return len(r.places) == 0 })
+	for range 2 {
+		end, err := r.begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer end()
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.begin(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("one that has gone: %v", err)
+	}
+}
