@@ -207,17 +207,50 @@ func (j *Journal) told(message string) {
 		if w := j.writer(f[3]); w != nil {
 			w.setReaders(f[2], n, number)
 		} else if n > 0 {
-			j.later(func(ctx context.Context) { j.disown(ctx, f[3]) })
+			j.disown(f[3])
 		}
 	}
 }
 
-// disown gives up what others take for this instance's, and is not: the store has lost that
-// it has ended.
-func (j *Journal) disown(ctx context.Context, id string) {
-	at, err := j.record(ctx, id)
-	if err == nil && !at.Ended && at.owner == j.instance && j.writer(id) == nil {
-		_ = j.release(ctx, id, at.fence)
+// maxDisowned is how many completions are looked at that others take for this instance's.
+// Who follows one beyond that says so again.
+const maxDisowned = 10_000
+
+// disown has a completion be looked at that others take for this instance's, and is not: it
+// has just ended, or the store has lost that it has.
+func (j *Journal) disown(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.disowned) >= maxDisowned {
+		return
+	}
+	j.disowned[id] = struct{}{}
+	select {
+	case j.disowning <- struct{}{}:
+	default:
+	}
+}
+
+// keepDisowning gives such completions up, one after the other, until the journal is closed.
+func (j *Journal) keepDisowning() {
+	for {
+		select {
+		case <-j.disowning:
+		case <-j.ctx.Done():
+			return
+		}
+		j.mu.Lock()
+		ids := slices.Collect(maps.Keys(j.disowned))
+		j.mu.Unlock()
+		for _, id := range ids {
+			at, err := j.record(j.ctx, id)
+			if err == nil && !at.Ended && at.owner == j.instance && j.writer(id) == nil {
+				_ = j.release(j.ctx, id, at.fence)
+			}
+			j.mu.Lock()
+			delete(j.disowned, id) // not before: who says so again has not to be heard again
+			j.mu.Unlock()
+		}
 	}
 }
 

@@ -3,7 +3,9 @@ package redis
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -123,6 +125,40 @@ func TestNewsOvertake(t *testing.T) {
 			t.Errorf("%d readers by the news %d: the owner has %d, want %d", tt.readers, tt.number, n, tt.want)
 		}
 	}
+}
+
+// TestToldOfMany has others take many completions for this process's, while the store hangs:
+// they are looked at one after the other, and no more of them are kept than are bounded.
+func TestToldOfMany(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a := open(t, s, Config{Patience: 10 * time.Second})
+	b := open(t, s, Config{})
+	w, _ := create(t, b, "c")
+	add(t, w, 1, 1)
+	run(t, a, "HSET", a.hashKey("c"), "owner", a.instance) // and a has it not
+	s.Signal(syscall.SIGSTOP)
+	a.told("readers 1 1 x c")
+	before := runtime.NumGoroutine()
+	for i := range 2 * maxDisowned {
+		a.told(fmt.Sprint("readers 1 1 x d", i))
+	}
+	n := runtime.NumGoroutine() - before
+	a.mu.Lock()
+	kept := len(a.disowned)
+	a.mu.Unlock()
+	s.Signal(syscall.SIGCONT)
+	if n > 100 || kept > maxDisowned {
+		t.Errorf("%d goroutines, %d are kept", n, kept)
+	}
+	eventually(t, "it is not given up", func() bool {
+		at, err := b.record(t.Context(), "c")
+		return err == nil && at.owner == ""
+	})
+	eventually(t, "they are kept for ever", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.disowned) == 0
+	})
 }
 
 // TestReadersInAnOutage has the store be gone for longer than an owner otherwise waits to

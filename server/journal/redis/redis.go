@@ -65,7 +65,8 @@ type Journal struct {
 
 	subscription subscription
 	reads        reads
-	news         atomic.Int64 // that were told to others
+	news         atomic.Int64  // that were told to others
+	disowning    chan struct{} // there is something in disowned
 
 	mu      sync.Mutex // guards all below, and is taken before any topic's
 	writers map[string]*writer
@@ -73,6 +74,7 @@ type Journal struct {
 	cancels map[string]cancel // of completions of others
 
 	withdrawn map[string]withdrawal // by the id
+	disowned  map[string]struct{}   // completions that others take for this process's
 }
 
 // New returns a journal whose store answers.
@@ -100,6 +102,8 @@ func New(config Config) (*Journal, error) {
 		cancels:  map[string]cancel{},
 
 		withdrawn:    map[string]withdrawal{},
+		disowned:     map[string]struct{}{},
+		disowning:    make(chan struct{}, 1),
 		subscription: newSubscription(),
 		reads:        reads{places: make(chan struct{}, maxReads), long: config.Patience / 20},
 	}
@@ -111,6 +115,7 @@ func New(config Config) (*Journal, error) {
 	j.ended.Go(j.keepLease)
 	j.ended.Go(j.keepAlive)
 	j.ended.Go(j.keepWritten)
+	j.ended.Go(j.keepDisowning)
 	j.subscription.use(j.leaseKey(j.instance))
 	j.ended.Go(j.keepSubscribed)
 	if err := j.check(); err != nil {
