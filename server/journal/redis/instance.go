@@ -20,46 +20,22 @@ type cancel struct {
 
 // keepAlive does what is to be done from time to time, until the journal is closed.
 func (j *Journal) keepAlive() {
-	interval := j.config.Lease / 4
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for n := 1; ; n++ {
-		select {
-		case <-ticker.C:
-		case <-j.ctx.Done():
-			return
-		}
-		j.repeat()
-		j.checkOwners(n%4 == 0)
-	}
-}
-
-// keepLease renews the lease until the journal is closed. Nothing else is done in between,
-// which might take longer than the lease. It looks more often for a store that fails.
-func (j *Journal) keepLease() {
 	ticker := time.NewTicker(j.config.Lease / 20)
 	defer ticker.Stop()
 	for n := 1; ; n++ {
 		select {
 		case <-ticker.C:
-			if n%5 == 0 || j.outage.isFailing() {
-				_ = j.renew()
-			}
 		case <-j.ctx.Done():
 			return
 		}
+		switch {
+		case n%5 == 0:
+			j.repeat()
+			j.checkOwners(n%20 == 0)
+		default:
+			j.checkDoubtful()
+		}
 	}
-}
-
-// renew renews the lease. It tries when the store is gone, too: so it is noticed when that
-// comes back.
-func (j *Journal) renew() error {
-	began := time.Now()
-	ctx, stop := context.WithTimeout(j.ctx, j.config.Patience/2)
-	defer stop()
-	err := j.client.Do(ctx, j.client.B().Set().Key(j.leaseKey(j.instance)).Value("1").PxMilliseconds(j.config.Lease.Milliseconds()).Build()).Error()
-	j.observe(j.ctx, began, err, true)
-	return err
 }
 
 // repeat tells owners again what they may not have heard, and drops the readers of
@@ -85,56 +61,6 @@ func (j *Journal) repeat() {
 	for _, w := range j.allWriters() {
 		w.dropReaders(silence)
 	}
-}
-
-// checkOwners has the followers of a completion look into the store whose owner gives no
-// sign of life, and all of them if asked to: what was published may have been lost.
-func (j *Journal) checkOwners(all bool) {
-	if all || j.outage.isGone() || j.isUnsettled() {
-		j.rereadAll()
-		return
-	}
-	owners := map[string][]*topic{}
-	j.mu.Lock()
-	for _, t := range j.topics {
-		t.mu.Lock()
-		owners[t.owner] = append(owners[t.owner], t)
-		t.mu.Unlock()
-	}
-	j.mu.Unlock()
-	for owner, topics := range owners {
-		alive, err := j.isAlive(j.ctx, owner)
-		if err != nil || alive {
-			continue
-		}
-		for _, t := range topics {
-			t.mu.Lock()
-			t.wake(true)
-			t.mu.Unlock()
-		}
-	}
-}
-
-// isAlive tells whether an instance has a lease.
-func (j *Journal) isAlive(ctx context.Context, instance string) (bool, error) {
-	if instance == "" {
-		return false, nil
-	}
-	return j.do(ctx, j.client.B().Exists().Key(j.leaseKey(instance)).Build()).AsBool()
-}
-
-// isLost tells whether a completion that has not ended has no owner any more. It returns
-// errGone for as long as nobody can know: leases are over when the store comes back, and
-// gone when it is started again.
-func (j *Journal) isLost(ctx context.Context, at record) (bool, error) {
-	if at.owner == j.instance {
-		return j.writer(at.ID) == nil, nil
-	}
-	alive, err := j.isAlive(ctx, at.owner)
-	if !alive && err == nil && at.owner != "" && (j.outage.isJustOver(j.config.Lease) || j.isUnsettled()) {
-		return false, errGone
-	}
-	return !alive && err == nil, err
 }
 
 // What instances tell each other, on the channel of the one that is told.

@@ -69,7 +69,7 @@ func TestManyReadersElsewhere(t *testing.T) {
 	}
 	a.mu.Unlock()
 	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
-		if alive, err := b.isAlive(t.Context(), a.instance); err != nil || !alive {
+		if alive, _, err := b.lookAt(t.Context(), a.instance); err != nil || !alive {
 			t.Fatal("the lease is over", err)
 		}
 	}

@@ -65,6 +65,8 @@ type Journal struct {
 
 	subscription subscription
 	reads        reads
+	leases       leases
+	renewals     int           // of the lease; for one goroutine at a time
 	news         atomic.Int64  // that were told to others
 	disowning    chan struct{} // there is something in disowned
 
@@ -106,6 +108,7 @@ func New(config Config) (*Journal, error) {
 		disowning:    make(chan struct{}, 1),
 		subscription: newSubscription(),
 		reads:        reads{places: make(chan struct{}, maxReads), long: config.Patience / 20},
+		leases:       leases{seen: map[string]lease{}},
 	}
 	j.ctx, j.stop = context.WithCancel(context.Background())
 	if err := j.renew(); err != nil {

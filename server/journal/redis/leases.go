@@ -1,0 +1,197 @@
+package redis
+
+import (
+	"context"
+	"maps"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// leases are those of other instances, as they have been seen. A store may lose a lease and
+// nothing else: it drops keys, or a part of a cluster is started again. An owner that lives
+// renews its lease soon. So one without a lease is lost only when it has had the time to do
+// so: since the lease was found missing, or, as renewals are numbered, since the last one.
+type leases struct {
+	mu   sync.Mutex
+	seen map[string]lease // by the instance
+}
+
+type lease struct {
+	renewal string    // the last one that was seen; empty: none
+	renewed time.Time // when it was first seen
+	missing time.Time // since when the lease has not been there; zero: it is there
+	looked  time.Time
+}
+
+// isLost tells whether, at a time, an instance without a lease has had the time to renew it.
+func (s lease) isLost(at time.Time, interval time.Duration) bool {
+	inTime := timeToRenew(interval)
+	return at.Sub(s.missing) > inTime || s.renewal != "" && at.Sub(s.renewed) > 2*inTime
+}
+
+// timeToRenew is how long an instance that lives is without a lease at most, if it renews
+// it at an interval.
+func timeToRenew(interval time.Duration) time.Duration { return interval + interval/5 }
+
+// maxLeases is how many are known before those are dropped at which nobody looks any more.
+const maxLeases = 1000
+
+// see notes an instance's latest renewal, or that it has no lease, and returns what is
+// known of it. Who has not looked for so long knows nothing from before.
+func (l *leases) see(instance, renewal string, interval time.Duration) lease {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	s := l.seen[instance]
+	if now.Sub(s.looked) > timeToRenew(interval) {
+		s = lease{}
+	}
+	switch {
+	case renewal == "" && s.missing.IsZero():
+		s.missing = now
+	case renewal != "":
+		s.missing = time.Time{}
+		if renewal != s.renewal {
+			s.renewal, s.renewed = renewal, now
+		}
+	}
+	if s.looked = now; len(l.seen) >= maxLeases {
+		maps.DeleteFunc(l.seen, func(_ string, s lease) bool { return now.Sub(s.looked) > timeToRenew(interval) })
+	}
+	l.seen[instance] = s
+	return s
+}
+
+// forget notes that nobody knows whether an instance has renewed its lease.
+func (l *leases) forget(instance string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.seen, instance)
+}
+
+// inDoubt returns the instances that had no lease when they were last looked at, and are
+// were not lost then.
+func (l *leases) inDoubt(interval time.Duration) (instances []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for instance, s := range l.seen {
+		if !s.missing.IsZero() && !s.isLost(s.looked, interval) {
+			instances = append(instances, instance)
+		}
+	}
+	return instances
+}
+
+// lookAt tells whether an instance has a lease, and if it has none, whether it is lost.
+func (j *Journal) lookAt(ctx context.Context, instance string) (alive, lost bool, err error) {
+	renewal, err := j.do(ctx, j.client.B().Get().Key(j.leaseKey(instance)).Build()).ToString()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		j.leases.forget(instance)
+		return false, false, err
+	}
+	interval := j.config.Lease / 4
+	s := j.leases.see(instance, renewal, interval)
+	if s.missing.IsZero() {
+		return true, false, nil
+	}
+	return false, s.isLost(s.looked, interval), nil
+}
+
+// isLost tells whether a completion that has not ended has no owner any more. It returns
+// errGone for as long as nobody can know: leases are over when the store comes back, and
+// gone when it is started again.
+func (j *Journal) isLost(ctx context.Context, at record) (bool, error) {
+	switch at.owner {
+	case "":
+		return true, nil
+	case j.instance:
+		return j.writer(at.ID) == nil, nil
+	}
+	alive, lost, err := j.lookAt(ctx, at.owner)
+	if err == nil && !alive && (!lost || j.outage.isJustOver(j.config.Lease) || j.isUnsettled()) {
+		err = errGone
+	}
+	return err == nil && !alive, err
+}
+
+// checkOwners has the followers of a completion look into the store whose owner gives no
+// sign of life, and all of them if asked to: what was published may have been lost.
+func (j *Journal) checkOwners(all bool) {
+	if all || j.outage.isGone() || j.isUnsettled() {
+		j.rereadAll()
+	}
+	for owner, topics := range j.owners() {
+		j.checkOwner(owner, topics)
+	}
+}
+
+func (j *Journal) checkOwner(owner string, topics []*topic) {
+	if owner != "" {
+		if alive, _, err := j.lookAt(j.ctx, owner); err != nil || alive {
+			return
+		}
+	}
+	for _, t := range topics {
+		t.mu.Lock()
+		t.wake(true)
+		t.mu.Unlock()
+	}
+}
+
+// checkDoubtful looks again, and more often, for owners that seem to be lost.
+func (j *Journal) checkDoubtful() {
+	doubtful := j.leases.inDoubt(j.config.Lease / 4)
+	if len(doubtful) == 0 {
+		return
+	}
+	owners := j.owners()
+	for _, owner := range doubtful {
+		j.checkOwner(owner, owners[owner])
+	}
+}
+
+// owners returns the completions that are followed here, by their owners.
+func (j *Journal) owners() map[string][]*topic {
+	owners := map[string][]*topic{}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, t := range j.topics {
+		t.mu.Lock()
+		owners[t.owner] = append(owners[t.owner], t)
+		t.mu.Unlock()
+	}
+	return owners
+}
+
+// keepLease renews the lease until the journal is closed. Nothing else is done in between,
+// which might take longer than the lease. It looks more often for a store that fails.
+func (j *Journal) keepLease() {
+	ticker := time.NewTicker(j.config.Lease / 20)
+	defer ticker.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ticker.C:
+			if n%5 == 0 || j.outage.isFailing() {
+				_ = j.renew()
+			}
+		case <-j.ctx.Done():
+			return
+		}
+	}
+}
+
+// renew renews the lease. It tries when the store is gone, too: so it is noticed when that
+// comes back.
+func (j *Journal) renew() error {
+	began := time.Now()
+	j.renewals++
+	ctx, stop := context.WithTimeout(j.ctx, j.config.Patience/2)
+	defer stop()
+	err := j.client.Do(ctx, j.client.B().Set().Key(j.leaseKey(j.instance)).Value(strconv.Itoa(j.renewals)).
+		PxMilliseconds(j.config.Lease.Milliseconds()).Build()).Error()
+	j.observe(j.ctx, began, err, true)
+	return err
+}
