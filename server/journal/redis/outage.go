@@ -121,7 +121,7 @@ func (o *outage) set(gone bool) {
 }
 
 // unavailable are the errors of a store that answers, and can do nothing for now.
-var unavailable = []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "TRYAGAIN", "UNAVAILABLE", "BUSY", "NOAUTH", "WRONGPASS"}
+var unavailable = []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "TRYAGAIN", "UNAVAILABLE", "BUSY", "NOAUTH", "WRONGPASS", "NOPERM"}
 
 // isOutage tells whether a command failed because the store cannot be had.
 func isOutage(err error) bool {
@@ -162,11 +162,25 @@ func (j *Journal) doMulti(ctx context.Context, cmds ...rueidis.Completed) (resul
 	}
 	j.try(ctx, func(ctx context.Context) error {
 		results = j.client.DoMulti(ctx, cmds...)
-		return results[len(results)-1].Error()
+		return worst(results)
 	}, func(err error) {
 		results = slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, len(cmds))
 	})
 	return results
+}
+
+// worst returns, of what has come of commands, what says the most of the store: that a
+// connection broke, or that it cannot be had, or anything else but success.
+func worst(results []rueidis.RedisResult) (worst error) {
+	for _, result := range results {
+		switch err := result.Error(); {
+		case isBroken(err):
+			return err
+		case isOutage(err) && !isOutage(worst), worst == nil:
+			worst = err
+		}
+	}
+	return worst
 }
 
 // exec runs a script.

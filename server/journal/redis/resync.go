@@ -119,11 +119,18 @@ func (w *writer) resync(ctx context.Context, behind bool) {
 	}
 }
 
+// maxForgets is how often, in one turn, the store may have lost what it has just been given: it
+// drops keys as soon as it has them, or is several ones that do not know of each other.
+const maxForgets = 8
+
+var errForgets = errors.New("the journal's store does not keep what it is given")
+
 // store has the store get entries that are in memory, and all before them. It returns nil
 // when it has them, or is gone, or, if it is the part of a cluster that has these, has failed
 // for so long. The caller holds the lock.
 func (w *writer) store(ctx context.Context, entries []journal.Entry, patience time.Duration) (err error) {
 	var failing time.Duration
+	forgets := 0
 	for w.stored < w.held.Last() {
 		if len(entries) == 0 || entries[0].Sequence != w.stored+1 {
 			if entries, err = w.held.Entries(w.stored); err != nil {
@@ -135,10 +142,16 @@ func (w *writer) store(ctx context.Context, entries []journal.Entry, patience ti
 		// It may seem to have taken longer than it could: the process stood still, and may
 		// have lost the completion meanwhile.
 		failing += min(time.Since(began), w.journal.config.Patience/2)
+		forgotten := err == nil && (answer == isUnknown || answer == hasGap && last < w.stored)
 		if err == nil && answer == isUnknown { // the store has come back empty
 			w.journal.outage.shake()
 			_, err = w.journal.claim(ctx, w)
 			last = 0
+		}
+		if forgotten && err == nil {
+			if forgets++; forgets > maxForgets {
+				return errForgets
+			}
 		}
 		switch {
 		case isOutage(err) && (w.journal.outage.isGone() || failing >= patience):

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ type presence struct {
 }
 
 // Append implements journal.Writer. It does not return before the store has the entries,
-// unless that is gone.
+// unless that is gone. What the store refuses is shown with the end, which must follow.
 func (w *writer) Append(ctx context.Context, entries []journal.Entry) (n int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -46,8 +47,14 @@ func (w *writer) Append(ctx context.Context, entries []journal.Entry) (n int, er
 	n, err = w.held.Append(ctx, entries)
 	if n > 0 && !w.behind {
 		patience := w.journal.config.Patience * 3 / 2 // all of the store counts as gone before
-		if err := w.store(ctx, entries[:n], patience); err != nil {
+		err := w.store(ctx, entries[:n], patience)
+		switch {
+		case errors.Is(err, journal.ErrFenced):
 			return 0, err
+		case err != nil && entries[n-1].Kind == journal.Event:
+			return n, err // they are in memory, and the end will follow
+		case err != nil:
+			w.behind = true // who reads here gets the end in any case
 		}
 	}
 	w.held.Show(w.held.Last())
