@@ -16,6 +16,7 @@ import (
 // TestStoreKeepsNothing has a store that takes all, and has lost it when it is asked next:
 // the completion fails with that reason, and who reads here has all of it.
 func TestStoreKeepsNothing(t *testing.T) {
+	t.Parallel()
 	s := testbed.StartRedis(t)
 	node := connect(t, s)
 	const last = 2000 // more than are read from memory at a time

@@ -11,6 +11,7 @@ import (
 // TestLeaseIsLost has the store lose a lease, and no connection break: the owner, which
 // lives, is given the time to renew it.
 func TestLeaseIsLost(t *testing.T) {
+	t.Parallel()
 	s := testbed.StartRedis(t)
 	config := Config{Lease: 4 * time.Second}
 	a, b, c := open(t, s, config), open(t, s, config), open(t, s, config)

@@ -101,7 +101,8 @@ func TestReadersComeAndGo(t *testing.T) {
 			})
 		}
 		all.Wait()
-		time.Sleep(2 * time.Millisecond) // what was published arrives
+		eventually(t, "the owner does not know of all readers", func() bool { return o.readers.Load() == int32(cap(readers)) })
+		time.Sleep(time.Millisecond) // nor does anything come behind that
 		if n := o.readers.Load(); n != int32(cap(readers)) {
 			t.Fatalf("%d: the owner knows of %d readers", i, n)
 		}

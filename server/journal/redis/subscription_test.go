@@ -73,6 +73,7 @@ func TestSubscribeTogether(t *testing.T) {
 // break: in the end those are subscribed to that are used, and whoever has been told that
 // one is, gets what is published on it.
 func TestSubscriptionsAtRandom(t *testing.T) {
+	t.Parallel()
 	s := testbed.StartRedis(t)
 	j := open(t, s, Config{})
 	const names = 20
