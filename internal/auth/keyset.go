@@ -26,7 +26,7 @@ const (
 	retryInterval   = 30 * time.Second // when they could not be read
 	unknownInterval = 10 * time.Second // for tokens with keys that are not known, which anybody can make
 	refreshTimeout  = 10 * time.Second
-	unknownWait     = 3 * time.Second // how long a token waits for that
+	unknownWait     = 3 * time.Second // how long a token waits for that, at most
 )
 
 const (
@@ -34,13 +34,16 @@ const (
 	maxUnnamed = 4   // of an issuer whose tokens need not name theirs: all are tried
 
 	// maxWaiting is how many tokens with keys that are not known wait for a refresh. Anybody
-	// can make them, and while an issuer is slow, each holds a call.
+	// can make them, and while an issuer is slow, each holds a call. One more is told to come
+	// again, as one is that has waited for too long: it may be good. Not so when there may be
+	// no refresh, or strangers would have everybody come again and again.
 	maxWaiting = 1000
 )
 
 var (
-	errNoKeys  = errors.New("the issuer's keys could not be read yet")
-	errUnnamed = errors.New("the token names no key, and the issuer has too many to try")
+	errNoKeys   = errors.New("the issuer's keys could not be read yet")
+	errNoAnswer = errors.New("the token's key is not known, and the issuer has not said yet whether there is such a one")
+	errUnnamed  = errors.New("the token names no key, and the issuer has too many to try")
 )
 
 // keySet has the keys of an issuer (JWKS, RFC 7517), as they are now. It is a
@@ -169,18 +172,28 @@ func (s *keySet) refresh() error {
 }
 
 // KeyRead implements jwkset.Storage. For a key that is not known it waits for a refresh,
-// as long as those are not too many.
+// as long as those are not too many: for the one that is under way, and if that has not
+// brought the key, for the next one, as the key may be younger than the first one's begin.
 func (s *keySet) KeyRead(ctx context.Context, kid string) (jwkset.JWK, error) {
 	key, err := s.MemoryJWKSet.KeyRead(ctx, kid)
-	if err != nil {
-		s.await(ctx)
-		key, err = s.MemoryJWKSet.KeyRead(ctx, kid) // without a wait, too: a refresh may just have ended
+	if err == nil {
+		return key, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, unknownWait)
+	defer cancel()
+	refreshed := s.await(ctx)
+	key, err = s.MemoryJWKSet.KeyRead(ctx, kid) // without a wait, too: a refresh may just have ended
+	if err != nil && refreshed == before {
+		refreshed = s.await(ctx)
+		key, err = s.MemoryJWKSet.KeyRead(ctx, kid)
 	}
 	switch {
 	case err == nil:
 		return key, nil
 	case s.empty():
 		return jwkset.JWK{}, errNoKeys
+	case refreshed == unanswered:
+		return jwkset.JWK{}, errNoAnswer
 	}
 	return jwkset.JWK{}, jwkset.ErrKeyNotFound
 }
@@ -188,6 +201,8 @@ func (s *keySet) KeyRead(ctx context.Context, kid string) (jwkset.JWK, error) {
 // KeyReadAll implements jwkset.Storage: it is for tokens that name no key.
 func (s *keySet) KeyReadAll(ctx context.Context) ([]jwkset.JWK, error) {
 	if s.empty() {
+		ctx, cancel := context.WithTimeout(ctx, unknownWait)
+		defer cancel()
 		s.await(ctx)
 	}
 	all, err := s.MemoryJWKSet.KeyReadAll(ctx)
@@ -202,13 +217,30 @@ func (s *keySet) KeyReadAll(ctx context.Context) ([]jwkset.JWK, error) {
 	return all, nil
 }
 
+// awaited is what has become of a wait for a refresh.
+type awaited int
+
+const (
+	none       awaited = iota // there may be none now: what is known is all there is
+	after                     // there was one, which began when it was waited for
+	before                    // there was one, which had begun before
+	unanswered                // it takes too long, or too many wait already
+)
+
 // await waits for the refresh that is under way, or for one that it begins, if there may
-// be one.
-func (s *keySet) await(ctx context.Context) {
+// be one, until ctx is done.
+func (s *keySet) await(ctx context.Context) awaited {
 	s.mu.Lock()
-	if s.waiting >= maxWaiting || s.refreshed == nil && !s.unknown.Allow() {
+	when := before
+	switch {
+	case s.waiting >= maxWaiting:
 		s.mu.Unlock()
-		return
+		return unanswered
+	case s.refreshed == nil && !s.unknown.Allow():
+		s.mu.Unlock()
+		return none
+	case s.refreshed == nil:
+		when = after
 	}
 	refreshed := s.beginLocked()
 	s.waiting++
@@ -218,12 +250,11 @@ func (s *keySet) await(ctx context.Context) {
 		defer s.mu.Unlock()
 		s.waiting--
 	}()
-	late := time.NewTimer(unknownWait)
-	defer late.Stop()
 	select {
 	case <-refreshed:
-	case <-late.C:
+		return when
 	case <-ctx.Done():
+		return unanswered
 	}
 }
 

@@ -173,8 +173,41 @@ func TestSlowIssuer(t *testing.T) {
 	})
 }
 
+// TestYoungerKey adds a key when a refresh has begun that does not bring it, any more: a
+// token that waits for that one is good, if there may be another one.
+func TestYoungerKey(t *testing.T) {
+	inTime(t, func(t *testing.T, f *fakeSource, s *keySet) {
+		knows(s, "ES256")
+		time.Sleep(time.Minute)
+		f.delay.Store(0)
+		slow := func() ([]byte, error) {
+			content := f.JWKS()
+			time.Sleep(time.Second)
+			return content, nil
+		}
+		f.fails.Store(&slow)
+		for i, good := range []bool{true, false} {
+			before := f.asked.Load()
+			s.begin()
+			time.Sleep(100 * time.Millisecond)
+			kid := fmt.Sprint("new ", i)
+			f.AddKey(kid, jwt.SigningMethodES256)
+			begun := time.Now()
+			_, err := s.KeyRead(t.Context(), kid)
+			asked := f.asked.Load() - before
+			if good && (err != nil || asked != 2 || time.Since(begun) > 2*time.Second) {
+				t.Errorf("got %v after %v; the issuer was asked %d times", err, time.Since(begun), asked)
+			}
+			if !good && (err != jwkset.ErrKeyNotFound || asked != 1) { // as it was asked just now
+				t.Errorf("then got %v; the issuer was asked %d times", err, asked)
+			}
+		}
+	})
+}
+
 // TestManyWait checks that of the tokens with keys that are not known, few wait for an
-// issuer that is slow, and that those of known keys do not.
+// issuer that is slow, and that those of known keys do not. Of none of them it is known that
+// it is bad.
 func TestManyWait(t *testing.T) {
 	inTime(t, func(t *testing.T, f *fakeSource, s *keySet) {
 		knows(s, "ES256")
@@ -185,7 +218,9 @@ func TestManyWait(t *testing.T) {
 		for i := range 3 * maxWaiting {
 			all.Go(func() {
 				begun := time.Now()
-				knows(s, fmt.Sprint(i))
+				if _, err := s.KeyRead(context.Background(), fmt.Sprint(i)); err != errNoAnswer {
+					t.Errorf("got %v after %v", err, time.Since(begun))
+				}
 				if time.Since(begun) > 0 {
 					waited.Add(1)
 				}
@@ -199,6 +234,12 @@ func TestManyWait(t *testing.T) {
 		all.Wait()
 		if n := waited.Load(); n != maxWaiting {
 			t.Errorf("%d have waited", n)
+		}
+		time.Sleep(7 * time.Second)
+		f.delay.Store(0)
+		knows(s, "x")
+		if _, err := s.KeyRead(t.Context(), "x"); err != jwkset.ErrKeyNotFound {
+			t.Errorf("when the issuer was asked just now: got %v", err)
 		}
 		time.Sleep(time.Minute)
 		f.delay.Store(int64(time.Second))

@@ -79,7 +79,7 @@ func (v *verifier) principal(ctx context.Context, token string) (string, error) 
 	})
 	subject, _ := claims["sub"].(string)
 	switch {
-	case errors.Is(err, errNoKeys):
+	case errors.Is(err, errNoKeys), errors.Is(err, errNoAnswer): // it may be good
 		return "", failure.New(failure.UpstreamUnavailable, "tokens cannot be verified now: try again").WithCause(err)
 	case errors.Is(err, jwt.ErrTokenExpired): // of a signature that is right
 		return "", failure.New(failure.Unauthenticated, "the token has expired: get a new one").WithCause(jwt.ErrTokenExpired)

@@ -244,3 +244,25 @@ func TestIssuerWithSpace(t *testing.T) {
 		t.Error("taken")
 	}
 }
+
+// TestTokenNotLookedAt checks that a token of which nobody has said that it is bad is to come
+// again, and one is not that anybody can make.
+func TestTokenNotLookedAt(t *testing.T) {
+	i := testbed.NewIssuer(t)
+	v := newTestVerifier(t, i)
+	i.AddKey("new", jwt.SigningMethodES256)
+	token := i.Key("new").Sign(t, testbed.Claims("alice"), nil)
+	code := func() codes.Code {
+		_, err := v.principal(t.Context(), token)
+		return status.Code(err)
+	}
+	v.keys.waiting = maxWaiting
+	if got := code(); got != codes.Unavailable {
+		t.Errorf("while too many wait: got %v", got)
+	}
+	v.keys.waiting = 0
+	v.keys.unknown.AllowN(time.Now(), 1)
+	if got := code(); got != codes.Unauthenticated {
+		t.Errorf("when the issuer was asked just now: got %v", got)
+	}
+}
