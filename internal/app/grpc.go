@@ -136,7 +136,7 @@ func (g *grpcFace) openTLS(p *program, f *serverFlags, common *commonFlags) (cre
 	if g.tls == nil {
 		return insecure.NewCredentials(), nil
 	}
-	return credentials.NewTLS(g.tls.config), nil
+	return g.tls.store.ServerCredentials(g.tls.config), nil
 }
 
 // listen listens, unless that were for strangers.

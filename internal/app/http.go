@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
 	"github.com/sluice-sse/sluice/bridge"
@@ -59,7 +58,7 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, expo
 	ctx, cancel := context.WithCancel(context.Background())
 	h.cancelRequests = cancel
 	h.http = &http.Server{
-		Handler:     withCaller(h.bridge),
+		Handler:     h.withCaller(h.bridge),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		IdleTimeout: 2 * time.Minute,
 		ErrorLog:    log.New(errorLog{p.log}, "", 0),
@@ -83,13 +82,17 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, expo
 
 // withCaller tells the interceptors, in one process, what certificate a client has shown
 // and the listener has verified. To a server elsewhere, nobody but the client could.
-func withCaller(next http.Handler) http.Handler {
+//
+// A connection whose certificate is not good any more gets no other request: the next one
+// comes over one that begins with what the client has by then. What runs goes on.
+func (h *httpFace) withCaller(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-			caller := &peer.Peer{AuthInfo: credentials.TLSInfo{
-				State:          *r.TLS,
-				CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
-			}}
+			client := h.tls.store.Client(*r.TLS)
+			if _, err := client.Certificate(); err != nil {
+				w.Header().Set("Connection", "close")
+			}
+			caller := &peer.Peer{AuthInfo: client}
 			caller.Addr, _ = net.ResolveTCPAddr("tcp", r.RemoteAddr)
 			caller.LocalAddr, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 			r = r.WithContext(inproc.WithCaller(r.Context(), caller))

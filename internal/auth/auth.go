@@ -7,6 +7,10 @@
 // certificate there is, and even if callers without credentials are let in. A bridge hands
 // on what its callers send, and its own certificate is none of theirs (ViaBridge).
 //
+// All of them are looked at when a call begins, whatever its connection began with: a key
+// or an authority that was taken away, a token or a certificate that has expired is refused
+// then, and a call that has begun goes on to its end.
+//
 // Health checks need no credentials.
 //
 // How often somebody may try is not limited: a key cannot be guessed, and is refused in
@@ -21,13 +25,13 @@ package auth
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"strings"
 	"sync"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
@@ -155,8 +159,8 @@ func (a *Authenticator) principal(ctx context.Context) (string, error) {
 		}
 	}
 	if a.certificates && len(metadata.ValueFromIncomingContext(ctx, ViaBridge)) == 0 {
-		if name := certificateName(ctx); name != "" {
-			return name, nil
+		if name, err := certificateName(ctx); name != "" || err != nil {
+			return name, err
 		}
 	}
 	if a.allowAnonymous {
@@ -203,22 +207,34 @@ func wrong(cause string) error {
 // certificateName returns the principal of the caller's connection: what kind of name its
 // certificate has, and behind a space that name, which is its first URI, or else its first
 // DNS name. So it is never that of a key, which has no space, nor that of a token, which
-// begins with a URL. It is "" if there is none, or it is not verified.
-func certificateName(ctx context.Context) string {
+// begins with a URL. It is "" if there is none, or it is not verified. A certificate that
+// is not good any more is wrong credentials, as an old token is.
+func certificateName(ctx context.Context) (string, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return ""
+		return "", nil
 	}
-	tls, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(tls.State.VerifiedChains) == 0 {
-		return ""
+	client, ok := p.AuthInfo.(certified)
+	if !ok {
+		return "", nil
 	}
-	leaf := tls.State.VerifiedChains[0][0]
+	leaf, err := client.Certificate()
 	switch {
+	case err != nil:
+		return "", failure.New(failure.Unauthenticated, "the client certificate of this connection has expired, or is not taken any more: connect with another one").WithCause(err)
+	case leaf == nil:
 	case len(leaf.URIs) > 0:
-		return "uri " + leaf.URIs[0].String()
+		return "uri " + leaf.URIs[0].String(), nil
 	case len(leaf.DNSNames) > 0:
-		return "dns " + leaf.DNSNames[0]
+		return "dns " + leaf.DNSNames[0], nil
 	}
-	return ""
+	return "", nil
+}
+
+// certified is the credentials.AuthInfo of a connection over TLS: a certs.Client, or in
+// tests a fakeClient.
+type certified interface {
+	// Certificate returns the verified certificate of the client, or nil if it has shown
+	// none, or why it is not good any more.
+	Certificate() (*x509.Certificate, error)
 }

@@ -17,11 +17,22 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-sse/sluice/internal/certs"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
 
-// certificate is a context of a call over a connection with a client's certificate.
-func certificate(ctx context.Context, verified bool, uri string, names ...string) context.Context {
+// fakeClient is a certified connection.
+type fakeClient struct {
+	credentials.TLSInfo
+	leaf *x509.Certificate
+	err  error
+}
+
+func (f fakeClient) Certificate() (*x509.Certificate, error) { return f.leaf, f.err }
+
+// certificate is a context of a call over a connection with a client's certificate, which
+// may not be good any more.
+func certificate(ctx context.Context, err error, uri string, names ...string) context.Context {
 	leaf := &x509.Certificate{DNSNames: names}
 	if uri != "" {
 		u, err := url.Parse(uri)
@@ -30,11 +41,11 @@ func certificate(ctx context.Context, verified bool, uri string, names ...string
 		}
 		leaf.URIs = []*url.URL{u}
 	}
-	state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}
-	if verified {
-		state.VerifiedChains = [][]*x509.Certificate{{leaf}}
+	f := fakeClient{leaf: leaf, err: err}
+	if err != nil {
+		f.leaf = nil
 	}
-	return peer.NewContext(ctx, &peer.Peer{AuthInfo: credentials.TLSInfo{State: state}})
+	return peer.NewContext(ctx, &peer.Peer{AuthInfo: f})
 }
 
 // TestPrincipal checks who a caller is for what it sends, and for what there is.
@@ -55,15 +66,24 @@ func TestPrincipal(t *testing.T) {
 		}
 	}
 	nothing := func(ctx context.Context) context.Context { return ctx }
-	withCertificate := func(ctx context.Context) context.Context { return certificate(ctx, true, "spiffe://x/bob") }
+	withCertificate := func(ctx context.Context) context.Context { return certificate(ctx, nil, "spiffe://x/bob") }
+	expired := func(ctx context.Context) context.Context { return certificate(ctx, certs.ErrExpired, "spiffe://x/bob") }
 	both := func(values ...string) func(context.Context) context.Context {
 		return func(ctx context.Context) context.Context { return withCertificate(bearer(values...)(ctx)) }
 	}
-	byDNS := func(verified bool, names ...string) func(context.Context) context.Context {
-		return func(ctx context.Context) context.Context { return certificate(ctx, verified, "", names...) }
+	byDNS := func(names ...string) func(context.Context) context.Context {
+		return func(ctx context.Context) context.Context { return certificate(ctx, nil, "", names...) }
+	}
+	unverified := func(ctx context.Context) context.Context {
+		leaf := &x509.Certificate{DNSNames: []string{"bob.test"}}
+		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf}}}
+		return peer.NewContext(ctx, &peer.Peer{AuthInfo: credentials.TLSInfo{State: state}})
 	}
 	viaBridge := func(ctx context.Context) context.Context {
 		return withCertificate(metadata.NewIncomingContext(ctx, metadata.Pairs(ViaBridge, "1")))
+	}
+	viaExpired := func(ctx context.Context) context.Context {
+		return expired(metadata.NewIncomingContext(ctx, metadata.Pairs(ViaBridge, "1")))
 	}
 	claims := testbed.Claims("carol")
 	claims["groups"] = strings.Repeat("x", 20<<10)
@@ -80,10 +100,10 @@ func TestPrincipal(t *testing.T) {
 		{"a token", all, bearer("Bearer " + issuer.Token("carol")), of + "carol"},
 		{"a token of one called like a key's owner", all, bearer("Bearer " + issuer.Token("alice")), of + "alice"},
 		{"a certificate's URI", all, withCertificate, "uri spiffe://x/bob"},
-		{"a certificate's name", all, byDNS(true, "bob.test", "other.test"), "dns bob.test"},
-		{"a certificate's name that is a key's owner's", all, byDNS(true, "alice"), "dns alice"},
-		{"a certificate's name that is a token's principal", all, byDNS(true, of+"carol"), "dns " + of + "carol"},
-		{"a certificate's name that is a URI", all, byDNS(true, "spiffe://x/bob"), "dns spiffe://x/bob"},
+		{"a certificate's name", all, byDNS("bob.test", "other.test"), "dns bob.test"},
+		{"a certificate's name that is a key's owner's", all, byDNS("alice"), "dns alice"},
+		{"a certificate's name that is a token's principal", all, byDNS(of + "carol"), "dns " + of + "carol"},
+		{"a certificate's name that is a URI", all, byDNS("spiffe://x/bob"), "dns spiffe://x/bob"},
 		{"a key before a certificate", all, both("Bearer " + key), "alice"},
 
 		{"nothing", all, nothing, ""},
@@ -101,9 +121,11 @@ func TestPrincipal(t *testing.T) {
 		{"a long key", all, bearer("Bearer " + strings.Repeat("x", 1<<20)), ""},
 		{"a long token", all, bearer("Bearer " + longToken), ""},
 		{"the hash of a key", all, bearer("Bearer " + strings.Fields(line)[1]), ""},
-		{"a certificate that is not verified", all, byDNS(false, "bob.test"), ""},
-		{"a certificate without a name", all, byDNS(true), ""},
-		{"a certificate of anonymous", all, byDNS(true, "anonymous"), "dns anonymous"},
+		{"a certificate of which nobody tells whether it is good", all, unverified, ""},
+		{"a certificate that is not good any more", all, expired, ""},
+		{"a key before a certificate that is not good any more", all, func(ctx context.Context) context.Context { return expired(bearer("Bearer " + key)(ctx)) }, "alice"},
+		{"a certificate without a name", all, byDNS(), ""},
+		{"a certificate of anonymous", all, byDNS("anonymous"), "dns anonymous"},
 		{"a bridge's certificate", all, viaBridge, ""},
 		{"a certificate where there are none", keys, withCertificate, ""},
 		{"a token where there are none", keys, bearer("Bearer " + issuer.Token("carol")), ""},
@@ -115,6 +137,8 @@ func TestPrincipal(t *testing.T) {
 		{"anonymous too: an empty header", anonymousToo(all), bearer(""), ""},
 		{"anonymous too: another scheme", anonymousToo(all), bearer("Basic " + key), ""},
 		{"anonymous too: a bridge's certificate", anonymousToo(all), viaBridge, Anonymous},
+		{"anonymous too: a bridge's certificate that is not good any more", anonymousToo(all), viaExpired, Anonymous},
+		{"anonymous too: a certificate that is not good any more", anonymousToo(all), expired, ""},
 
 		{"certificates alone: whatever a SDK sends", certificates, both("Bearer x"), "uri spiffe://x/bob"},
 		{"certificates alone: nothing", certificates, bearer("Bearer x"), ""},

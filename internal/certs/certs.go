@@ -1,10 +1,11 @@
 // Package certs has the certificates of TLS that are in files, and reads them again when
 // the files change: who renews them replaces the files, and no connection is cut.
 //
-// The files are looked at when a connection begins, once a second at most, so that nothing
-// runs meanwhile. Connections that are open keep what they began with. Files that are
-// broken, or do not fit together, as in the middle of a renewal, leave what there was in
-// force.
+// The files are looked at when a connection begins, and when a client calls who has shown a
+// certificate, once a second at most, so that nothing runs meanwhile. Connections that are
+// open keep what they began with, but who the client is, is asked again for each call
+// (client.go). Files that are broken, or do not fit together, as in the middle of a
+// renewal, leave what there was in force.
 package certs
 
 import (
@@ -49,8 +50,9 @@ type Store struct {
 
 // Pair is what is in the files of a Store.
 type Pair struct {
-	Certificate *tls.Certificate // nil: there is none
-	Authorities *x509.CertPool   // nil: there are none
+	Certificate *tls.Certificate    // nil: there is none
+	Authorities *x509.CertPool      // nil: there are none
+	authorities []*x509.Certificate // the same
 }
 
 // contents are what stands in files.
@@ -171,8 +173,12 @@ func (s *Store) parse(c contents) (*Pair, error) {
 	}
 	if s.files.CA != "" {
 		var err error
-		if p.Authorities, err = parsePool([]byte(c.ca)); err != nil {
+		if p.authorities, err = parseCertificates([]byte(c.ca)); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.files.CA, err)
+		}
+		p.Authorities = x509.NewCertPool()
+		for _, authority := range p.authorities {
+			p.Authorities.AddCert(authority)
 		}
 	}
 	return p, nil
@@ -181,10 +187,9 @@ func (s *Store) parse(c contents) (*Pair, error) {
 // beginCertificate begins each certificate.
 const beginCertificate = "-----BEGIN CERTIFICATE-----"
 
-// parsePool parses certificates. Unlike x509.CertPool.AppendCertsFromPEM, it leaves none
-// out that is broken.
-func parsePool(text []byte) (*x509.CertPool, error) {
-	pool, n := x509.NewCertPool(), 0
+// parseCertificates parses certificates. Unlike x509.CertPool.AppendCertsFromPEM, it leaves
+// none out that is broken.
+func parseCertificates(text []byte) (all []*x509.Certificate, err error) {
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
@@ -193,10 +198,9 @@ func parsePool(text []byte) (*x509.CertPool, error) {
 		if err != nil {
 			return nil, err
 		}
-		pool.AddCert(c)
-		n++
+		all = append(all, c)
 	}
-	return pool, checkWhole(text, n)
+	return all, checkWhole(text, len(all))
 }
 
 // checkWhole checks that so many certificates were read as begin in a text: one that is not

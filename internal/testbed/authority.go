@@ -22,27 +22,50 @@ import (
 type Authority struct {
 	Certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
+	above       []byte // the certificates from the next authority up, in PEM
 }
 
 // NewAuthority returns one that nobody knows yet.
 func NewAuthority(tb testing.TB) *Authority {
 	tb.Helper()
-	template := certificateFor("authority of a test")
-	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
-	return newAuthority(tb, template)
+	a := &Authority{key: newKey(tb)}
+	return a.Renewed(tb)
 }
 
-func newAuthority(tb testing.TB, template *x509.Certificate) *Authority {
+// Renewed returns the authority with another certificate for the same key.
+func (a *Authority) Renewed(tb testing.TB) *Authority {
 	tb.Helper()
-	a := &Authority{key: newKey(tb)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
+	template := authorityFor("authority of a test")
+	renewed := &Authority{key: a.key}
+	renewed.certify(tb, template, template, a.key)
+	return renewed
+}
+
+// Below returns an authority whose certificate is one of a's, changed before it is signed.
+func (a *Authority) Below(tb testing.TB, change func(*x509.Certificate)) *Authority {
+	tb.Helper()
+	template := authorityFor("authority below one of a test")
+	change(template)
+	below := &Authority{key: newKey(tb), above: bytes.Join([][]byte{a.PEM(), a.above}, nil)}
+	below.certify(tb, template, a.Certificate, a.key)
+	return below
+}
+
+func authorityFor(name string) *x509.Certificate {
+	template := certificateFor(name)
+	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
+	return template
+}
+
+func (a *Authority) certify(tb testing.TB, template, parent *x509.Certificate, by *ecdsa.PrivateKey) {
+	tb.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &a.key.PublicKey, by)
 	if err == nil {
 		a.Certificate, err = x509.ParseCertificate(der)
 	}
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return a
 }
 
 // Pool returns the authority as one that is trusted.
@@ -101,7 +124,7 @@ func (a *Authority) sign(tb testing.TB, template *x509.Certificate) (cert, key [
 		tb.Fatal(err)
 	}
 	leaf := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return bytes.Join([][]byte{leaf, a.PEM()}, nil), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	return bytes.Join([][]byte{leaf, a.PEM(), a.above}, nil), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 }
 
 // Client returns what a client of a test uses: it trusts the authority, and proves to be
