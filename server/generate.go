@@ -240,6 +240,6 @@ func (r *run) finish(journalErr error) {
 	defer r.server.remove(r)
 	r.stopDetach()
 	r.watchdog.stop()
-	r.writer.Close()
+	_ = r.try(func() error { r.writer.Close(); return nil }) // whose fault is not to hide how the run has ended
 	r.tell(journalErr)
 }

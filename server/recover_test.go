@@ -21,8 +21,9 @@ import (
 // faulty is an engine, a journal's writer and an Observer that panic where they are told
 // to, the first time they come there.
 type faulty struct {
-	mu sync.Mutex // guards the one below
-	at string
+	mu           sync.Mutex // guards all below
+	at           string
+	began, ended int // completions that it was told of
 	journal.Journal
 }
 
@@ -77,24 +78,46 @@ func (s *faultyStream) Close() { s.come("close") }
 func (f *faulty) Create(ctx context.Context, c journal.Completion, o journal.Owner) (journal.Writer, journal.Completion, error) {
 	f.come("create")
 	w, holder, err := f.Journal.Create(ctx, c, o)
-	return &failingWriter{w, func(e journal.Entry) error {
+	return &faultyWriter{failingWriter{w, func(e journal.Entry) error {
 		f.come([]string{"", "created", "append 1", "append 2", "append 3"}[min(e.Sequence, 4)])
 		return nil
-	}}, holder, err
+	}}, f}, holder, err
+}
+
+type faultyWriter struct {
+	failingWriter
+	faulty *faulty
+}
+
+func (w *faultyWriter) Close() {
+	w.faulty.come("writer's close")
+	w.failingWriter.Close()
 }
 
 func (f *faulty) Began(_, generate context.Context, _ Began) context.Context {
+	f.tell(&f.began)
 	f.come("began")
 	return generate
 }
-func (f *faulty) Ended(context.Context, Ended)  { f.come("ended") }
+
+func (f *faulty) Ended(context.Context, Ended) {
+	f.tell(&f.ended)
+	f.come("ended")
+}
+
+func (f *faulty) tell(count *int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	*count++
+}
+
 func (f *faulty) Reads(context.Context, string) { f.come("reads") }
 
 // TestPanic has faults wherever a completion comes by, and checks that they end that one
-// alone: whoever reads it gets the same events and the same status, its place is free, and
-// the next one is as ever.
+// alone: whoever reads it gets the same events and the same status, its place is free, its
+// end is told, and the next one is as ever.
 func TestPanic(t *testing.T) {
-	for _, at := range []string{"create", "began", "generate", "chunk 1", "chunk 2", "chunk 4", "end", "close", "created", "append 2", "ended", "reads"} {
+	for _, at := range []string{"create", "began", "generate", "chunk 1", "chunk 2", "chunk 4", "end", "close", "created", "append 2", "writer's close", "ended", "reads"} {
 		for _, alone := range []bool{true, false} {
 			t.Run(at, func(t *testing.T) { testPanic(t, at, alone) })
 		}
@@ -121,7 +144,7 @@ func testPanic(t *testing.T, at string, alone bool) {
 		run.detach()
 	}
 	events, err := read(s)
-	fails := at != "ended" // which is behind the end
+	fails := at != "ended" && at != "writer's close" // which are behind the end
 	if fails && (status.Code(err) != codes.Internal || reason(err) != failure.UpstreamRejected || strings.Contains(err.Error(), "secret")) || !fails && err != nil {
 		t.Errorf("got %s, %v", events, err)
 	}
@@ -139,6 +162,9 @@ func testPanic(t *testing.T, at string, alone bool) {
 		t.Errorf("the next one: %v, %v", c, err)
 	}
 	server.server.Close() // which waits for all
+	if f.began != f.ended || f.ended == 0 {
+		t.Errorf("%d have begun, and %d ended", f.began, f.ended)
+	}
 	if log := server.log.String(); !strings.Contains(log, "recover_test.go") || !strings.Contains(log, "a fault") {
 		t.Errorf("the log has no stack: %s", log)
 	}
