@@ -211,7 +211,13 @@ func (r *run) count(change int) {
 	case r.grace <= 0:
 		r.cancel(errAbandoned)
 	default:
-		r.leaving = time.AfterFunc(r.grace, r.abandon)
+		var grace *time.Timer
+		grace = time.AfterFunc(r.grace, func() {
+			r.mu.Lock() // then it is set, too
+			defer r.mu.Unlock()
+			r.abandon(grace)
+		})
+		r.leaving = grace
 	}
 }
 
@@ -223,11 +229,10 @@ func (r *run) stopLeaving() {
 	}
 }
 
-// abandon cancels the run unless a reader came in the last moment.
-func (r *run) abandon() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.readers <= 0 {
+// abandon cancels the run when a grace is over, unless a reader came in the last moment: if
+// that one has left, too, there is another grace. The caller holds the lock.
+func (r *run) abandon(grace *time.Timer) {
+	if r.leaving == grace {
 		r.cancel(errAbandoned)
 	}
 }
