@@ -42,23 +42,39 @@ func (r *receives) receive(host string, receive func() error) error {
 	if r.soon > 0 {
 		soon := time.NewTimer(r.soon)
 		defer soon.Stop()
-		select {
-		case err := <-received:
+		if err, ok := firstOf(received, soon.C, nil); ok {
 			return err
-		case <-soon.C:
 		}
 	}
 	call := r.begin(host)
 	defer r.end(call)
 	late := time.NewTimer(receiveTimeout - r.soon)
 	defer late.Stop()
-	select {
-	case err := <-received:
+	if err, ok := firstOf(received, late.C, call.givenUp); ok {
 		return err
+	}
+	select {
 	case <-call.givenUp:
 		return failure.New(failure.Overloaded, "the request took too long to arrive, and others wait: try again")
-	case <-late.C:
+	default:
 		return failure.Invalid("body", "the request did not arrive within %v", receiveTimeout)
+	}
+}
+
+// firstOf waits for a request, until it is late or given up. One that is there is good, even
+// if it is late, too: in a process that was held up, many are.
+func firstOf(received <-chan error, late <-chan time.Time, givenUp <-chan struct{}) (err error, ok bool) {
+	select {
+	case err := <-received:
+		return err, true
+	case <-late:
+	case <-givenUp:
+	}
+	select {
+	case err := <-received:
+		return err, true
+	default:
+		return nil, false
 	}
 }
 

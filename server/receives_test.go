@@ -89,6 +89,20 @@ func TestSlowRequestsOfOthers(t *testing.T) {
 	}
 }
 
+// TestLateRequestIsThere checks that a request which has arrived is taken, however late it is
+// looked for.
+func TestLateRequestIsThere(t *testing.T) {
+	for range 100 {
+		received, late, givenUp := make(chan error, 1), make(chan time.Time, 1), make(chan struct{})
+		received <- nil
+		late <- time.Time{}
+		close(givenUp)
+		if _, ok := firstOf(received, late, givenUp); !ok {
+			t.Fatal("a request that is there is given up")
+		}
+	}
+}
+
 // TestHosts checks which connections are one host's.
 func TestHosts(t *testing.T) {
 	for addr, want := range map[string]string{
