@@ -63,27 +63,35 @@ func (v *violations) moreTokens(req *completionv1.CompletionRequest, most int32)
 		text = string(b)
 	}
 	if text != "" {
-		v.moreTokensIn("extra", text, most, false)
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber()    // any number is one
+		_, _ = d.Token() // the brace
+		v.moreTokensIn("extra", d, most, false)
 	}
 }
 
-// moreTokensIn does so for the members of a JSON object that is valid. In one of parameters,
-// those count, too, that are fields of the request itself.
-func (v *violations) moreTokensIn(path, object string, most int32, isParameters bool) {
-	d := json.NewDecoder(strings.NewReader(object))
-	_, _ = d.Token() // the brace
-	for d.More() && len(*v) < maxViolations {
+// moreTokensIn does so for the members of a JSON object that is valid and has begun. In one
+// of parameters, those count, too, that are fields of the request itself. Such objects may
+// be nested, and each byte is looked at once: 4 MiB within a hundred of them would else take
+// seconds.
+func (v *violations) moreTokensIn(path string, d *json.Decoder, most int32, isParameters bool) {
+	for len(*v) < maxViolations && d.More() {
 		token, _ := d.Token()
+		original, _ := token.(string)
+		name, field := "", path // of a longer name: it is none of ours
+		if len(original) <= maxName {
+			name, field = strings.ToLower(original), path+"."+original
+		}
+		named := func(n struct{ name, source string }) bool { return n.name == name }
+		if slices.ContainsFunc(parameterObjects, named) {
+			v.moreTokensInValue(field, d, most)
+			continue
+		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
 			return
 		}
-		name := strings.ToLower(token.(string))
-		if len(name) > maxName {
-			continue // it is none of ours
-		}
-		field := path + "." + token.(string)
-		switch named := func(n struct{ name, source string }) bool { return n.name == name }; {
+		switch {
 		case slices.ContainsFunc(tokenLimits, named), isParameters && (name == "max_tokens" || name == "max_completion_tokens"):
 			v.check(false, field, "is limited here: set max_tokens")
 		case isParameters && (name == "n" || name == "best_of"):
@@ -92,8 +100,23 @@ func (v *violations) moreTokensIn(path, object string, most int32, isParameters 
 			// Many servers take the text of a number for a number.
 			least, err := strconv.ParseFloat(strings.Trim(string(value), `" `), 64)
 			v.check(string(value) == "null" || err == nil && least <= float64(most), field, "must be at most %d here", most)
-		case slices.ContainsFunc(parameterObjects, named) && value[0] == '{':
-			v.moreTokensIn(field, string(value), most, true)
 		}
+	}
+	_, _ = d.Token() // the other brace
+}
+
+// moreTokensInValue does so for a member that may be an object of parameters.
+func (v *violations) moreTokensInValue(field string, d *json.Decoder, most int32) {
+	switch token, _ := d.Token(); token {
+	case json.Delim('{'):
+		v.moreTokensIn(field, d, most, true)
+	case json.Delim('['):
+		for d.More() {
+			var value json.RawMessage
+			if d.Decode(&value) != nil {
+				return
+			}
+		}
+		_, _ = d.Token() // the bracket
 	}
 }

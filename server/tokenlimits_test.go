@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -27,6 +28,8 @@ func TestMoreTokens(t *testing.T) {
 		{`{"min_tokens":1e9}`, "extra.min_tokens"},
 		{`{"min_tokens":100,"min_length":null}`, ""},
 		{`{"options":7,"extra_body":{"google":{"thinking_config":{"max_length":1}}}}`, ""},
+		{`{"options":[{"n_predict":1},[]],"parameters":"x","sampling_params":null,"extra_body":{},"n_predict":1}`, "extra.n_predict"},
+		{`{"parameters":{"options":{"a":[{}]},"n_predict":1},"max_length":1}`, "extra.max_length extra.parameters.n_predict"},
 		{`{"guided_json":{"properties":{"max_length":{"type":"integer"}}},"top_k":1}`, ""},
 	}
 	for _, n := range tokenLimits {
@@ -47,5 +50,28 @@ func TestMoreTokens(t *testing.T) {
 				t.Errorf("%v, without a limit: got %q", req, got)
 			}
 		}
+	}
+}
+
+// TestMoreTokensWithin checks that objects of parameters within each other are looked
+// through once, and not once for each of those around them.
+func TestMoreTokensWithin(t *testing.T) {
+	extra := func(depth int) *completionv1.CompletionRequest {
+		text := strings.Repeat(`{"options":`, depth) + `{"a":"` + strings.Repeat("x", 64<<10) + `"}` + strings.Repeat("}", depth)
+		return &completionv1.CompletionRequest{Prompt: proto.String("x"), ExtraJson: text}
+	}
+	took := func(req *completionv1.CompletionRequest) time.Duration {
+		shortest := time.Hour
+		for range 3 {
+			begun := time.Now()
+			if got := wrongFields(validate(req, &Limits{MaxTokens: 100})); got != "" {
+				t.Fatal(got)
+			}
+			shortest = min(shortest, time.Since(begun))
+		}
+		return shortest
+	}
+	if one, many := took(extra(1)), took(extra(90)); many > 8*one {
+		t.Errorf("in one it takes %v, and in ninety %v", one, many)
 	}
 }
