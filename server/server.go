@@ -30,6 +30,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -332,10 +333,17 @@ func requestHash(req *completionv1.CompletionRequest) [32]byte {
 	return sha256.Sum256(b)
 }
 
+// maxRequestID is how much is kept of a caller's name for a request, in bytes.
+const maxRequestID = 128
+
 // requestID is the caller's name for the request, for the log.
 func requestID(ctx context.Context) string {
-	if v := metadata.ValueFromIncomingContext(ctx, "x-request-id"); len(v) > 0 {
-		return v[0][:min(len(v[0]), 128)]
+	v := metadata.ValueFromIncomingContext(ctx, "x-request-id")
+	if len(v) == 0 {
+		return ""
 	}
-	return ""
+	if len(v[0]) > maxRequestID { // not the whole header, for as long as a run lasts
+		return strings.Clone(v[0][:maxRequestID])
+	}
+	return v[0]
 }

@@ -125,5 +125,11 @@ func providerOf(model string) string {
 	return genAIOpenAI
 }
 
-// clip bounds what a caller has named.
-func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxModelName)], "") }
+// clip bounds what a caller has named. It does not keep the rest of it in memory: a span
+// lasts as long as a completion.
+func clip(s string) string {
+	if len(s) > maxModelName {
+		s = strings.Clone(s[:maxModelName])
+	}
+	return strings.ToValidUTF8(s, "")
+}
