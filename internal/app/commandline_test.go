@@ -50,6 +50,10 @@ func TestCommandLine(t *testing.T) {
 		{"--http=8080 --grpc=127.0.0.1:0", "", "--http 8080: address 8080: missing port in address: write HOST:PORT"},
 		{"--grpc=127.0.0.1:99999", "", "--grpc 127.0.0.1:99999: "},
 		{"server --grpc=localhost", "", "--grpc localhost: address localhost: missing port in address"},
+		{"server --grpc=unix:/run/sluice.sock", "", "--grpc unix:/run/sluice.sock: a socket in the file system cannot be listened on: write HOST:PORT"},
+		{"bridge --http=/run/sluice.sock", "", "--http /run/sluice.sock: a socket in the file system"},
+		{"--http=127.0.0.1:0 --grpc=127.0.0.1:0 --admin=unix:/run/sluice.sock", "", "--admin unix:/run/sluice.sock: a socket in the file system"},
+		{"--http=127.0.0.1:0 --grpc=127.0.0.1:0 --admin=/run/sluice.sock", "", "--admin /run/sluice.sock: a socket in the file system"},
 		{"bridge --http=127.0.0.1:0 --allow-host=http://x", "", `allow the host "http://x"`},
 	} {
 		t.Run(tt.line, func(t *testing.T) {

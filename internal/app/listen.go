@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -11,6 +12,9 @@ import (
 
 // listen listens where a flag says.
 func listen(flag, address string) (*net.TCPListener, error) {
+	if strings.HasPrefix(address, "/") || strings.HasPrefix(address, "unix:") { // net would look for a port of that name
+		return nil, fmt.Errorf("%s %s: a socket in the file system cannot be listened on: write HOST:PORT, such as 127.0.0.1:8080", flag, address)
+	}
 	l, err := net.Listen("tcp", address)
 	var op *net.OpError
 	var wrong *net.AddrError
