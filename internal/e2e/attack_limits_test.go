@@ -164,10 +164,10 @@ func pacedOr(script http.HandlerFunc) http.HandlerFunc {
 func TestAttackAbandons(t *testing.T) { underSiege(t, attackAbandons) }
 
 func attackAbandons(t *testing.T, secure bool) {
-	const most, atOnce = 2000, 100
-	requests := 10_000
+	const most = 2000
+	requests, atOnce := 10_000, 200
 	if secure {
-		requests = 4000 // handshakes take most of the time
+		requests, atOnce = 4000, 100 // handshakes take most of the time
 	}
 	release := make(chan struct{})
 	var longest atomic.Int64
@@ -281,7 +281,7 @@ func attackUnread(t *testing.T, secure bool) {
 		}
 		e2etest.Chunk(w, `{}`, "stop")
 	}))
-	s := besiege(t, fmt.Sprintf("%d readers that take nothing of %d MiB", readers, size>>20), secure, u, "--write-timeout=2s --retention=1s")
+	s := besiege(t, fmt.Sprintf("%d readers that take nothing of %d MiB", readers, size>>20), secure, u, "--write-timeout=1s --retention=1s")
 	request := postCompletionOf(`{"model":"long","messages":[{"role":"user","content":"Hi"}],"idempotencyKey":"k"}`)
 	conns := make([]net.Conn, readers)
 	memory, _ := s.Cost(func() {
@@ -301,7 +301,7 @@ func attackUnread(t *testing.T, secure bool) {
 		}
 		close(proceed)
 		e2etest.Eventually(t, "the completion ends", func() bool { return u.Open.Load() == 2*goodReaders })
-		time.Sleep(3 * time.Second) // for longer than the write timeout
+		time.Sleep(2 * time.Second) // for longer than the write timeout
 	})
 	for _, c := range conns {
 		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))

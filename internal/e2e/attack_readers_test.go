@@ -32,6 +32,7 @@ func unreadAnswers() []struct{ name, request string } {
 // of their answers.
 func TestUnreadAnswers(t *testing.T) {
 	testbed.NeedProc(t)
+	t.Parallel() // it waits for most of its time, and what it prints is bounded by nothing
 	const clients = 1000
 	upstream := testbed.Start(t, "upstream")
 	defer upstream.Stop()

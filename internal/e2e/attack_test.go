@@ -179,16 +179,21 @@ func (a *attack) measure(t *testing.T, upstream *testbed.Process, w io.Writer) {
 	}
 
 	good = &goodClients{}
-	if err := good.start(ctx, to.http, 8, 60); err != nil {
+	meanwhile, over := context.WithCancel(ctx)
+	defer over()
+	if err := good.start(meanwhile, to.http, 8, 1_000_000); err != nil {
 		t.Fatal(err)
 	}
 	many, manyCPU := p.Cost(func() {
+		begun := time.Now()
 		var all sync.WaitGroup
 		for range a.atOnce {
 			all.Go(func() { a.one(ctx, to) })
 		}
 		all.Wait()
+		time.Sleep(time.Until(begun.Add(300 * time.Millisecond))) // an attack may be over before good clients can notice it
 	})
+	over()
 	good.wait()
 	if len(good.gaps) == 0 {
 		t.Fatal("the good clients got nothing")

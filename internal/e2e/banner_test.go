@@ -57,11 +57,13 @@ func TestBannerCanBeTried(t *testing.T) {
 					args = append(args, "--allow-anonymous")
 				}
 				t.Run(fmt.Sprint(args, len(env)), func(t *testing.T) {
+					t.Parallel()
 					tryAll(t, started(t, env, args...))
 				})
 			}
 		}
 		t.Run("two processes", func(t *testing.T) {
+			t.Parallel()
 			printed := started(t, u.Env(), with("server", "--grpc=127.0.0.1:0")...)
 			tryAll(t, printed)
 			server := e2etest.Address.FindString(printed)

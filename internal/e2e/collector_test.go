@@ -30,6 +30,18 @@ type collector struct {
 // it. Their exporters read the environment of this process.
 func collect(t *testing.T, env map[string]string) *collector {
 	t.Helper()
+	c := newCollector(t)
+	env[exportsTo] = c.URL
+	t.Setenv(exportsTo, c.URL)
+	return c
+}
+
+// exportsTo is the variable that says where a program exports to.
+const exportsTo = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+// newCollector starts a collector.
+func newCollector(t *testing.T) *collector {
+	t.Helper()
 	c := &collector{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/traces", func(w http.ResponseWriter, r *http.Request) {
@@ -60,8 +72,6 @@ func collect(t *testing.T, env map[string]string) *collector {
 	})
 	c.Server = httptest.NewServer(mux)
 	t.Cleanup(c.Close)
-	env["OTEL_EXPORTER_OTLP_ENDPOINT"] = c.URL
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.URL)
 	return c
 }
 

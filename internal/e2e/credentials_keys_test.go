@@ -90,6 +90,7 @@ func TestNewKeyOfIssuer(t *testing.T) {
 func TestUnknownKeys(t *testing.T) {
 	for layout, calls := range map[string]int{"one process": 3000, "two processes": 1000} {
 		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
 			issuer := testbed.NewIssuer(t)
 			p := e2etest.Start(t, layout, nil, append(e2etest.TokenFlags(e2etest.ServeIssuer(t, issuer)), "--echo-interval=0s")...)
 			client := completionv1.NewCompletionServiceClient(p.Conn(t))

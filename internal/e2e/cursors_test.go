@@ -158,6 +158,7 @@ func (s *stage) play(t *testing.T, model, key string) reader {
 func TestCursors(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
 			s := newStage(t, layout)
 			for _, row := range cursors {
 				if layout == e2etest.TwoServers && row.model == "evicted" {

@@ -127,31 +127,40 @@ func (s *shell) stop() {
 }
 
 // listTests checks that a command line is one that go test takes, and that there
-// are tests or benchmarks for it. Those take minutes, and are not run. The tests of a
-// package are linked once, and not, as go test does, for each line.
+// are tests or benchmarks for it. Those take minutes, and are not run. Of each package the
+// tests are linked once, and not, as go test does, for each line; and of no more packages
+// than it takes.
 func (s *shell) listTests(t *testing.T, line string) {
 	t.Helper()
 	pattern := "."
 	for _, m := range regexp.MustCompile(`-(?:run|bench)[ =]('[^']*'|\S+)`).FindAllStringSubmatch(line, -1) {
 		pattern = strings.Trim(m[1], "'")
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.Replace(line, "go test", "go test -vet=off -list '"+pattern+"'", 1))
-	if m := regexp.MustCompile(` (\./[\w/]+)( |$)`).FindStringSubmatchIndex(line); m != nil {
-		name := line[m[2]:m[3]]
-		flags := strings.TrimPrefix(line[:m[2]]+line[m[3]:], "go test")
-		flags = regexp.MustCompile(` -[\w-]+`).ReplaceAllStringFunc(flags, func(f string) string {
-			if flag.Lookup("test."+f[2:]) != nil { // one of go test's own
-				return " -test." + f[2:]
-			}
-			return f
-		})
-		cmd = exec.CommandContext(t.Context(), "sh", "-c", s.testsOf(t, name)+" -test.list '"+pattern+"'"+flags)
+	names := regexp.MustCompile(` \./\S+`)
+	flags := regexp.MustCompile(` -[\w-]+`).ReplaceAllStringFunc(names.ReplaceAllString(strings.TrimPrefix(line, "go test"), ""), func(f string) string {
+		if flag.Lookup("test."+f[2:]) != nil { // one of go test's own
+			return " -test." + f[2:]
+		}
+		return f
+	})
+	list := exec.CommandContext(t.Context(), "go", append([]string{"list", "-f", "{{if .TestGoFiles}}{{.ImportPath}}{{end}}"}, strings.Fields(strings.Join(names.FindAllString(line, -1), " "))...)...)
+	list.Dir = e2etest.Root()
+	packages, err := list.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", line, err)
 	}
-	cmd.Dir = e2etest.Root()
-	out, err := cmd.CombinedOutput()
-	if err != nil || !regexp.MustCompile(`(?m)^(Test|Benchmark)`).Match(out) {
-		t.Errorf("%s: %v\n%s", line, err, out)
+	for name := range strings.FieldsSeq(string(packages)) {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", s.testsOf(t, name)+" -test.list '"+pattern+"'"+flags)
+		cmd.Dir = e2etest.Root()
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", line, err, out)
+		}
+		if regexp.MustCompile(`(?m)^(Test|Benchmark)`).Match(out) {
+			return
+		}
 	}
+	t.Errorf("%s: there is none", line)
 }
 
 // testsOf returns the program that the tests of a package are.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
@@ -38,6 +39,7 @@ func documents(t *testing.T) []string {
 // What is there for the pasting of a program is also run where the completion
 // fails: it says so, and ends.
 func TestReadme(t *testing.T) {
+	t.Parallel() // it takes long
 	failing := e2etest.Start(t, "one process", e2etest.NewUpstream(t, sayAndBreak).Env(), "--model=m")
 	program := func(run func(*testing.T, string) (string, error)) func(*testing.T, *shell, string) {
 		return func(t *testing.T, s *shell, text string) {
@@ -66,10 +68,17 @@ func TestReadme(t *testing.T) {
 
 // TestDocuments does so with the documents, whose Go is quoted from the code.
 func TestDocuments(t *testing.T) {
-	t.Parallel() // it takes long
+	t.Parallel()      // it takes long
+	var mu sync.Mutex // guards kinds
 	kinds := map[string]int{}
+	t.Cleanup(func() {
+		if kinds["sh"] < 10 || kinds[""] < 4 {
+			t.Errorf("the documents have %v", kinds)
+		}
+	})
 	for _, name := range documents(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			run := map[string]func(*testing.T, *shell, string){
 				"go": func(t *testing.T, s *shell, text string) {
 					if !strings.HasPrefix(text, "package main\n") {
@@ -84,13 +93,13 @@ func TestDocuments(t *testing.T) {
 				"text":   func(*testing.T, *shell, string) {}, // a drawing
 				"nginx":  func(*testing.T, *shell, string) {}, // TestNginx has it
 			}
-			for kind, n := range runBlocks(t, name, run) {
+			had := runBlocks(t, name, run)
+			mu.Lock()
+			defer mu.Unlock()
+			for kind, n := range had {
 				kinds[kind] += n
 			}
 		})
-	}
-	if kinds["sh"] < 10 || kinds[""] < 4 {
-		t.Errorf("the documents have %v", kinds)
 	}
 }
 

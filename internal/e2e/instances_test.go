@@ -49,8 +49,8 @@ func startInstances(t *testing.T, store *testbed.Redis, u *e2etest.Upstream, n i
 	return all
 }
 
-// talk says something every so often, until nobody listens; with the model "ends", three
-// things.
+// talk returns a script that says something every so often, until nobody listens; with the
+// model "ends", three things.
 func talk(interval time.Duration) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ends := e2etest.ModelOf(r) == "ends"
@@ -109,6 +109,7 @@ func TestOwnerIsLost(t *testing.T) {
 		{"stopped", syscall.SIGSTOP},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			u := e2etest.NewUpstream(t, talk(50*time.Millisecond))
 			all := startInstances(t, testbed.StartRedis(t), u, 3)
 			owner, others := all[0], all[1:]

@@ -166,7 +166,7 @@ func TestNothingIsLeft(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			u := e2etest.NewUpstream(t, answerLives)
-			p := e2etest.Start(t, layout, u.Env(), "--retention=2s")
+			p := e2etest.Start(t, layout, u.Env(), "--retention=1s")
 			client := p.Client(t)
 			// The connections that stay are opened before anything is counted.
 			if _, err := client.ListModels(t.Context(), &completionv1.ListModelsRequest{}); err != nil {

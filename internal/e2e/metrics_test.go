@@ -51,6 +51,7 @@ func scrape(t *testing.T, url string) string {
 func TestMetrics(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
 			var refused atomic.Bool
 			u := e2etest.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 				if refused.CompareAndSwap(false, true) {

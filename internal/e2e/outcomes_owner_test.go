@@ -41,18 +41,19 @@ func TestOutcomesAreAll(t *testing.T) {
 // is killed: the server that writes its end for it tells operators of it, too. The span is
 // that of the call that reads it, as the completion's own is gone with its server.
 func TestOwnerLostHasOneWord(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	u := e2etest.NewUpstream(t, talk(50*time.Millisecond))
-	env, store := u.Env(), testbed.StartRedis(t)
+	store := testbed.StartRedis(t)
 	owner := testbed.Start(t, "sluice server --grpc=127.0.0.1:0 --openai-base-url="+u.URL+"/v1 --journal="+store.URL)
 	conn, err := grpc.NewClient(owner.Addrs[0], grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	c := collect(t, env)
-	p := &e2etest.Program{Log: &e2etest.LockedBuffer{}}
-	p.GRPC = e2etest.StartOne(t, p, env, "server", "--grpc=127.0.0.1:0", "--journal="+store.URL)[0]
-	p.HTTP = e2etest.StartOne(t, p, env, "bridge", "--http=127.0.0.1:0", "--server="+p.GRPC)[0]
+	c := newCollector(t)
+	other := testbed.Start(t, "main server --grpc=127.0.0.1:0 --shutdown-delay=0s --journal="+store.URL, exportsTo+"="+c.URL)
+	p := &e2etest.Program{Log: &e2etest.LockedBuffer{}, GRPC: other.Addrs[0]}
+	p.HTTP = e2etest.StartOne(t, p, nil, "bridge", "--http=127.0.0.1:0", "--server="+p.GRPC)[0]
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -72,10 +73,13 @@ func TestOwnerLostHasOneWord(t *testing.T) {
 		t.Fatal(err)
 	}
 	owner.Wait()
-	<-p.Stop()
+	other.Signal(syscall.SIGTERM)
+	if end := other.Wait(); !end.Success() {
+		t.Error(end)
+	}
 	const want = "owner_lost"
 	overGRPC, metric := strings.ToLower(reason(st)), strings.Join(c.labels("sluice.completions", "outcome"), "+")
-	span, log := wordsOf(c.of(tracepb.Span_SPAN_KIND_SERVER, "rpc.method"), "error.type"), strings.Join(loggedOutcomes(p.Log.String()), "+")
+	span, log := wordsOf(c.of(tracepb.Span_SPAN_KIND_SERVER, "rpc.method"), "error.type"), strings.Join(loggedOutcomes(other.Log()), "+")
 	t.Logf("%-24s %-24s %-24s %-24s %-24s %s", want, overGRPC, overHTTP, metric, span, log)
 	for _, got := range []string{overGRPC, overHTTP, metric, span, log} {
 		if got != want {

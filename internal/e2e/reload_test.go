@@ -66,6 +66,7 @@ func (v *volume) swap(t *testing.T, files map[string][]byte) {
 // all the time and streams run: none fails. Between them are files that are none, which
 // leave the old ones in force. Last, the program is stopped in the middle of a change.
 func TestReload(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	testbed.NeedProc(t)
 	authority := testbed.NewAuthority(t)
 	keys := e2etest.NewKeyring(t, "alice", "bob")

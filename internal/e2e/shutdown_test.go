@@ -33,6 +33,7 @@ func TestSeenDraining(t *testing.T) {
 	const delay = 3 * time.Second
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
 			p := e2etest.Start(t, layout, nil, "--echo-interval=40ms", "--shutdown-delay="+delay.String(), "--drain-timeout=20s")
 			conn, err := grpc.NewClient(p.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {
@@ -95,6 +96,7 @@ func TestSeenDraining(t *testing.T) {
 func TestStopIsPrompt(t *testing.T) {
 	for _, layout := range append(layouts, e2etest.OverTLS...) {
 		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
 			p := e2etest.Start(t, layout, nil, "--echo-interval=0s")
 			preface := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x06\x04\x00\x00\x00\x00\x00" // SETTINGS, and not what they are
 			for _, addr := range []string{p.HTTP[strings.Index(p.HTTP, "//")+2:], p.GRPC} {
@@ -142,6 +144,7 @@ func TestStopWithStuckClients(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
 			p := e2etest.Start(t, layout, nil, "--echo-interval=0s", "--drain-timeout=1s")
 			body := `{"prompt":"` + strings.Repeat("word ", 100_000) + `"}`
 			post := fmt.Sprintf("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)

@@ -175,6 +175,7 @@ const renewals = 2
 // TestRenewal renews the certificate while streams of each kind go on and connections are
 // opened all the time: none is cut, and the new ones see the new certificate.
 func TestRenewal(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	for _, layout := range e2etest.OverTLS {
 		t.Run(layout, func(t *testing.T) {
 			proceed := make(chan struct{})

@@ -107,8 +107,9 @@ type Process struct {
 	Addrs []string // where it listens, HTTP before gRPC
 }
 
-// Start starts a process and waits until it serves. The caller stops it.
-func Start(tb testing.TB, role string) *Process {
+// Start starts a process, with what env adds to the environment, and waits until it serves.
+// The caller stops it.
+func Start(tb testing.TB, role string, env ...string) *Process {
 	tb.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -120,7 +121,7 @@ func Start(tb testing.TB, role string) *Process {
 	}
 	defer log.Close()
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	cmd.Env = append(append(os.Environ(), env...), roleVariable+"="+role)
 	cmd.Stderr = log // a file: reading a pipe would take the processor's time
 	p := &Process{tb: tb, role: role, cmd: cmd, log: log.Name()}
 	if p.stdin, err = cmd.StdinPipe(); err != nil {
@@ -286,6 +287,16 @@ func (p *Process) AwaitLog(text string) {
 			p.tb.Fatalf("%s has not logged %q within 10 s, but\n%s", p.role, text, log)
 		}
 	}
+}
+
+// Log returns what the process has logged.
+func (p *Process) Log() string {
+	p.tb.Helper()
+	log, err := os.ReadFile(p.log)
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	return string(log)
 }
 
 // Wait waits for the process's end and returns how it ended.
