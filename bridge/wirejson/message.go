@@ -199,18 +199,3 @@ func (w *Writer) appendPacked(dst []byte, f *field, wire []byte) (out, rest []by
 	}
 	return dst, wire[n:], nil
 }
-
-// onlyField appends the fields of a message that have a number.
-func onlyField(dst, wire []byte, number protoreflect.FieldNumber) ([]byte, error) {
-	for len(wire) > 0 {
-		is, _, n := protowire.ConsumeField(wire)
-		if n < 0 {
-			return dst, protowire.ParseError(n)
-		}
-		if is == number {
-			dst = append(dst, wire[:n]...)
-		}
-		wire = wire[n:]
-	}
-	return dst, nil
-}

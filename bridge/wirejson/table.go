@@ -1,6 +1,7 @@
 package wirejson
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"slices"
@@ -46,21 +47,37 @@ type field struct {
 func (t *Types) table(md protoreflect.MessageDescriptor) *table {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.compile(md)
+	c := t.find(md)
+	// Not each by the one that holds it: types may hold one another a million deep.
+	for len(t.found) > 0 {
+		next := t.found[len(t.found)-1]
+		t.found = t.found[:len(t.found)-1]
+		t.compile(next)
+	}
+	return c
 }
 
-// compile returns the table of a message type, which may hold itself. The caller holds mu.
-func (t *Types) compile(md protoreflect.MessageDescriptor) *table {
-	if c := t.compiled[md]; c != nil {
-		return c
+// find returns the table of a message type, which may have to be compiled yet. The caller
+// holds mu.
+func (t *Types) find(md protoreflect.MessageDescriptor) *table {
+	c := t.compiled[md]
+	if c == nil {
+		c = &table{md: md}
+		t.compiled[md] = c
+		t.found = append(t.found, c)
 	}
-	c := &table{md: md, high: map[protoreflect.FieldNumber]*field{}}
-	t.compiled[md] = c
+	return c
+}
+
+// compile fills a table in. The caller holds mu.
+func (t *Types) compile(c *table) {
+	md := c.md
 	fields, oneofs := md.Fields(), md.Oneofs()
-	if md.IsPlaceholder() || fields.Len()+oneofs.Len() > maxBits || isMessageSet(md) {
+	if md.IsPlaceholder() || fields.Len()+oneofs.Len() > maxBits || isMessageSet(md) || isAmbiguous(md) {
 		c.special = unusual
-		return c
+		return
 	}
+	c.high = map[protoreflect.FieldNumber]*field{}
 	for i := range fields.Len() {
 		fd := fields.Get(i)
 		f := t.compileField(fd)
@@ -78,11 +95,25 @@ func (t *Types) compile(md protoreflect.MessageDescriptor) *table {
 		c.low[f.number] = f
 	}
 	c.special = specialOf(md)
-	return c
+}
+
+// isAmbiguous tells of a message type that two of its fields have one name in JSON, or that
+// nobody knows whether one is a message or an enum, as its type is in a file that is missing.
+func isAmbiguous(md protoreflect.MessageDescriptor) bool {
+	names := map[string]bool{}
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		if names[fd.JSONName()] || fd.Kind() == 0 {
+			return true
+		}
+		names[fd.JSONName()] = true
+	}
+	return false
 }
 
 func (t *Types) compileField(fd protoreflect.FieldDescriptor) *field {
 	name, _ := json.Marshal(fd.JSONName()) // a text
+	name = bytes.ReplaceAll(name, []byte("\u0085"), []byte(`\u0085`))
 	f := &field{
 		number:   fd.Number(),
 		name:     append(name, ':'),
@@ -101,7 +132,7 @@ func (t *Types) compileField(fd protoreflect.FieldDescriptor) *field {
 		f.key, f.value = t.compileField(fd.MapKey()), t.compileField(fd.MapValue())
 		f.wireType = protowire.BytesType // also of one that an edition has as delimited
 	case fd.Message() != nil:
-		f.message = t.compile(fd.Message())
+		f.message = t.find(fd.Message())
 	case fd.Enum() != nil:
 		f.compileEnum(fd.Enum())
 	}
@@ -172,15 +203,19 @@ var specials = map[protoreflect.Name]special{
 // specialOf returns the form of a message type. One that has the name of a well-known type,
 // and other fields, is unusual.
 func specialOf(md protoreflect.MessageDescriptor) special {
-	s := specials[md.FullName().Name()]
-	if s == none || md.FullName().Parent() != "google.protobuf" {
+	if !hasOwnForm(md) {
 		return none
 	}
 	known, err := protoregistry.GlobalTypes.FindMessageByName(md.FullName())
 	if err != nil || !slices.Equal(shape(md), shape(known.Descriptor())) {
 		return unusual
 	}
-	return s
+	return specials[md.Name()]
+}
+
+// hasOwnForm tells of a message type that its JSON is no object of its fields.
+func hasOwnForm(md protoreflect.MessageDescriptor) bool {
+	return specials[md.Name()] != none && md.FullName().Parent() == "google.protobuf"
 }
 
 // shape is what the wire form of a message type depends on.

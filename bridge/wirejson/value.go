@@ -124,17 +124,3 @@ func appendFloat(dst []byte, n float64, bits int) []byte {
 	}
 	return strconv.AppendFloat(dst, n, format, -1, bits)
 }
-
-// appendDefault appends what a field is that is absent.
-func (f *field) appendDefault(dst []byte) []byte {
-	switch {
-	case f.key != nil, f.message != nil && !f.repeated && f.message.special == none:
-		return append(dst, "{}"...)
-	case f.repeated:
-		return append(dst, "[]"...)
-	case f.message != nil:
-		return append(dst, "null"...)
-	}
-	dst, _ = (&Writer{}).appendValue(dst, f, value{}) // of a scalar, which is never unusual
-	return dst
-}

@@ -42,8 +42,9 @@ type Resolver interface {
 // are for many goroutines at once.
 type Types struct {
 	resolver Resolver
-	mu       sync.Mutex // guards compiled, and the tables that are being compiled
+	mu       sync.Mutex // guards all below, and the tables that are being compiled
 	compiled map[protoreflect.MessageDescriptor]*table
+	found    []*table // of compiled, those that are not yet
 }
 
 // NewTypes returns types whose Any and extensions a resolver knows.
@@ -80,23 +81,6 @@ func (w *Writer) Append(dst, wire []byte) (out []byte, err error) {
 		return out, nil
 	}
 	return w.appendSlowly(dst, wire)
-}
-
-// AppendField appends the JSON of one field of a message, or of what it is by default.
-func (w *Writer) AppendField(dst, wire []byte, number protoreflect.FieldNumber) (out []byte, err error) {
-	f := w.table.field(number)
-	if w.part, err = onlyField(w.part[:0], wire, number); err != nil {
-		return dst, err
-	}
-	start := len(dst)
-	if out, err = w.Append(dst, w.part); err != nil {
-		return dst, err
-	}
-	if object := out[start:]; len(object) > len(f.name)+len("{}") {
-		n := copy(object, object[1+len(f.name):len(object)-1])
-		return out[:start+n], nil
-	}
-	return f.appendDefault(out[:start]), nil
 }
 
 // appendSlowly appends the JSON of a message by way of dynamicpb and protojson.
