@@ -13,9 +13,12 @@ import (
 type entry struct{ key, value value }
 
 // appendMap appends the entries of a map that come one after the other as an object, in the
-// order of the keys, and returns what follows them. Of entries with the same key, the last
-// counts.
+// order of the keys, and returns what follows them. Entries with the same key are unusual: the
+// last counts, but all of them must be good.
 func (w *Writer) appendMap(dst []byte, f *field, wire []byte) (out, rest []byte, err error) {
+	if w.depth++; w.depth > maxDepth { // to protobuf, an entry is a message
+		return dst, nil, errUnusual
+	}
 	start := len(w.entries)
 	for len(wire) > 0 {
 		number, wireType, n := consumeTag(wire)
@@ -36,12 +39,12 @@ func (w *Writer) appendMap(dst []byte, f *field, wire []byte) (out, rest []byte,
 		w.entries = append(w.entries, e)
 		wire = wire[n+m:]
 	}
-	slices.SortStableFunc(w.entries[start:], func(a, b entry) int { return f.key.compare(a.key, b.key) })
+	slices.SortFunc(w.entries[start:], func(a, b entry) int { return f.key.compare(a.key, b.key) })
 	dst = append(dst, '{')
 	end := len(w.entries)
 	for i := start; i < end; i++ { // by index: a map in a value moves the entries
 		if i+1 < end && f.key.compare(w.entries[i].key, w.entries[i+1].key) == 0 {
-			continue
+			return dst, nil, errUnusual
 		}
 		e := w.entries[i]
 		if dst, err = w.appendKey(dst, f.key, e.key); err != nil {
@@ -53,6 +56,7 @@ func (w *Writer) appendMap(dst []byte, f *field, wire []byte) (out, rest []byte,
 		dst = append(dst, ',')
 	}
 	w.entries = w.entries[:start]
+	w.depth--
 	return endObject(dst), wire, nil
 }
 

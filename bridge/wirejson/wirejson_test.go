@@ -46,6 +46,7 @@ func TestUnusual(t *testing.T) {
 		{"two of a oneof", everything, append(wireOf(t, types, everything, `{"choiceString":"a"}`), wireOf(t, types, everything, `{"choiceInt64":"2"}`)...), `{"choiceInt64":"2"}`, false},
 		{"a list in two pieces", everything, append(append(wireOf(t, types, everything, `{"strings":["a"]}`), 1<<3, 1), wireOf(t, types, everything, `{"strings":["b"]}`)...), `{"aInt32":1,"strings":["a","b"]}`, false},
 		{"a key twice", everything, append(wireOf(t, types, everything, `{"texts":{"a":"1"}}`), wireOf(t, types, everything, `{"texts":{"a":"2"}}`)...), `{"texts":{"a":"2"}}`, false},
+		{"a key twice, the first time with a broken value", everything, append(append(protowire.AppendTag(nil, 52, protowire.BytesType), 3, 2<<3|2, 1, 0xff), append(protowire.AppendTag(nil, 52, protowire.BytesType), 0)...), "", false},
 		{"not UTF-8", everything, append(aString, 1, 0xff), "", false},
 		{"cut off", everything, append(aString, 9, 'a'), "", false},
 		{"the end of no group", everything, []byte{1<<3 | 4}, "", false},
