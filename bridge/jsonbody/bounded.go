@@ -2,10 +2,10 @@ package jsonbody
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
-	"strconv"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -49,7 +49,8 @@ func (d Decoder) DecodeForeign(ctx context.Context, body []byte, m proto.Message
 	} else {
 		size := len(body)
 		if at != "" {
-			body = slices.Concat([]byte("{"), strconv.AppendQuote(nil, at), []byte(":"), body, []byte("}"))
+			name, _ := json.Marshal(at) // a text
+			body = slices.Concat([]byte("{"), name, []byte(":"), body, []byte("}"))
 		}
 		if failed = (protojson.UnmarshalOptions{Resolver: resolver, RecursionLimit: maxRecursion}).Unmarshal(body, m); failed == nil {
 			return nil
