@@ -47,6 +47,8 @@ type Methods struct {
 	ctx    context.Context // done when nothing is loaded any more
 	cancel context.CancelFunc
 	loads  sync.WaitGroup // those that nobody waits for
+
+	renewing atomic.Bool // there is one of those: many calls may find at once that they want one
 }
 
 // NewMethods returns the methods of a source, which it begins to load. They are to be closed.
@@ -124,10 +126,13 @@ func (m *Methods) RenewSoon() {
 
 func (m *Methods) renewLater(after time.Duration) {
 	old := m.table.Load()
-	if !m.due(after) || m.ctx.Err() != nil {
+	if !m.due(after) || m.ctx.Err() != nil || !m.renewing.CompareAndSwap(false, true) {
 		return
 	}
-	m.loads.Go(func() { _, _ = m.load(m.ctx, old) })
+	m.loads.Go(func() {
+		defer m.renewing.Store(false)
+		_, _ = m.load(m.ctx, old)
+	})
 }
 
 // due tells whether the last load began so long ago.
@@ -152,7 +157,7 @@ func (m *Methods) load(ctx context.Context, old *Table) (*Table, error) {
 	if m.tried.Load() > asked && (old != nil || m.failed != nil) {
 		return old, m.failed
 	}
-	if old == nil && !m.due(retryAfter) {
+	if old == nil && m.failed != nil && !m.due(retryAfter) { // not behind those whose credentials are wrong
 		select {
 		case <-time.After(retryAfter):
 		case <-ctx.Done():
@@ -163,31 +168,38 @@ func (m *Methods) load(ctx context.Context, old *Table) (*Table, error) {
 	m.tried.Store(time.Now().UnixNano())
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	set, err := m.fetch(ctx)
+	t, err := m.fetch(ctx, old)
 	if err != nil {
 		return nil, m.refuse(ctx, err)
 	}
 	m.loaded.Store(time.Now().UnixNano())
-	if old != nil && old.set.Sum == set.Sum {
+	if t == old {
 		m.inVain.Add(1)
 		return old, nil
 	}
 	m.inVain.Store(0)
-	t := newTable(set, m.exposure, m.log)
 	m.complain(t)
 	m.table.Store(t)
 	return t, nil
 }
 
-// fetch loads descriptors. They come from elsewhere: what cannot cope with them is not to
-// take the bridge down.
-func (m *Methods) fetch(ctx context.Context) (set *descriptors.Set, err error) {
+// fetch loads descriptors, and makes a table of them if they are other ones than an old one
+// is made of. They come from elsewhere: what cannot cope with them is not to take the bridge
+// down.
+func (m *Methods) fetch(ctx context.Context, old *Table) (t *Table, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("the descriptors cannot be read: %v", cause)
 		}
 	}()
-	return m.source.Load(ctx, m.exposure.names(), m.exposure.all)
+	set, err := m.source.Load(ctx, m.exposure.names(), m.exposure.all)
+	switch {
+	case err != nil:
+		return nil, err
+	case old != nil && old.set.Sum == set.Sum:
+		return old, nil
+	}
+	return newTable(set, m.exposure, m.log), nil
 }
 
 // refuse says why there are no descriptors: to callers if it is their credentials, else to

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -72,5 +74,95 @@ func TestLoadedForAllAtOnce(t *testing.T) {
 				t.Errorf("loaded %d times, then %d", first, again)
 			}
 		})
+	}
+}
+
+// sourceFunc is a source that is a function.
+type sourceFunc func(context.Context) (*descriptors.Set, error)
+
+func (f sourceFunc) Load(ctx context.Context, _ []protoreflect.FullName, _ bool) (*descriptors.Set, error) {
+	return f(ctx)
+}
+
+func newMethods(t *testing.T, load sourceFunc) *Methods {
+	t.Helper()
+	exposure, err := NewExposure([]string{"*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := NewMethods(load, exposure, slog.New(slog.DiscardHandler))
+	t.Cleanup(m.Close)
+	return m
+}
+
+// Descriptors that a table cannot be made of do not take the program down, also where nobody
+// waits for it.
+func TestTableIsOdd(t *testing.T) {
+	m := newMethods(t, func(context.Context) (*descriptors.Set, error) {
+		return &descriptors.Set{Services: []protoreflect.ServiceDescriptor{nil}}, nil
+	})
+	if _, err := m.Table(t.Context()); status.Code(err) != codes.Unavailable {
+		t.Error(err)
+	}
+}
+
+// Callers whose credentials are wrong do not hold up those whose are right.
+func TestWrongCredentialsHoldUpNobody(t *testing.T) {
+	m := newMethods(t, func(ctx context.Context) (*descriptors.Set, error) {
+		if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get("authorization")) == 0 {
+			return nil, status.Error(codes.Unauthenticated, "who are you?")
+		}
+		return &descriptors.Set{}, nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range 100 {
+		if _, err := m.Table(ctx); status.Code(err) != codes.Unauthenticated {
+			t.Fatal(err)
+		}
+	}
+	if _, err := m.Table(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer good")); err != nil {
+		t.Error(err)
+	}
+}
+
+// However many answers say that descriptors are old while some are being loaded, one goroutine
+// waits for that.
+func TestRenewalsDoNotGather(t *testing.T) {
+	begun, goOn := make(chan bool, 1), make(chan bool)
+	m := newMethods(t, func(context.Context) (*descriptors.Set, error) {
+		begun <- true
+		<-goOn
+		return &descriptors.Set{}, nil
+	})
+	defer close(goOn)
+	<-begun
+	before := runtime.NumGoroutine()
+	for range 1000 {
+		m.tried.Store(0) // long ago
+		m.RenewSoon()
+	}
+	if after := runtime.NumGoroutine(); after > before+10 {
+		t.Errorf("%d goroutines wait", after-before)
+	}
+}
+
+// What is named beside "*" is exposed, too, and takes nothing away.
+func TestExposureIsAll(t *testing.T) {
+	e, err := NewExposure([]string{"my.Service/Get", "*", "grpc.health.v1.Health/Watch"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		service protoreflect.FullName
+		method  protoreflect.Name
+		want    bool
+	}{
+		{"my.Service", "Get", true}, {"my.Service", "List", true}, {"my.Other", "Get", true},
+		{"grpc.health.v1.Health", "Watch", true}, {"grpc.health.v1.Health", "Check", false}, {"grpc.reflection.v1.ServerReflection", "ServerReflectionInfo", false},
+	} {
+		if got := e.has(tt.service, tt.method); got != tt.want {
+			t.Errorf("%s/%s: %v", tt.service, tt.method, got)
+		}
 	}
 }

@@ -83,8 +83,9 @@ func (e Exposure) names() []protoreflect.FullName {
 
 // has tells whether a method is exposed, if there is one of this name.
 func (e Exposure) has(service protoreflect.FullName, method protoreflect.Name) bool {
-	if methods, ok := e.services[service]; ok {
-		return methods == nil || methods[method]
+	if e.all && !internal(service) {
+		return true
 	}
-	return e.all && !internal(service)
+	methods, ok := e.services[service]
+	return ok && (methods == nil || methods[method])
 }
