@@ -145,7 +145,7 @@ func TestWaysAgreeOnAnyType(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	short, whole := 0, 0
 	var before []byte
-	for range 300 {
+	for range 120 {
 		editions := []descriptorpb.Edition{descriptorpb.Edition_EDITION_PROTO2, descriptorpb.Edition_EDITION_PROTO3, descriptorpb.Edition_EDITION_2023, descriptorpb.Edition_EDITION_2024}
 		all := linkRandom(t, author{r, editions[r.IntN(len(editions))]}.file())
 		types := NewTypes(all)
