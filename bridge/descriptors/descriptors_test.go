@@ -25,19 +25,19 @@ import (
 // and what was found is never made again.
 func TestTypesAreLookedUpSeldom(t *testing.T) {
 	lookedUp := 0
-	r := newResolver(dynamicpb.NewTypes(&protoregistry.Files{}), func(_ context.Context, name protoreflect.FullName) (*dynamicpb.Types, error) {
+	r := newResolver(dynamicpb.NewTypes(&protoregistry.Files{}), func(_ context.Context, name protoreflect.FullName) (*dynamicpb.Types, int, error) {
 		lookedUp++
 		if name.Parent() != "known" {
-			return nil, protoregistry.NotFound
+			return nil, 0, protoregistry.NotFound
 		}
 		fd, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{Name: proto.String("a.proto"), Package: proto.String("known"), MessageType: []*descriptorpb.DescriptorProto{
 			{Name: proto.String("A")}, {Name: proto.String("B")},
 		}}, nil)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		files := &protoregistry.Files{}
-		return dynamicpb.NewTypes(files), files.RegisterFile(fd)
+		return dynamicpb.NewTypes(files), 1, files.RegisterFile(fd)
 	})
 	first, err := r.FindMessageByURL("x/known.A")
 	if err != nil {
@@ -59,6 +59,31 @@ func TestTypesAreLookedUpSeldom(t *testing.T) {
 	}
 	if lookedUp > 2*lookUpBurst || len(r.missing) > maxLookedUp {
 		t.Errorf("%d types were looked up, and %d kept", lookedUp, len(r.missing))
+	}
+}
+
+// What is kept of types that clients name is bounded in bytes, too: each comes with all that
+// its file imports.
+func TestLookedUpTypesAreFew(t *testing.T) {
+	r := newResolver(dynamicpb.NewTypes(&protoregistry.Files{}), func(_ context.Context, name protoreflect.FullName) (*dynamicpb.Types, int, error) {
+		fd, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{Name: proto.String("a.proto"), MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String(string(name))}}}, nil)
+		if err != nil {
+			return nil, 0, err
+		}
+		files := &protoregistry.Files{}
+		return dynamicpb.NewTypes(files), maxLookedUpSize / 10, files.RegisterFile(fd)
+	})
+	found := 0
+	for i := range lookUpBurst {
+		if _, err := r.FindMessageByName(protoreflect.FullName(fmt.Sprintf("A%d", i))); err == nil {
+			found++
+		}
+	}
+	if found < 10 || found > 12 {
+		t.Errorf("%d types are kept, of a tenth of the memory each", found)
+	}
+	if _, err := r.FindMessageByName("A0"); err != nil {
+		t.Errorf("what is kept is not found: %v", err)
 	}
 }
 

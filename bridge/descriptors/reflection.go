@@ -77,7 +77,7 @@ func ofServer(err error) bool {
 }
 
 // lookUp asks for a message type that no service names.
-func (r Reflection) lookUp(ctx context.Context, name protoreflect.FullName) (types *dynamicpb.Types, err error) {
+func (r Reflection) lookUp(ctx context.Context, name protoreflect.FullName) (types *dynamicpb.Types, size int, err error) {
 	defer func() {
 		if cause := recover(); cause != nil { // of descriptors that nobody can cope with
 			err = fmt.Errorf("link the file of %s: %v", name, cause)
@@ -89,15 +89,15 @@ func (r Reflection) lookUp(ctx context.Context, name protoreflect.FullName) (typ
 	defer client.Reset()
 	fd, err := client.FileContainingSymbol(name)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	found := newCollection()
 	found.add(fd)
 	registry, err := link(found.files)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return dynamicpb.NewTypes(registry), nil
+	return dynamicpb.NewTypes(registry), proto.Size(&descriptorpb.FileDescriptorSet{File: found.files}), nil
 }
 
 func (r Reflection) client(ctx context.Context) *grpcreflect.Client {

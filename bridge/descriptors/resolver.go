@@ -20,14 +20,18 @@ const (
 
 	maxName = 1 << 10 // the longest name that is looked up
 
+	// How many bytes the descriptors have that are kept of those types: each comes with all
+	// that its file imports.
+	maxLookedUpSize = 16 << 20
+
 	// How often types are looked up, for clients name them, too.
 	lookUpsPerSecond = 10
 	lookUpBurst      = 200
 )
 
-// lookUp finds a message type elsewhere, and all that come with it; nil: there is nowhere
-// else.
-type lookUp func(ctx context.Context, name protoreflect.FullName) (*dynamicpb.Types, error)
+// lookUp finds a message type elsewhere, and all that come with it, whose descriptors have
+// so many bytes; nil: there is nowhere else.
+type lookUp func(ctx context.Context, name protoreflect.FullName) (types *dynamicpb.Types, size int, err error)
 
 // resolver finds types among those of a set, those that are linked in, and elsewhere. It
 // implements wirejson.Resolver, and what protojson wants.
@@ -40,6 +44,7 @@ type resolver struct {
 
 	mu      sync.Mutex // guards all below
 	more    []*dynamicpb.Types
+	size    int                                                // of the descriptors of more, in bytes
 	found   map[protoreflect.FullName]protoreflect.MessageType // those of more that were asked for
 	missing map[protoreflect.FullName]time.Time                // when those were not found
 }
@@ -87,8 +92,8 @@ func (r *resolver) findElsewhere(name protoreflect.FullName) (protoreflect.Messa
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), lookUpTimeout)
 			defer cancel()
-			types, _ := r.lookUp(ctx, name)
-			return r.keep(name, types), nil
+			types, size, _ := r.lookUp(ctx, name)
+			return r.keep(name, types, size), nil
 		})
 		known, _ = found.(protoreflect.MessageType)
 	}
@@ -115,6 +120,9 @@ func (r *resolver) lookedUp(name protoreflect.FullName) (known protoreflect.Mess
 			return known, true
 		}
 	}
+	if r.size > maxLookedUpSize {
+		return nil, true
+	}
 	at, ok := r.missing[name]
 	return nil, ok && time.Since(at) <= forget
 }
@@ -122,12 +130,13 @@ func (r *resolver) lookedUp(name protoreflect.FullName) (known protoreflect.Mess
 // keep notes what has come of looking a type up. What was found is kept for as long as the
 // set is: others keep what they make of it, and would make it again of the same type found
 // again.
-func (r *resolver) keep(name protoreflect.FullName, types *dynamicpb.Types) protoreflect.MessageType {
+func (r *resolver) keep(name protoreflect.FullName, types *dynamicpb.Types, size int) protoreflect.MessageType {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if types != nil {
 		if known, err := types.FindMessageByName(name); err == nil {
 			r.more = append(r.more, types)
+			r.size += size
 			r.found[name] = known
 			return known
 		}
