@@ -302,7 +302,7 @@ class MethodCall {
         }
       }
     } catch (error) {
-      if (error.lost && error.status === undefined) error.retryable = false; // nobody knows what it has done
+      if (error?.lost && error.status === undefined) error.retryable = false; // nobody knows what it has done
       throw signal?.aborted ? signal.reason : error;
     } finally {
       signal?.removeEventListener("abort", abort);
