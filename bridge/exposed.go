@@ -150,14 +150,8 @@ func (e *exposed) call(w http.ResponseWriter, r *http.Request, b *transcode.Bind
 	if accept := strings.Join(r.Header.Values("Accept"), ","); b.Method.Streams && accept != "" && quality(accept, eventStream).q == 0 {
 		return failure.Invalid(http.StatusNotAcceptable, codes.InvalidArgument, "Accept", "accept %s: what %s answers has no other form", eventStream, b.Method.Path)
 	}
-	size := 0
-	for _, name := range e.forwarded {
-		for _, value := range r.Header[name] {
-			size += len(name) + len(value) + fieldOverhead
-		}
-	}
-	if size > maxForwarded {
-		return failure.Invalid(http.StatusRequestHeaderFieldsTooLarge, codes.InvalidArgument, "headers", "the headers that go to the server must have at most %d bytes", maxForwarded)
+	if err := e.checkForwarded(r.Header); err != nil {
+		return err
 	}
 	timeout, err := transcode.Timeout(grpcTimeoutOf(w))
 	if err != nil {
@@ -185,6 +179,24 @@ func (e *exposed) call(w http.ResponseWriter, r *http.Request, b *transcode.Bind
 		timeout: timeout,
 		options: []grpc.CallOption{grpc.MaxCallRecvMsgSize(maxMessage)},
 	})
+	return nil
+}
+
+// checkForwarded refuses headers that do not go on as they are: without one, the server might
+// take the request for another's.
+func (e *exposed) checkForwarded(h http.Header) error {
+	size := 0
+	for _, name := range e.forwarded {
+		for _, value := range h[name] {
+			size += len(name) + len(value) + fieldOverhead
+			if !strings.HasSuffix(name, "-Bin") && strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+				return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, name, "the header %s goes to the server, and can only have the printable characters of ASCII", name)
+			}
+		}
+	}
+	if size > maxForwarded {
+		return failure.Invalid(http.StatusRequestHeaderFieldsTooLarge, codes.InvalidArgument, "headers", "the headers that go to the server must have at most %d bytes", maxForwarded)
+	}
 	return nil
 }
 

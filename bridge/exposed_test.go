@@ -197,6 +197,7 @@ func TestExposed(t *testing.T) {
 		{"GET /greet/Bob?name.mood=SAD", 200, greeting("{'name':{'first':'Bob','mood':'SAD'}}")},
 		{"GET /greet/Bob?name.mood=NONE", 400, "is no value of test.v1.Mood"},
 		{"GET /greet/Bob?times=x", 400, "query parameters"},
+		{"GET /greet/Bob?text=%ff", 400, "the query parameter text is not UTF-8"},
 		{"HEAD /greet/Bob", 200, ""},
 		{"POST /greet/Bob/SAD?times=2\n\n{\"last\":\"L\"}", 200, `{"first":"Ada","mood":"GLAD"}` + "\n"},
 		{"POST /greet/Bob/BAD\n\n{}", 400, "name.mood"},
@@ -233,6 +234,7 @@ func TestExposed(t *testing.T) {
 		{"POST /test.v1.Greeter/Greet\nContent-Type: text/plain\n\n{}", 415, "application/json"},
 		{"POST /test.v1.Greeter/Greet\nX-Mine: " + strings.Repeat("x", 17<<10) + "\n\n{}", 431, "at most 16384 bytes"},
 		{"POST /test.v1.Greeter/Greet\nX-Mine-Bin: %%%\n\n{}", 400, "invalid binary header"},
+		{"POST /test.v1.Greeter/Greet\nX-Mine: Zürich\n\n{}", 400, "the header X-Mine goes to the server"},
 
 		{"GET /healthz", 200, "ok\n"},
 		{"GET /readyz", 200, "ok\n"}, // though the server has no health service

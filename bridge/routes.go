@@ -237,8 +237,11 @@ func (rt *router) serving(ctx context.Context, service string) healthpb.HealthCh
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	resp, err := rt.health.Check(ctx, &healthpb.HealthCheckRequest{Service: service})
-	if rt.exposed != nil && service == "" && status.Code(err) == codes.Unimplemented {
-		return healthpb.HealthCheckResponse_SERVING // it is there, and is no completion server
+	if rt.exposed != nil && service == "" {
+		switch status.Code(err) { // it is there, and is no completion server
+		case codes.Unimplemented, codes.NotFound, codes.Unauthenticated, codes.PermissionDenied:
+			return healthpb.HealthCheckResponse_SERVING
+		}
 	}
 	if err != nil {
 		return healthpb.HealthCheckResponse_UNKNOWN

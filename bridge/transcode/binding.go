@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"google.golang.org/genproto/googleapis/api/annotations"
@@ -54,6 +55,9 @@ func newBinding(m *Method, rule *annotations.HttpRule) (*Binding, error) {
 	if !slices.Contains([]string{"GET", "POST", "PUT", "PATCH", "DELETE"}, b.HTTPMethod) {
 		return nil, fmt.Errorf("it is for the HTTP method %q", b.HTTPMethod)
 	}
+	if len(b.Pattern) > maxPattern {
+		return nil, fmt.Errorf("its path has more than %d characters", maxPattern)
+	}
 	input, output := m.desc.Input(), m.desc.Output()
 	b.variables = variables(b.Pattern)
 	var bound [][]string
@@ -62,7 +66,7 @@ func newBinding(m *Method, rule *annotations.HttpRule) (*Binding, error) {
 		if fieldOf(input, path) == nil {
 			return nil, fmt.Errorf("%s has no field %s", input.FullName(), v.field)
 		}
-		bound = append(bound, path)
+		bound = append(bound, textNames(input, path))
 	}
 	switch name := rule.GetBody(); name {
 	case "*":
@@ -74,7 +78,7 @@ func newBinding(m *Method, rule *annotations.HttpRule) (*Binding, error) {
 		if b.body = fieldOf(input, []string{name}); b.body == nil {
 			return nil, fmt.Errorf("%s has no field %s", input.FullName(), name)
 		}
-		bound = append(bound, []string{name})
+		bound = append(bound, []string{string(b.body.Name())})
 	}
 	if name := rule.GetResponseBody(); name != "" {
 		if b.answer = fieldOf(output, []string{name}); b.answer == nil {
@@ -83,6 +87,21 @@ func newBinding(m *Method, rule *annotations.HttpRule) (*Binding, error) {
 	}
 	b.notQuery = utilities.NewDoubleArray(bound)
 	return b, nil
+}
+
+// maxPattern is the longest path template: with one that names very many fields, the
+// gateway's filter of query parameters would take for ever.
+const maxPattern = 1000
+
+// textNames returns a path of names, of which some may be those in JSON, as the filter of
+// query parameters has it.
+func textNames(md protoreflect.MessageDescriptor, path []string) []string {
+	var names []string
+	for _, name := range path {
+		fd := fieldOf(md, []string{name})
+		names, md = append(names, string(fd.Name())), fd.Message()
+	}
+	return names
 }
 
 // fieldOf returns the field at the end of a path of names, or nil if there is none.
@@ -128,6 +147,11 @@ func (b *Binding) Request(ctx context.Context, d jsonbody.Decoder, body []byte, 
 		}
 	}
 	if b.query {
+		for key, values := range query {
+			if !utf8.ValidString(strings.Join(values, "")) { // which no message can hold
+				return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "query", "the query parameter %s is not UTF-8", failure.Clip(key))
+			}
+		}
 		if err := setQuery(m, query, b.notQuery); err != nil {
 			return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "query", "the query parameters are not good: %v", err)
 		}

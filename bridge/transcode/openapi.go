@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -32,13 +33,11 @@ func describe(t *Table, own string) []byte {
 		return []byte(own) // it is embedded, and good
 	}
 	s := &schemas{all: document.Components["schemas"].(object), names: map[protoreflect.FullName]string{}}
+	s.all["MethodError"] = methodError
 	tagged := map[string]bool{}
-	for _, b := range t.bindings {
-		if !b.Method.Supported {
-			continue
-		}
+	for _, b := range t.byPrecedence() {
 		path, ok := documentedPath(b.Pattern)
-		if !ok {
+		if !ok || !b.Method.Supported {
 			continue
 		}
 		operations, ok := document.Paths[path].(object)
@@ -47,7 +46,7 @@ func describe(t *Table, own string) []byte {
 			document.Paths[path] = operations
 		}
 		method := strings.ToLower(b.HTTPMethod)
-		if operations[method] != nil { // a route of our own, or the method's own one
+		if operations[method] != nil { // a route of our own, or one that comes before
 			continue
 		}
 		operations[method] = b.operation(s)
@@ -57,7 +56,7 @@ func describe(t *Table, own string) []byte {
 			document.Tags = append(document.Tags, object{"name": name, "description": comment(service)})
 		}
 	}
-	s.all["MethodError"] = methodError
+	s.complete()
 	document.Components["responses"].(object)["MethodError"] = object{
 		"description": "Why not: the status that the method has failed with.",
 		"content":     object{jsonType: object{"schema": reference("MethodError")}},
@@ -68,6 +67,23 @@ func describe(t *Table, own string) []byte {
 		return []byte(own)
 	}
 	return append(described, '\n')
+}
+
+// byPrecedence lists bindings in the order in which they are asked whether a request is
+// theirs.
+func (t *Table) byPrecedence() []*Binding {
+	all := slices.Clone(t.bindings)
+	slices.Reverse(all) // of the rules, the mux asks that first which was registered last
+	slices.SortStableFunc(all, func(a, b *Binding) int {
+		switch aOwn, bOwn := t.byPath[a.Method.Path] == a, t.byPath[b.Method.Path] == b; {
+		case aOwn == bOwn:
+			return 0
+		case aOwn:
+			return -1
+		}
+		return 1
+	})
+	return all
 }
 
 var methodError = object{
@@ -181,25 +197,37 @@ func (b *Binding) parameters(s *schemas) []object {
 	if b.body != nil {
 		bound[string(b.body.Name())] = true
 	}
-	return append(all, queryParameters(s, input, "", bound, 0)...)
+	return append(all, queryParameters(s, input, bound)...)
 }
 
-// maxQueryDepth is how deep the fields are that are described as query parameters.
-const maxQueryDepth = 3
+// How deep the fields are that are described as query parameters, and how many of a route:
+// messages that hold messages, perhaps themselves, have no end of them.
+const (
+	maxQueryDepth      = 3
+	maxQueryParameters = 100
+)
 
-func queryParameters(s *schemas, md protoreflect.MessageDescriptor, prefix string, bound map[string]bool, depth int) []object {
+func queryParameters(s *schemas, input protoreflect.MessageDescriptor, bound map[string]bool) []object {
+	type nested struct {
+		prefix string
+		md     protoreflect.MessageDescriptor
+		depth  int
+	}
 	var all []object
-	for i := range md.Fields().Len() {
-		fd := md.Fields().Get(i)
-		name := prefix + string(fd.Name())
-		switch {
-		case bound[name] || fd.IsMap() || fd.IsList() && fd.Message() != nil:
-		case fd.Message() != nil && wellKnown(fd.Message()) == nil:
-			if depth < maxQueryDepth {
-				all = append(all, queryParameters(s, fd.Message(), name+".", bound, depth+1)...)
+	for queue := []nested{{md: input}}; len(queue) > 0; queue = queue[1:] {
+		in := queue[0]
+		for i := 0; i < in.md.Fields().Len() && len(all) < maxQueryParameters; i++ {
+			fd := in.md.Fields().Get(i)
+			name := in.prefix + string(fd.Name())
+			switch {
+			case bound[name] || fd.IsMap() || fd.IsList() && fd.Message() != nil:
+			case fd.Message() != nil && wellKnown(fd.Message()) == nil:
+				if in.depth < maxQueryDepth && len(queue) < maxQueryParameters {
+					queue = append(queue, nested{name + ".", fd.Message(), in.depth + 1})
+				}
+			default:
+				all = append(all, object{"name": name, "in": "query", "description": comment(fd), "schema": s.field(fd)})
 			}
-		default:
-			all = append(all, object{"name": name, "in": "query", "description": comment(fd), "schema": s.field(fd)})
 		}
 	}
 	return all

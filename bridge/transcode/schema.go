@@ -9,6 +9,7 @@ import (
 type schemas struct {
 	all   object
 	names map[protoreflect.FullName]string
+	left  []protoreflect.MessageDescriptor // those that are referred to and not described yet
 }
 
 func reference(name string) object { return object{"$ref": "#/components/schemas/" + name} }
@@ -33,20 +34,29 @@ func (s *schemas) message(md protoreflect.MessageDescriptor) object {
 		return schema
 	}
 	name, added := s.name(md.FullName())
-	if !added {
-		return reference(name)
-	}
-	properties := object{}
-	s.all[name] = object{"type": "object", "description": comment(md), "properties": properties}
-	for i := range md.Fields().Len() {
-		fd := md.Fields().Get(i)
-		schema := s.field(fd)
-		if words := comment(fd); words != "" {
-			schema = object{"description": words, "allOf": []object{schema}}
-		}
-		properties[fd.JSONName()] = schema
+	if added {
+		s.all[name] = object{} // until it is described: not from within those that hold it, which may be a million
+		s.left = append(s.left, md)
 	}
 	return reference(name)
+}
+
+// complete describes the messages that are referred to.
+func (s *schemas) complete() {
+	for len(s.left) > 0 {
+		md := s.left[len(s.left)-1]
+		s.left = s.left[:len(s.left)-1]
+		properties := object{}
+		for i := range md.Fields().Len() {
+			fd := md.Fields().Get(i)
+			schema := s.field(fd)
+			if words := comment(fd); words != "" {
+				schema = object{"description": words, "allOf": []object{schema}}
+			}
+			properties[fd.JSONName()] = schema
+		}
+		s.all[s.names[md.FullName()]] = object{"type": "object", "description": comment(md), "properties": properties}
+	}
 }
 
 // field returns the schema of a field.
@@ -99,7 +109,7 @@ func (s *schemas) enum(ed protoreflect.EnumDescriptor) object {
 	}
 	name, added := s.name(ed.FullName())
 	if added {
-		var values []string
+		values := []string{} // of an enum in a file that is missing
 		for i := range ed.Values().Len() {
 			values = append(values, string(ed.Values().Get(i).Name()))
 		}

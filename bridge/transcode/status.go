@@ -32,6 +32,9 @@ func explain(log *slog.Logger, err error) (int, *status.Status) {
 		return withHTTP.HTTPStatus, status.Convert(withHTTP.Err)
 	}
 	s := status.Convert(err)
+	if strings.HasPrefix(s.Message(), "header list size to send") && s.Code() == codes.Internal { // by grpc-go, as the server has said how much it takes
+		return explain(log, failure.Invalid(http.StatusRequestHeaderFieldsTooLarge, codes.InvalidArgument, "headers", "the headers that go to the server are larger than it takes"))
+	}
 	if ofConnection(s) {
 		log.Warn("call the server", "cause", err)
 		s = faulty(s.Code())

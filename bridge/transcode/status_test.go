@@ -33,3 +33,11 @@ func TestFaultsKeepTheirCodes(t *testing.T) {
 		}
 	}
 }
+
+// A header that is too large for the server, which has told grpc-go so, is the caller's.
+func TestHeaderIsTooLarge(t *testing.T) {
+	httpStatus, s := explain(slog.New(slog.DiscardHandler), status.Error(codes.Internal, "header list size to send violates the maximum size (8192 bytes) set by server"))
+	if httpStatus != http.StatusRequestHeaderFieldsTooLarge || s.Code() != codes.InvalidArgument {
+		t.Errorf("%d, %v", httpStatus, s)
+	}
+}

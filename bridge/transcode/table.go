@@ -25,6 +25,7 @@ type Table struct {
 	byPath   map[string]*Binding
 	mux      *runtime.ServeMux // of the paths that google.api.http names
 	bindings []*Binding
+	rules    int // how many of google.api.http's there were
 	types    *wirejson.Types
 	set      *descriptors.Set
 
@@ -73,6 +74,12 @@ func (t *Table) add(md protoreflect.MethodDescriptor, log *slog.Logger) {
 		return
 	}
 	for _, rule := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+		if t.rules++; t.rules > maxRules {
+			if t.rules == maxRules+1 {
+				log.Warn("routes of google.api.http are left out: there are too many", "method", m.Path)
+			}
+			return
+		}
 		b, err := newBinding(m, rule)
 		if err == nil {
 			err = t.mux.HandlePath(b.HTTPMethod, b.Pattern, b.found)
@@ -84,6 +91,10 @@ func (t *Table) add(md protoreflect.MethodDescriptor, log *slog.Logger) {
 		t.bindings = append(t.bindings, b)
 	}
 }
+
+// maxRules is how many rules of google.api.http are looked at: to add one to the mux takes
+// time in proportion to how many there are, and so does a request that is for none of them.
+const maxRules = 5000
 
 // match is what has come of looking for a request's binding.
 type match struct {
