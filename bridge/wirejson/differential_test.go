@@ -57,7 +57,7 @@ func compiled(tb testing.TB) (*Types, []protoreflect.MessageDescriptor) {
 // agree compares both ways to write a message. It reports whether the short one was gone.
 func agree(t *testing.T, w *Writer, wire []byte) bool {
 	t.Helper()
-	w.Unknown, w.depth, w.entries = false, 0, w.entries[:0]
+	w.begin([]byte("x"))
 	short, err := w.appendMessage([]byte("x"), w.table, wire)
 	if err != nil {
 		return false

@@ -36,6 +36,9 @@ func (w *Writer) appendMap(dst []byte, f *field, wire []byte) (out, rest []byte,
 		if !ok {
 			return dst, nil, errUnusual
 		}
+		if len(w.entries) == w.types.bounds.entries {
+			return dst, nil, errTooMuch
+		}
 		w.entries = append(w.entries, e)
 		wire = wire[n+m:]
 	}
@@ -45,6 +48,9 @@ func (w *Writer) appendMap(dst []byte, f *field, wire []byte) (out, rest []byte,
 	for i := start; i < end; i++ { // by index: a map in a value moves the entries
 		if i+1 < end && f.key.compare(w.entries[i].key, w.entries[i+1].key) == 0 {
 			return dst, nil, errUnusual
+		}
+		if len(dst) > w.most {
+			return dst, nil, errTooMuch
 		}
 		e := w.entries[i]
 		if dst, err = w.appendKey(dst, f.key, e.key); err != nil {

@@ -32,6 +32,9 @@ func (w *Writer) appendFields(dst []byte, t *table, wire []byte, group protorefl
 		if n < 0 {
 			return dst, nil, errUnusual
 		}
+		if len(dst) > w.most {
+			return dst, nil, errTooMuch
+		}
 		if wireType == protowire.EndGroupType {
 			if number != group {
 				return dst, nil, errUnusual
@@ -158,6 +161,9 @@ func (w *Writer) appendItems(dst []byte, f *field, wire []byte) (out, rest []byt
 		if number != f.number || wireType == protowire.EndGroupType {
 			break
 		}
+		if len(dst) > w.most {
+			return dst, nil, errTooMuch
+		}
 		wire = wire[n:]
 		if wireType == protowire.BytesType && f.wireType != protowire.BytesType {
 			dst, wire, err = w.appendPacked(dst, f, wire)
@@ -192,6 +198,9 @@ func (w *Writer) appendPacked(dst []byte, f *field, wire []byte) (out, rest []by
 			return dst, nil, errUnusual
 		}
 		packed = packed[n:]
+		if len(dst) > w.most {
+			return dst, nil, errTooMuch
+		}
 		if dst, err = w.appendValue(dst, f, v); err != nil {
 			return dst, nil, err
 		}

@@ -158,6 +158,10 @@ func (w *Writer) appendAny(dst []byte, t *table, wire []byte) ([]byte, error) {
 		dst = base64.StdEncoding.AppendEncode(append(dst, `,"@value":"`...), content.bytes)
 		return append(dst, `"}`...), nil
 	}
+	if w.anys++; w.anys > maxAnys {
+		return dst, errTooMuch
+	}
+	defer func() { w.anys-- }()
 	in := w.types.table(known.Descriptor())
 	if in.special == none {
 		dst, _, err = w.appendFields(append(dst, ','), in, content.bytes, 0)

@@ -14,7 +14,8 @@
 // It differs from protojson in two things. A field that proto2 requires may be absent: that
 // is for those who send it to see to. And an Any whose type cannot be found is shown as its
 // "@type" and, in base64, its "@value", as grpcurl does, unless the message is unusual in
-// another way, too: one that nobody knows does not end a stream.
+// another way, too: one that nobody knows does not end a stream. And what would become very
+// much is refused, whichever way it would go (bounds.go).
 package wirejson
 
 import (
@@ -42,6 +43,7 @@ type Resolver interface {
 // are for many goroutines at once.
 type Types struct {
 	resolver Resolver
+	bounds   bounds
 	mu       sync.Mutex // guards all below, and the tables that are being compiled
 	compiled map[protoreflect.MessageDescriptor]*table
 	found    []*table // of compiled, those that are not yet
@@ -49,7 +51,7 @@ type Types struct {
 
 // NewTypes returns types whose Any and extensions a resolver knows.
 func NewTypes(resolver Resolver) *Types {
-	return &Types{resolver: resolver, compiled: map[protoreflect.MessageDescriptor]*table{}}
+	return &Types{resolver: resolver, bounds: usual, compiled: map[protoreflect.MessageDescriptor]*table{}}
 }
 
 // Writer writes messages of one type. It is for one goroutine at a time.
@@ -61,6 +63,8 @@ type Writer struct {
 	types   *Types
 	table   *table
 	depth   int
+	anys    int     // of depth, those that are in an Any
+	most    int     // how long what is written to may become
 	entries []entry // of the maps that are being written, the inner ones last
 	part    []byte  // of a message, for AppendField
 }
@@ -76,11 +80,22 @@ var errUnusual = errors.New("unusual")
 // Append appends the JSON of a message. It is on one line, and has all escaped that
 // sse.AppendQuoted escapes. With an error, out is dst.
 func (w *Writer) Append(dst, wire []byte) (out []byte, err error) {
-	w.Unknown, w.depth, w.entries = false, 0, w.entries[:0]
-	if out, err = w.appendMessage(dst, w.table, wire); err == nil {
+	w.begin(dst)
+	switch out, err = w.appendMessage(dst, w.table, wire); err {
+	case nil:
 		return out, nil
+	case errUnusual:
+		return w.appendSlowly(dst, wire)
 	}
-	return w.appendSlowly(dst, wire)
+	return dst, fmt.Errorf("write %s as JSON: %w", w.table.md.FullName(), err)
+}
+
+// begin begins a message.
+func (w *Writer) begin(dst []byte) {
+	w.Unknown, w.depth, w.anys, w.most = false, 0, 0, len(dst)+w.types.bounds.json
+	if w.entries = w.entries[:0]; cap(w.entries) > maxKept {
+		w.entries = nil
+	}
 }
 
 // appendSlowly appends the JSON of a message by way of dynamicpb and protojson.
@@ -91,9 +106,15 @@ func (w *Writer) appendSlowly(dst, wire []byte) (out []byte, err error) {
 			out, err = dst, fmt.Errorf("write %s as JSON: %v", w.table.md.FullName(), cause)
 		}
 	}()
+	if len(wire) > maxSlow {
+		return dst, fmt.Errorf("read %s: it is unusual, and has more than %d bytes", w.table.md.FullName(), maxSlow)
+	}
 	m := dynamicpb.NewMessage(w.table.md)
 	if err := (proto.UnmarshalOptions{AllowPartial: true, Resolver: w.types.resolver}).Unmarshal(wire, m); err != nil {
 		return dst, fmt.Errorf("read %s: %w", w.table.md.FullName(), err)
+	}
+	if err := (&usage{w.types.resolver, w.types.bounds.json}).message(m, 1, 0); err != nil {
+		return dst, fmt.Errorf("write %s as JSON: %w", w.table.md.FullName(), err)
 	}
 	text, err := protojson.MarshalOptions{AllowPartial: true, Resolver: w.types.resolver}.Marshal(m)
 	if err != nil {
