@@ -114,7 +114,7 @@ func (c *serverCommand) run(ctx context.Context, p *program) error {
 	}
 	defer s.close()
 	fmt.Fprint(p.stdout, banner(address{}, s.addr(), c.upstreamLines(s.hasKey)+c.callersLine()+about, c.example()))
-	return c.serve(ctx, p.log, s)
+	return c.serve(ctx, p, s)
 }
 
 func (c *bridgeCommand) run(ctx context.Context, p *program) error {
@@ -148,7 +148,7 @@ func (c *bridgeCommand) run(ctx context.Context, p *program) error {
 	watcher.Go(func() { b.bridge.WatchServer(watching) })
 	defer watcher.Wait()
 	defer stopWatching()
-	return c.serve(ctx, p.log, b)
+	return c.serve(ctx, p, b)
 }
 
 func (c *bothCommand) run(ctx context.Context, p *program) error {
@@ -175,5 +175,5 @@ func (c *bothCommand) run(ctx context.Context, p *program) error {
 		return err
 	}
 	fmt.Fprint(p.stdout, banner(b.addr(), s.addr(), c.upstreamLines(s.hasKey)+c.callersLine()+about, c.example()))
-	return c.serve(ctx, p.log, s, b)
+	return c.serve(ctx, p, s, b)
 }

@@ -70,7 +70,7 @@ func newParser(name string, c command, stdout, stderr io.Writer, options ...kong
 	return kong.New(c, append(options,
 		kong.Name(fullName(name)),
 		kong.Description(description),
-		kong.Vars{"version": version(), "shutdown_delay": shutdownDelay(stderr).String(), "max_connections": strconv.Itoa(defaultConnections(maxFiles()))},
+		kong.Vars{"version": version(), "max_connections": strconv.Itoa(defaultConnections(maxFiles()))},
 		kong.Writers(stdout, stderr),
 		kong.ValueFormatter(withEnvironment),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),

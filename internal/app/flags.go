@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,11 +60,11 @@ type commonFlags struct {
 	tlsFlags        `group:"TLS"`
 	telemetryFlags  `group:"Telemetry"`
 
-	MaxBody       byteSize            `group:"Limits" default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
-	WriteTimeout  positiveDuration    `group:"Timeouts" default:"30s" help:"How long a reader may take nothing before it is let go."`
-	ShutdownDelay nonNegativeDuration `group:"Stopping" default:"${shutdown_delay}" help:"How long /readyz and the health service say, after SIGINT or SIGTERM, that no requests are taken, before the listeners close. By default 0s where the log goes to a terminal, else 5s."`
-	DrainTimeout  positiveDuration    `group:"Stopping" default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
-	Version       kong.VersionFlag    `help:"Print the version."`
+	MaxBody       byteSize         `group:"Limits" default:"4MiB" help:"The largest request, as JSON. Of a bridge and its server, the same."`
+	WriteTimeout  positiveDuration `group:"Timeouts" default:"30s" help:"How long a reader may take nothing before it is let go."`
+	ShutdownDelay optionalDuration `group:"Stopping" placeholder:"DURATION" help:"How long /readyz and the health service say, after SIGINT or SIGTERM, that no requests are taken, before the listeners close. By default 5s, but 0s where all listeners are on loopback addresses, or the log goes to a terminal."`
+	DrainTimeout  positiveDuration `group:"Stopping" default:"10s" help:"How long running completions may go on after SIGINT or SIGTERM."`
+	Version       kong.VersionFlag `help:"Print the version."`
 }
 
 // The commands.
@@ -166,18 +168,36 @@ func (p *nonNegativeDuration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// shutdownDelay is the default of --shutdown-delay, given where the log goes: to a pipe
-// or a file it is that of a service, whose load balancers ask /readyz every few seconds.
-// At a terminal nobody asks, and who stops a program there waits for it.
-func shutdownDelay(log io.Writer) time.Duration {
-	f, ok := log.(*os.File)
-	if !ok {
+// optionalDuration is one that need not be given.
+type optionalDuration struct {
+	duration nonNegativeDuration
+	given    bool
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (o *optionalDuration) UnmarshalText(text []byte) error {
+	o.given = true
+	return o.duration.UnmarshalText(text)
+}
+
+// shutdownDelay is --shutdown-delay, or its default, given where the log goes and where
+// the program listens. It is that of a service, whose load balancers ask /readyz every few
+// seconds. Nobody asks at a terminal, nor, as a rule, where only this machine can, and who
+// stops a program there waits for it.
+func (f *commonFlags) shutdownDelay(log io.Writer, listeners ...net.Addr) time.Duration {
+	const ofService = 5 * time.Second
+	remote := slices.ContainsFunc(listeners, func(l net.Addr) bool { return !isLoopback(l) })
+	switch file, ok := log.(*os.File); {
+	case f.ShutdownDelay.given:
+		return time.Duration(f.ShutdownDelay.duration)
+	case !remote, !ok:
 		return 0
+	default:
+		if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice != 0 {
+			return 0
+		}
+		return ofService
 	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice != 0 {
-		return 0
-	}
-	return 5 * time.Second
 }
 
 // maxSize leaves room for what is computed of sizes.

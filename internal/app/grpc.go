@@ -154,6 +154,8 @@ func (f *serverFlags) listen(common *commonFlags, p *program) (net.Listener, err
 
 func (g *grpcFace) addr() address { return address{g.listener.Addr().String(), g.tls} }
 
+func (g *grpcFace) listensOn() net.Addr { return g.listener.Addr() }
+
 func (g *grpcFace) serve() error { return g.grpc.Serve(listenGRPC(g.listener)) }
 
 func (g *grpcFace) announce() { g.health.Shutdown() }

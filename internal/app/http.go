@@ -119,6 +119,8 @@ func (f *bridgeFlags) hosts(listener net.Addr) []string {
 
 func (h *httpFace) addr() address { return address{h.listener.Addr().String(), h.tls} }
 
+func (h *httpFace) listensOn() net.Addr { return h.listener.Addr() }
+
 func (h *httpFace) serve() (err error) {
 	if l := h.bridge.Listener(h.listener); h.tls != nil {
 		err = h.http.ServeTLS(l, "", "")

@@ -3,13 +3,16 @@ package app
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"net"
 	"sync"
 	"time"
 )
 
 // face is one of the program's: its gRPC server, or its HTTP server.
 type face interface {
+	// listensOn is where.
+	listensOn() net.Addr
+
 	// serve accepts connections. It returns nil after shutdown.
 	serve() error
 
@@ -30,19 +33,23 @@ const lastRead = time.Second
 
 // serve serves until ctx is done or one of the faces fails. Then all stop at the same
 // time, and it returns when they have.
-func (f *commonFlags) serve(ctx context.Context, log *slog.Logger, faces ...face) error {
+func (f *commonFlags) serve(ctx context.Context, p *program, faces ...face) error {
 	failed := make(chan error, len(faces))
 	var serving, stopping sync.WaitGroup
 	for _, f := range faces {
 		serving.Go(func() { failed <- f.serve() })
 	}
-	drain, delay := time.Duration(f.DrainTimeout), time.Duration(f.ShutdownDelay)
+	var listeners []net.Addr
+	for _, f := range faces {
+		listeners = append(listeners, f.listensOn())
+	}
+	drain, delay := time.Duration(f.DrainTimeout), f.shutdownDelay(p.stderr, listeners...)
 	var err error
 	select {
 	case <-ctx.Done():
-		log.Info(stoppingNote(drain, delay))
+		p.log.Info(stoppingNote(drain, delay))
 	case err = <-failed:
-		log.Error("stopping", "cause", err, "drain_timeout", drain)
+		p.log.Error("stopping", "cause", err, "drain_timeout", drain)
 		delay = 0 // there is no listener left to keep open
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)

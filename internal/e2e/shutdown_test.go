@@ -226,8 +226,9 @@ func TestSignals(t *testing.T) {
 		}
 	})
 	t.Run("nothing runs", func(t *testing.T) {
-		p := testbed.Start(t, "main --http=127.0.0.1:0 --grpc=127.0.0.1:0 --shutdown-delay=0s")
+		p := testbed.Start(t, "main --http=127.0.0.1:0 --grpc=127.0.0.1:0")
 		p.Signal(syscall.SIGTERM)
+		p.AwaitLog("running ones have 10s to end; a second signal") // nobody else could look whether it is ready
 		if end := p.Wait(); !end.Success() {
 			t.Error(end)
 		}
