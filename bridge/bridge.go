@@ -48,6 +48,11 @@ type Config struct {
 	WriteTimeout time.Duration // how long a client may take nothing before it is let go; default 30 s
 	MaxBody      int64         // the largest request body in bytes; default 4 MiB
 	BodyMemory   int64         // what all bodies together may take that are on their way, beyond 64 KiB each; default 256 MiB, and at least twice MaxBody
+
+	// What the texts of responses of OpenAI's API may take that are being read, beyond 64 KiB of
+	// each, and of each reader; default 256 MiB.
+	ResponseMemory int64
+
 	CORSOrigins  []string      // the other origins whose pages may call, as "https://example.com"; "*": all; default: none
 	Hosts        []string      // the names that a request may have as Host, besides localhost, loopback addresses and the one that it came to; none or "*": any
 	DedupeWindow time.Duration // for how long a request is known again that a client of OpenAI's repeats by itself; zero: not at all
@@ -117,7 +122,7 @@ func New(conn grpc.ClientConnInterface, config Config) (*Bridge, error) {
 		closing:  &b.closing,
 		log:      b.log,
 	}
-	router := &router{completions: completions, openai: newOpenAI(completions, config.DedupeWindow), health: b.health}
+	router := &router{completions: completions, openai: newOpenAI(completions, config), health: b.health}
 	router.register()
 	var err error
 	if b.exposed, err = newExposed(config, completions); err != nil {

@@ -1,11 +1,11 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/metadata"
@@ -20,14 +20,16 @@ import (
 type openAI struct {
 	*completions
 	dedupe dedupe
+	texts  *openai.Texts
 	create map[string]handler // what begins something, by its path
 }
 
 // handler answers, or else returns the error to answer with.
 type handler = func(w http.ResponseWriter, r *http.Request, params map[string]string) error
 
-func newOpenAI(c *completions, dedupeWindow time.Duration) *openAI {
-	o := &openAI{completions: c, dedupe: dedupe{window: dedupeWindow, most: maxSeen}}
+func newOpenAI(c *completions, config Config) *openAI {
+	o := &openAI{completions: c, dedupe: dedupe{window: config.DedupeWindow, most: maxSeen}}
+	o.texts = openai.NewTexts(cmp.Or(config.ResponseMemory, 256<<20))
 	chat := func(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
 		return o.complete(w, r, openai.DecodeChat, false)
 	}

@@ -80,7 +80,7 @@ func growStack() {
 type remote struct {
 	*response
 	waitingSince time.Duration // as timing counts; 0: not known
-	refused      bool          // a message could not be encoded, which ends the stream
+	refused      error         // why a message could not be encoded, which ends the stream; grpc-go puts words around it
 
 	mu      sync.Mutex // guards all below, and of the response encoder and terminal
 	pending *[]byte    // what is encoded and nobody writes yet; nil: nothing
@@ -113,9 +113,10 @@ func (r *remote) receiveAll(ctx context.Context, conn grpc.ClientConnInterface, 
 	}
 	for r.waitingSince = r.timing.now(); !r.terminal; {
 		if err := stream.RecvMsg(r); err != nil {
-			if !r.refused { // else there may be none yet
-				r.trailer = stream.Trailer()
+			if r.refused != nil { // there may be no trailer yet
+				return r.refused
 			}
+			r.trailer = stream.Trailer()
 			return err
 		}
 	}
@@ -169,7 +170,7 @@ func (r *remote) receive(wire []byte) error {
 		r.pending = http1.GetBuffer()
 	}
 	if err := r.encode(r.pending, wire); err != nil {
-		r.refused = true
+		r.refused = err
 		return err // which ends the stream; what came before is still good
 	}
 	if r.hasMore() {

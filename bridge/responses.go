@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
@@ -21,7 +22,8 @@ import (
 // respond serves POST /responses.
 func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
 	find := func(ctx context.Context, completion string) (*openai.WholeResponse, error) {
-		return o.read(ctx, r, completion)
+		whole := openai.NewWholeResponse(o.texts)
+		return whole, o.read(ctx, r, completion, whole)
 	}
 	a, err := o.ask(w, r, func(ctx context.Context, d jsonbody.Decoder, body []byte) (*openai.Request, error) {
 		return openai.DecodeResponse(ctx, d, body, find)
@@ -29,12 +31,20 @@ func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]st
 	if err != nil {
 		return err
 	}
+	if err := o.texts.Full(); err != nil {
+		a.again.end()
+		return err
+	}
 	if a.Stream {
+		encoder := &openai.ResponseEncoder{Texts: o.texts, Log: o.log, Keyed: a.keyed, Refused: a.refused}
 		o.streams.serve(w, r, &streamCall{
 			method:  completionv1.CompletionService_StreamCompletion_FullMethodName,
 			request: a.Completion,
-			encoder: &openai.ResponseEncoder{Log: o.log, Keyed: a.keyed, Refused: a.refused},
-			done:    a.again.end,
+			encoder: encoder,
+			done: func() {
+				encoder.Close()
+				a.again.end()
+			},
 		})
 		return nil
 	}
@@ -47,6 +57,7 @@ func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]st
 	o.streams.respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
 		defer a.again.end()
 		whole, id, err := o.begin(ctx, r, a)
+		defer whole.Close()
 		observed.names(id)
 		observed.fail(err)
 		if ctx.Err() != nil { // the client has left, or the drain is over
@@ -59,7 +70,7 @@ func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]st
 			refusal.Write(w)
 			return true
 		}
-		openai.WriteResponse(w, whole)
+		o.write(w, whole)
 		return true
 	})
 	return nil
@@ -68,51 +79,68 @@ func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]st
 // begin begins a completion, and returns what its response is when it has ended, or at
 // once, if that is in the background.
 func (o *openAI) begin(ctx context.Context, r *http.Request, a *asked) (whole *openai.WholeResponse, id string, err error) {
-	whole = &openai.WholeResponse{}
+	whole = openai.NewWholeResponse(o.texts)
 	f := &follower{event: whole.Add}
 	if a.Background {
 		f.event = nil
 	}
 	err = follow(ctx, o.streams.conn, completionv1.CompletionService_StreamCompletion_FullMethodName, a.Completion, f)
 	if err == nil && a.Background {
-		whole, err = o.read(ctx, r, f.id)
+		err = o.read(ctx, r, f.id, whole)
 	}
 	return whole, f.id, err
 }
 
-// read returns a response as it stands.
-func (o *openAI) read(ctx context.Context, r *http.Request, completion string) (*openai.WholeResponse, error) {
+// write answers with a response. The client has the write timeout for each bit of it.
+func (o *openAI) write(w http.ResponseWriter, whole *openai.WholeResponse) {
+	openai.WriteResponse(rollingWriter{w, o.streams.timing.writeTimeout}, whole)
+}
+
+// rollingWriter is an http.ResponseWriter each of whose writes has a timeout.
+type rollingWriter struct {
+	http.ResponseWriter
+	timeout time.Duration
+}
+
+// Write implements http.ResponseWriter.
+func (w rollingWriter) Write(p []byte) (int, error) {
+	// Not every ResponseWriter of a test can; a connection's can.
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout))
+	return w.ResponseWriter.Write(p)
+}
+
+// read reads a response as it stands.
+func (o *openAI) read(ctx context.Context, r *http.Request, completion string, whole *openai.WholeResponse) error {
 	ctx, err := o.context(ctx, r, completionv1.CompletionService_GetCompletion_FullMethodName)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c, err := o.client.GetCompletion(ctx, &completionv1.GetCompletionRequest{Id: completion})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	whole := &openai.WholeResponse{}
 	const resume = completionv1.CompletionService_ResumeCompletion_FullMethodName
 	if c.GetState() == completionv1.Completion_RUNNING {
 		// Who asks again and again waits for it: with each reader that leaves, the
 		// grace begins anew.
 		request := &completionv1.ResumeCompletionRequest{Id: completion, AfterSequence: c.GetLastSequence()}
 		if err := follow(ctx, o.streams.conn, resume, request, &follower{}); err != nil {
-			return nil, err
+			return err
 		}
-		return whole, whole.Set(c)
+		return whole.Set(c)
 	}
 	// The order of the items is known by the events alone.
 	err = follow(ctx, o.streams.conn, resume, &completionv1.ResumeCompletionRequest{Id: completion}, &follower{event: whole.Add})
 	if err == nil || c.GetState() != completionv1.Completion_FAILED || !failure.OfCompletion(err) {
-		return whole, err
+		return err
 	}
 	if !whole.Begun() {
 		if err := whole.Set(c); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	whole.Fail(openai.ResponseRefusal(o.log, err, true, false))
-	return whole, nil
+	return nil
 }
 
 // context returns the context of a call for a request.
@@ -144,12 +172,13 @@ func (o *openAI) retrieve(w http.ResponseWriter, r *http.Request, params map[str
 		if after != "" {
 			return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "starting_after", "starting_after: is for events, which stream=true asks for")
 		}
-		whole, err := o.read(r.Context(), r, id)
-		if err != nil {
+		whole := openai.NewWholeResponse(o.texts)
+		defer whole.Close()
+		if err := o.read(r.Context(), r, id, whole); err != nil {
 			return err
 		}
 		native.SetLocation(w.Header(), id)
-		openai.WriteResponse(w, whole)
+		o.write(w, whole)
 		return nil
 	}
 	from := 0
@@ -160,11 +189,13 @@ func (o *openAI) retrieve(w http.ResponseWriter, r *http.Request, params map[str
 		}
 		from = int(n) + 1
 	}
+	encoder := &openai.ResponseEncoder{From: from, Texts: o.texts, Log: o.log, Keyed: true, Resumes: true}
 	o.streams.serve(w, r, &streamCall{
 		method:  completionv1.CompletionService_ResumeCompletion_FullMethodName,
 		request: &completionv1.ResumeCompletionRequest{Id: id},
-		encoder: &openai.ResponseEncoder{From: from, Log: o.log, Keyed: true, Resumes: true},
+		encoder: encoder,
 		resumes: true,
+		done:    encoder.Close,
 	})
 	return nil
 }
@@ -211,10 +242,11 @@ func (o *openAI) cancelResponse(w http.ResponseWriter, r *http.Request, params m
 	if _, err := o.client.CancelCompletion(ctx, &completionv1.CancelCompletionRequest{Id: id}); err != nil {
 		return err
 	}
-	whole, err := o.read(r.Context(), r, id)
-	if err != nil {
+	whole := openai.NewWholeResponse(o.texts)
+	defer whole.Close()
+	if err := o.read(r.Context(), r, id, whole); err != nil {
 		return err
 	}
-	openai.WriteResponse(w, whole)
+	o.write(w, whole)
 	return nil
 }

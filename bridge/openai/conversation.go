@@ -22,6 +22,7 @@ type conversation struct {
 	out   []*completionv1.Message
 	own   *completionv1.Message // of the model, to which more may be added; nil: none
 	found map[string]*WholeResponse
+	open  []*WholeResponse
 }
 
 // maxFound is how many responses a request may refer to, and roomOverMost how much longer they
@@ -47,6 +48,13 @@ func (c *conversation) messages(ctx context.Context, instructions *string, from 
 		return nil, wrong("input", "must not be empty")
 	}
 	return c.out, nil
+}
+
+// close closes the responses that were looked up.
+func (c *conversation) close() {
+	for _, w := range c.open {
+		w.Close()
+	}
 }
 
 // add adds a message of another than the model.
@@ -194,7 +202,11 @@ func (c *conversation) reference(ctx context.Context, id string) error {
 			return wrong("id", "refers to too many responses: send the items themselves")
 		}
 		var err error
-		if w, err = c.find(ctx, completion); err != nil {
+		w, err = c.find(ctx, completion)
+		if w != nil {
+			c.open = append(c.open, w)
+		}
+		if err != nil {
 			return err
 		}
 		for _, it := range w.r.items {

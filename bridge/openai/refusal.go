@@ -152,11 +152,14 @@ func (r Refusal) ofRepeatable(err error) Refusal {
 }
 
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
 	body = append(body, '\n')
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	setJSONHeader(w.Header(), len(body))
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
+}
+
+func setJSONHeader(h http.Header, length int) {
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(length))
 }

@@ -12,16 +12,26 @@ import (
 )
 
 // WholeResponse is a response as the events of a completion are put together, for who wants
-// the whole of it. The zero value is one of which nothing is known yet.
+// the whole of it. It is to be closed.
 type WholeResponse struct {
 	r       response
+	ended   bool
 	scratch []byte // for the events, which nobody reads
 }
 
+// NewWholeResponse returns a response of which nothing is known yet.
+func NewWholeResponse(texts *Texts) *WholeResponse {
+	w := &WholeResponse{}
+	w.r.from, w.r.reader.texts = math.MaxInt, texts
+	return w
+}
+
+// Close gives back what Texts keep of it. Nothing else may be called any more.
+func (w *WholeResponse) Close() { w.r.reader.close() }
+
 // Add applies the next event.
 func (w *WholeResponse) Add(event *completionv1.CompletionEvent) (err error) {
-	w.r.from = math.MaxInt
-	w.scratch, _, err = w.r.append(w.scratch[:0], event)
+	w.scratch, w.ended, err = w.r.append(w.scratch[:0], event)
 	return err
 }
 
@@ -41,12 +51,23 @@ func (w *WholeResponse) Set(c *completionv1.Completion) error {
 // Begun tells whether there was an event.
 func (w *WholeResponse) Begun() bool { return w.r.id != "" }
 
+// Ended tells whether an event was its end.
+func (w *WholeResponse) Ended() bool { return w.ended }
+
 // Fail ends the response with what has become of its completion.
 func (w *WholeResponse) Fail(r Refusal) { w.r.fail(w.scratch[:0], r) }
 
-// WriteResponse answers with a response.
+// WriteResponse answers with a response, bit by bit: a long one has no other copy.
 func WriteResponse(w http.ResponseWriter, whole *WholeResponse) {
-	writeJSON(w, http.StatusOK, whole.JSON())
+	all := whole.json()
+	setJSONHeader(w.Header(), all.len())
+	w.WriteHeader(http.StatusOK)
+	for bit := []byte(nil); !all.empty(); {
+		bit = all.append(bit[:0])
+		if _, err := w.Write(bit); err != nil {
+			return
+		}
+	}
 }
 
 // ResponseRefusal returns what a client is told of the error in which the completion of a
@@ -55,11 +76,13 @@ func ResponseRefusal(log *slog.Logger, err error, began, keyed bool) Refusal {
 	return inWordsOfResponses(newRefusal(log, err, began, keyed))
 }
 
-// JSON returns the response.
-func (w *WholeResponse) JSON() []byte {
-	m := members{out: []byte{'{'}}
+// json returns the response, on one line.
+func (w *WholeResponse) json() *rest {
+	var all rest
+	m := members{out: []byte{'{'}, long: &all.texts}
 	w.r.object(&m)
-	return append(m.out, '}')
+	all.bytes = append(m.out, "}\n"...)
+	return &all
 }
 
 // object appends the members of the response. What was asked for is not among the events

@@ -27,12 +27,16 @@ type ResponseEncoder struct {
 	Keyed   bool          // the request has an idempotency key
 	Resumes bool          // the request begins nothing
 	Refused func(Refusal) // is told what the answer was, in place of a stream; nil: nobody is
+	Texts   *Texts        // keep what the response has said
 
 	id       string // the completion's own, once the server has named it
 	response response
 	rest     rest  // of the event that was appended last
-	ahead    error // there is no such event as is wanted; nil: that is not known
+	own      error // why this stream cannot go on, whatever becomes of the response; nil: it can
 }
+
+// Close gives back what Texts keep. Nothing else may be called any more.
+func (e *ResponseEncoder) Close() { e.response.reader.close() }
 
 // SetHeader implements bridge.Encoder.
 func (e *ResponseEncoder) SetHeader(h http.Header, md metadata.MD) {
@@ -46,34 +50,42 @@ func (e *ResponseEncoder) Heartbeat() string { return sse.Heartbeat }
 // Begin implements bridge.Encoder.
 func (e *ResponseEncoder) Begin(md metadata.MD) (id string) {
 	e.id = native.CompletionID(md)
-	e.response.from = e.From
+	e.response.from, e.response.reader.texts = e.From, e.Texts
 	return e.id
 }
 
 // AppendMessage implements bridge.Encoder: it appends the events of an event.
 func (e *ResponseEncoder) AppendMessage(dst, event []byte) (out []byte, terminal bool, err error) {
-	if _, delta, ok := wire.SplitDelta(event); ok && e.response.id != "" {
-		if p, text, ok := e.response.goesOn(delta); ok {
-			return e.response.pieceOf(dst, p, text, p.kind.tail), false, nil
+	number := e.response.sequence
+	if out, terminal, err = e.appendEvents(dst, event); err != nil {
+		e.response.long, e.response.sequence = e.response.long[:0], number
+		if e.own = e.response.err; e.own != nil {
+			err = e.own
 		}
-		if out, ok := e.response.appendUsual(dst, delta); ok {
-			return e.leaveOut(out), false, nil
-		}
-	}
-	m := &completionv1.CompletionEvent{}
-	if err := proto.Unmarshal(event, m); err != nil {
-		return dst, false, fmt.Errorf("decode event: %w", err)
-	}
-	out, terminal, err = e.response.append(dst, m)
-	if err != nil {
-		e.response.long = e.response.long[:0]
 		return dst, false, err
 	}
 	out = e.leaveOut(out)
 	if terminal && e.From > e.response.sequence {
 		return dst, false, e.isAhead()
 	}
-	return out, terminal, err
+	return out, terminal, nil
+}
+
+// appendEvents appends the events of an event, in the shortest way.
+func (e *ResponseEncoder) appendEvents(dst, event []byte) (out []byte, terminal bool, err error) {
+	if _, delta, ok := wire.SplitDelta(event); ok && e.response.id != "" {
+		if p, text, ok := e.response.goesOn(delta); ok {
+			return e.response.pieceOf(dst, p, text, p.kind.tail), false, e.response.err
+		}
+		if out, ok := e.response.appendUsual(dst, delta); ok {
+			return out, false, e.response.err
+		}
+	}
+	m := &completionv1.CompletionEvent{}
+	if err := proto.Unmarshal(event, m); err != nil {
+		return dst, false, fmt.Errorf("decode event: %w", err)
+	}
+	return e.response.append(dst, m)
 }
 
 // leaveOut keeps what is long of events that were appended for AppendMore.
@@ -95,9 +107,9 @@ func (e *ResponseEncoder) AppendMore(dst []byte) []byte { return e.rest.append(d
 // isAhead takes note that the response has ended before the event that is wanted, and
 // returns the error that says so.
 func (e *ResponseEncoder) isAhead() error {
-	e.ahead = failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "starting_after",
+	e.own = failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "starting_after",
 		"starting_after: the response has ended with the event %d", e.response.sequence-1)
-	return e.ahead
+	return e.own
 }
 
 // goesOn returns the text of a delta that is nothing but another piece of a part that has
@@ -230,7 +242,7 @@ func valid(s string) []byte { return []byte(strings.ToValidUTF8(s, "\uFFFD")) }
 // response, the first one or not that this stream has of it, or an error if the response has
 // not begun.
 func (e *ResponseEncoder) AppendEnd(dst []byte, err error, _ metadata.MD, begun bool) (out []byte, ok bool) {
-	if e.response.id != "" && e.ahead == nil {
+	if e.response.id != "" && e.own == nil {
 		out = e.response.fail(dst, ResponseRefusal(e.Log, err, e.id != "", e.Keyed))
 		if out = e.leaveOut(out); e.From <= e.response.sequence {
 			return out, true
@@ -241,7 +253,9 @@ func (e *ResponseEncoder) AppendEnd(dst []byte, err error, _ metadata.MD, begun 
 		return dst, false
 	}
 	why := ResponseRefusal(e.Log, err, e.id != "", e.Keyed)
-	e.response.sequence = max(e.response.sequence, e.From) // so that it is wanted
+	// The number is that of the event before, if there is one: this is none of the response's,
+	// and who goes on after it is to miss none.
+	e.response.from, e.response.sequence = 0, max(e.response.sequence, e.From, 1)-1
 	return e.response.event(dst, "error", func(m *members) {
 		m.string("code", why.Code)
 		m.string("message", why.Message)
@@ -256,11 +270,12 @@ func (e *ResponseEncoder) Refuse(w http.ResponseWriter, err error) {
 	if err == io.EOF {
 		err = errNothing
 	}
-	if e.ahead != nil {
-		err = e.ahead
+	began := e.id != ""
+	if e.own != nil {
+		err, began = e.own, began && !e.Resumes
 	}
 	native.SetLocation(w.Header(), e.id)
-	r := ResponseRefusal(e.Log, err, e.id != "", e.Keyed)
+	r := ResponseRefusal(e.Log, err, began, e.Keyed)
 	if e.Resumes {
 		r = r.ofRepeatable(err)
 	}

@@ -41,14 +41,14 @@ func TestResponseResumed(t *testing.T) {
 		if long, _ := responseTo(t, &ResponseEncoder{}, unusual...); long != whole {
 			t.Errorf("%s: the long way has\n%s, the short way\n%s", tt.name, long, whole)
 		}
-		w := &WholeResponse{}
+		w := NewWholeResponse(nil)
 		for _, event := range tt.events {
 			if err := w.Add(event); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if !strings.Contains(blocks[len(blocks)-2], string(w.JSON())) {
-			t.Errorf("%s: the whole is\n%s, the last event\n%s", tt.name, w.JSON(), blocks[len(blocks)-2])
+		if !strings.Contains(blocks[len(blocks)-2], wholeJSON(w)) {
+			t.Errorf("%s: the whole is\n%s, the last event\n%s", tt.name, wholeJSON(w), blocks[len(blocks)-2])
 		}
 	}
 }
@@ -75,13 +75,13 @@ func TestResponseLong(t *testing.T) {
 			t.Errorf("from the event %d on, it is another", from)
 		}
 	}
-	w := &WholeResponse{}
+	w := NewWholeResponse(nil)
 	for _, event := range events {
 		if err := w.Add(event); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if !strings.Contains(whole, string(w.JSON())) {
+	if !strings.Contains(whole, wholeJSON(w)) {
 		t.Error("the whole is another")
 	}
 	// Nor does a failure, which tells all that there was, take a large buffer.

@@ -1,8 +1,11 @@
 package openai
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
+
+	"google.golang.org/protobuf/proto"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
@@ -30,6 +33,18 @@ type response struct {
 	open       *outputPart     // of a message or of reasoning; nil: none
 	long       longTexts       // which what was appended last is without
 	waiting    *item           // a call whose name may go on; it is not told of yet
+	reader     reader          // of the texts
+	err        error           // why there is no room for what was appended; it stays
+}
+
+// count counts bytes that are kept for the end, beside the texts.
+func (r *response) count(n int) { r.note(r.reader.keep(n)) }
+
+// note takes note of the first error.
+func (r *response) note(err error) {
+	if r.err == nil {
+		r.err = err
+	}
 }
 
 const inProgress = "in_progress"
@@ -45,15 +60,20 @@ func (r *response) append(dst []byte, event *completionv1.CompletionEvent) (out 
 	switch event := event.GetEvent().(type) {
 	case *completionv1.CompletionEvent_Delta:
 		out, err = r.delta(dst, event.Delta)
-		return out, false, err
 	case *completionv1.CompletionEvent_Finished:
-		return r.finish(dst, event.Finished), true, nil
+		out, terminal = r.finish(dst, event.Finished), true
+	default:
+		err = errNoEvent
 	}
-	return dst, false, errNoEvent
+	if err = cmp.Or(err, r.err); err != nil {
+		return dst, false, err
+	}
+	return out, terminal, nil
 }
 
 func (r *response) begin(dst []byte, c *completionv1.Created) []byte {
 	r.id, r.model, r.created, r.status = c.GetId(), c.GetModel(), c.GetCreateTime().GetSeconds(), inProgress
+	r.reader.open(r.id)
 	dst = r.whole(dst, "response.created")
 	return r.whole(dst, "response.in_progress")
 }
@@ -78,6 +98,7 @@ func (r *response) delta(dst []byte, d *completionv1.Delta) ([]byte, error) {
 		if err := it.addExtra(c.GetExtra()); err != nil {
 			return dst[:start], fmt.Errorf("encode what is beside a call: %w", err)
 		}
+		r.count(sizeOfExtra * proto.Size(c.GetExtra()))
 		dst = r.arguments(out, it, valid(c.GetArguments()))
 	}
 	return dst, nil
@@ -95,7 +116,8 @@ func (r *response) piece(dst []byte, kind *partKind, text []byte) []byte {
 func (r *response) pieceOf(dst []byte, p *outputPart, text []byte, tail string) []byte {
 	start := len(dst)
 	dst = p.appendPrefix(dst, r.sequence)
-	dst = p.appendQuoted(dst, text)
+	dst, err := p.appendQuoted(dst, text)
+	r.note(err)
 	dst = append(dst, tail...)
 	return r.number(dst, start)
 }
@@ -107,11 +129,12 @@ func (r *response) likelyPiece(dst []byte, text string, tokens []*completionv1.T
 		p, dst = r.openPart(dst, textPart)
 	}
 	list := appendTokens(nil, tokens, true)
-	if len(p.logprobs) > 0 {
-		p.logprobs = append(p.logprobs, ',')
+	tail := `,"logprobs":` + string(list) + "}\n\n"
+	if list[0] = ','; p.logprobs.len == 0 {
+		list = list[1:]
 	}
-	p.logprobs = append(p.logprobs, list[1:len(list)-1]...)
-	return r.pieceOf(dst, p, valid(text), `,"logprobs":`+string(list)+"}\n\n")
+	r.note(p.logprobs.add(list[:len(list)-1]))
+	return r.pieceOf(dst, p, valid(text), tail)
 }
 
 // number counts the event that begins at start, and takes it back if it is not wanted.
@@ -160,7 +183,7 @@ func (r *response) openPart(dst []byte, kind *partKind) (*outputPart, []byte) {
 		it = r.newItem(kind.item)
 		dst = r.itemEvent(dst, "response.output_item.added", it)
 	}
-	r.open = it.newPart(kind)
+	r.open = r.newPart(it, kind)
 	return r.open, r.partEvent(dst, kind.added, r.open)
 }
 
@@ -192,7 +215,7 @@ func (r *response) closePart(dst []byte, p *outputPart) []byte {
 		}
 		p.quoted(m)
 	})
-	p.release()
+	p.prefix = nil // which only pieces need
 	if p.kind.name == "" {
 		return dst
 	}
@@ -225,6 +248,7 @@ func (r *response) call(dst []byte, number int32, id, name string) (*item, []byt
 		it.callID = string(valid(id))
 	}
 	it.name = append(it.name, valid(name)...)
+	r.count(len(id) + len(name))
 	return it, dst
 }
 
@@ -274,7 +298,7 @@ func (r *response) finish(dst []byte, f *completionv1.Finished) []byte {
 		}
 		// Upstreams leave the arguments of a call without any out; the official clients
 		// parse them.
-		if it.of == itemCall && r.status == "completed" && it.parts[0].text.len() == 0 {
+		if it.of == itemCall && r.status == "completed" && it.parts[0].text.len == 0 {
 			dst = r.arguments(dst, it, []byte("{}"))
 		}
 		dst = r.close(dst, it)

@@ -16,7 +16,7 @@ import (
 
 // findTest has a response with an id of its own, and none else.
 func findTest(_ context.Context, completion string) (*WholeResponse, error) {
-	w := &WholeResponse{}
+	w := NewWholeResponse(nil)
 	if completion != testID {
 		return nil, failure.CompletionNotFound()
 	}
@@ -127,7 +127,7 @@ func TestDecodeResponseRefuses(t *testing.T) {
 		fmt.Fprintf(many, `{"type":"item_reference","id":"rs_%d_0"},`, i)
 	}
 	c := conversation{most: 1 << 20, room: 1 << 20, find: func(_ context.Context, completion string) (*WholeResponse, error) {
-		w := &WholeResponse{}
+		w := NewWholeResponse(nil)
 		own := proto.CloneOf(created)
 		own.GetCreated().Id = completion
 		_ = w.Add(own)
@@ -146,7 +146,7 @@ func TestDecodeResponseRefuses(t *testing.T) {
 func TestReferencesToLongResponses(t *testing.T) {
 	const each = 1000
 	c := conversation{most: each, room: roomOverMost * each, find: func(_ context.Context, completion string) (*WholeResponse, error) {
-		w := &WholeResponse{}
+		w := NewWholeResponse(nil)
 		own := proto.CloneOf(created)
 		own.GetCreated().Id = completion
 		for _, event := range []*completionv1.CompletionEvent{own, thought("a"), text1(strings.Repeat("b", each-1))} {

@@ -37,8 +37,8 @@ type outputPart struct {
 	kind     *partKind
 	item     *item
 	index    int
-	text     grownText // so far, quoted for JSON, without the quotes
-	logprobs []byte    // so far, in JSON, without the brackets
+	text     keptText // so far, quoted for JSON, without the quotes
+	logprobs keptText // so far, in JSON, without the brackets
 
 	prefix []byte // of the event of a piece, up to the piece: with the number of the last one
 	digits int    // where that number begins in it
@@ -77,29 +77,33 @@ func (r *response) newItem(of itemKind) *item {
 	it := &item{of: of, index: len(r.items)}
 	it.id = foreignID(string(of), r.id) + "_" + strconv.Itoa(it.index)
 	r.items = append(r.items, it)
+	r.count(sizeOfItem)
 	return it
 }
+
+// What an item and a part take, beside their texts, with what the end of the response says
+// of them: there may be many, each of a few letters.
+const (
+	sizeOfItem  = 512
+	sizeOfPart  = 512
+	sizeOfExtra = 8 // for each byte that it has as a message
+)
 
 // size returns the length of an item's texts, in bytes.
 func (it *item) size() (n int) {
 	for _, p := range it.parts {
-		n += p.text.len() + len(p.logprobs)
+		n += p.text.len + p.logprobs.len
 	}
 	return n
 }
 
 // newPart adds a part to an item.
-func (it *item) newPart(kind *partKind) *outputPart {
+func (r *response) newPart(it *item, kind *partKind) *outputPart {
 	p := &outputPart{kind: kind, item: it, index: len(it.parts)}
+	p.text, p.logprobs = keptText{reader: &r.reader, kind: said}, keptText{reader: &r.reader, kind: logprobs}
 	it.parts = append(it.parts, p)
+	r.count(sizeOfPart)
 	return p
-}
-
-// release lets go of what a part needs only while it grows: there may be many, each of a few
-// letters.
-func (p *outputPart) release() {
-	p.prefix = nil
-	p.text.fit()
 }
 
 // place appends the members that say where a part is.
@@ -115,11 +119,7 @@ func (p *outputPart) place(m *members) {
 func (p *outputPart) quoted(m *members) {
 	m.name(p.kind.member)
 	m.out = append(m.out, '"')
-	if m.long != nil && p.text.len() >= minLongText {
-		*m.long = append(*m.long, longText{len(m.out), &p.text})
-	} else {
-		m.out = p.text.appendTo(m.out)
-	}
+	m.text(&p.text)
 	m.out = append(m.out, '"')
 }
 
@@ -135,7 +135,9 @@ func (p *outputPart) append(m *members) {
 
 func (p *outputPart) likely(m *members) {
 	m.name("logprobs")
-	m.out = append(append(append(m.out, '['), p.logprobs...), ']')
+	m.out = append(m.out, '[')
+	m.text(&p.logprobs)
+	m.out = append(m.out, ']')
 }
 
 // append appends the members of an item.
@@ -221,11 +223,10 @@ func countUp(text []byte) bool {
 }
 
 // appendQuoted appends a piece to a part, and what it looks like to dst.
-func (p *outputPart) appendQuoted(dst, text []byte) []byte {
+func (p *outputPart) appendQuoted(dst, text []byte) ([]byte, error) {
 	start := len(dst)
 	dst = sse.AppendQuoted(dst, text)
-	p.text.add(dst[start+1 : len(dst)-1])
-	return dst
+	return dst, p.text.add(dst[start+1 : len(dst)-1])
 }
 
 // find returns the call with a number in the completion, or nil. Most often it is that of
@@ -245,7 +246,7 @@ func (r *response) find(number int32) *item {
 func (r *response) newCall(number int32) *item {
 	it := r.newItem(itemCall)
 	it.number = number
-	it.newPart(argumentsPart)
+	r.newPart(it, argumentsPart)
 	if r.calls == nil {
 		r.calls = map[int32]*item{}
 	}

@@ -61,7 +61,7 @@ type textOptions struct {
 // longest is the grace of a response in the background: the server bounds it.
 const longest = 24 * 60 * 60
 
-// Find returns a response that there was before, by its completion.
+// Find returns a response that there was before, by its completion. It is closed in any case.
 type Find func(ctx context.Context, completion string) (*WholeResponse, error)
 
 // DecodeResponse makes a request of the body of POST /responses. Items that this only
@@ -74,6 +74,7 @@ func DecodeResponse(ctx context.Context, d jsonbody.Decoder, body []byte, find F
 	r, err := b.toRequest()
 	if err == nil {
 		c := conversation{find: find, most: int(d.MaxBody), room: roomOverMost * int(d.MaxBody)}
+		defer c.close()
 		r.Completion.Messages, err = c.messages(ctx, b.Instructions, b.Input)
 	}
 	if err != nil {

@@ -216,3 +216,12 @@ func accumulate(t *testing.T, all []map[string]any) {
 		}
 	}
 }
+
+// wholeJSON returns the JSON of a response.
+func wholeJSON(w *WholeResponse) string {
+	var all []byte
+	for rest := w.json(); !rest.empty(); {
+		all = rest.append(all)
+	}
+	return strings.TrimSuffix(string(all), "\n")
+}

@@ -25,9 +25,10 @@ type connectionFlags struct {
 
 // httpConnectionFlags are those of the HTTP face. HTTP/2 has many requests on one connection.
 type httpConnectionFlags struct {
-	BodyMemory byteSize `default:"256MiB" help:"The most memory for request bodies that are on their way, beyond 64KiB each. One more is refused."`
-	MaxStreams count    `default:"100" help:"How many requests of one HTTP/2 connection may run at the same time."`
-	MaxResets  count    `default:"100" help:"How many requests of one HTTP/2 connection may be broken off a second in the long run, and five times as many at once. With one more, it is closed."`
+	BodyMemory     byteSize `default:"256MiB" help:"The most memory for request bodies that are on their way, beyond 64KiB each. One more is refused."`
+	ResponseMemory byteSize `default:"256MiB" help:"The most memory for what responses of OpenAI's API have said that are being read, beyond 64KiB each. One more is refused, and what does not fit of one ends with an error; it can be read again."`
+	MaxStreams     count    `default:"100" help:"How many requests of one HTTP/2 connection may run at the same time."`
+	MaxResets      count    `default:"100" help:"How many requests of one HTTP/2 connection may be broken off a second in the long run, and five times as many at once. With one more, it is closed."`
 }
 
 // grpcConnectionFlags are the same for gRPC, and far more: a bridge has the requests of all

@@ -38,17 +38,18 @@ func newHTTPFace(p *program, conn grpc.ClientConnInterface, f *bridgeFlags, expo
 		return nil, err
 	}
 	config := bridge.Config{
-		CommitWindow: time.Duration(f.CommitWindow),
-		Heartbeat:    time.Duration(f.Heartbeat),
-		WriteTimeout: time.Duration(common.WriteTimeout),
-		MaxBody:      int64(common.MaxBody),
-		BodyMemory:   int64(f.BodyMemory),
-		DecodeLimit:  limit,
-		CORSOrigins:  f.CORSOrigin,
-		Hosts:        f.hosts(h.listener.Addr()),
-		DedupeWindow: time.Duration(f.DedupeWindow),
-		Log:          p.log,
-		Observe:      p.telemetry.Observe,
+		CommitWindow:   time.Duration(f.CommitWindow),
+		Heartbeat:      time.Duration(f.Heartbeat),
+		WriteTimeout:   time.Duration(common.WriteTimeout),
+		MaxBody:        int64(common.MaxBody),
+		BodyMemory:     int64(f.BodyMemory),
+		ResponseMemory: int64(f.ResponseMemory),
+		DecodeLimit:    limit,
+		CORSOrigins:    f.CORSOrigin,
+		Hosts:          f.hosts(h.listener.Addr()),
+		DedupeWindow:   time.Duration(f.DedupeWindow),
+		Log:            p.log,
+		Observe:        p.telemetry.Observe,
 	}
 	exposed.applyTo(&config)
 	if h.bridge, err = bridge.New(conn, config); err != nil {
