@@ -130,7 +130,7 @@ func (c *bridgeCommand) run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	conn, err := dial(c.Server, c.SharedJournal, len(c.Expose) > 0, creds, p.log)
+	conn, err := dial(c.Server, c.SharedJournal, len(c.Expose) > 0, creds, p.log, c.compression()...)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
@@ -42,7 +43,7 @@ const maxBackoff = 2 * time.Second
 // nobody knows it, and a key would pay once on each.
 //
 // A stranger's server is one that may be no Sluice.
-func dial(target string, shared, stranger bool, creds credentials.TransportCredentials, log *slog.Logger) (*grpc.ClientConn, error) {
+func dial(target string, shared, stranger bool, creds credentials.TransportCredentials, log *slog.Logger, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if err := checkTarget(target); err != nil {
 		return nil, fmt.Errorf("--server %s: %w", target, err)
 	}
@@ -52,8 +53,8 @@ func dial(target string, shared, stranger bool, creds credentials.TransportCrede
 	if shared {
 		policy = "round_robin"
 	}
-	conn, err := grpc.NewClient(target,
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+policy+`":{}}]}`),
+	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"` + policy + `":{}}]}`),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithChainUnaryInterceptor(viaBridge.unary),
 		grpc.WithChainStreamInterceptor(viaBridge.stream),
@@ -64,12 +65,20 @@ func dial(target string, shared, stranger bool, creds credentials.TransportCrede
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter(stranger), Timeout: 10 * time.Second}),
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(connectionWindow),
-	)
+	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("--server %s: %w", target, err)
 	}
 	conn.Connect() // now, so that the log says at the start if there is no such server
 	return conn, nil
+}
+
+// compression is how all calls of a bridge are compressed on their way.
+func (c *bridgeCommand) compression() []grpc.DialOption {
+	if c.Compression == gzip.Name {
+		return []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name))}
+	}
+	return nil
 }
 
 // pingAfter is how long a connection is silent before the server is asked whether it is there.

@@ -84,6 +84,7 @@ type bridgeCommand struct {
 	bridgeFlags
 	Server        string `group:"Server" default:"127.0.0.1:9090" help:"The server: any gRPC target, such as dns:///sluice.internal:9090. Of several addresses, one at a time is used, so that no completion is resumed where it is not known."`
 	SharedJournal bool   `group:"Server" help:"The servers share a journal (--journal): use all addresses of --server in turn."`
+	Compression   string `group:"Server" name:"server-compression" enum:"none,gzip" default:"none" help:"How requests to the server are compressed: gzip, or not at all. What the server compresses is understood anyway. A server that does not know it answers UNIMPLEMENTED."`
 	exposeFlags   `group:"Any method"`
 	commonFlags
 	serverTLSFlags `group:"Server"`
