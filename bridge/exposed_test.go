@@ -196,6 +196,7 @@ func TestExposed(t *testing.T) {
 		{"GET /greet/Bob?times=3&moods=SAD&moods=1&name.last=C&name.first=X&text=a%20b&unknown=1", 200, greeting("{'name':{'first':'Bob','last':'C'},'times':3,'moods':['SAD','GLAD'],'text':'ab'}")},
 		{"GET /greet/Bob?name.mood=SAD", 200, greeting("{'name':{'first':'Bob','mood':'SAD'}}")},
 		{"GET /greet/Bob?name.mood=NONE", 400, "is no value of test.v1.Mood"},
+		{"GET /greet/Bob?name.mood[a]=SAD", 400, "is not a map"},
 		{"GET /greet/Bob?times=x", 400, "query parameters"},
 		{"GET /greet/Bob?text=%ff", 400, "the query parameter text is not UTF-8"},
 		{"HEAD /greet/Bob", 200, ""},

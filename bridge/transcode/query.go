@@ -55,7 +55,9 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 		if isMask(fd) {
 			values = maskPaths(values)
 		}
-		if fd == nil || fd.Enum() == nil && !(entry != nil && fd.IsMap() && fd.MapValue().Enum() != nil) {
+		enums := fd != nil && entry == nil && fd.Enum() != nil
+		ofMap := fd != nil && entry != nil && fd.IsMap() && fd.MapValue().Enum() != nil
+		if !enums && !ofMap {
 			rest[key] = values
 			continue
 		}
@@ -68,7 +70,7 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 			continue
 		}
 		var err error
-		if entry != nil {
+		if ofMap {
 			err = setEnumOfMap(m, names, entry[2], values)
 		} else {
 			err = setEnums(m, names, values)

@@ -30,8 +30,16 @@ func TestCompliance(t *testing.T) {
 				t.Fatal(err)
 			}
 			for request := range list(group.Message(), "requests") {
-				tried++
-				s.repeat(t, d.(protoreflect.MethodDescriptor), bridge, request.Message())
+				m := proto.Clone(request.Message().Interface()).ProtoReflect()
+				fields := m.Descriptor().Fields()
+				if m.Has(fields.ByName("intended_binding_uri")) { // of which the server knows nothing over gRPC
+					m.Clear(fields.ByName("server_verify"))
+				}
+				routes := s.repeat(t, d.(protoreflect.MethodDescriptor), m, bridge, "http://"+s.ShowcaseHTTP)
+				if routes == 0 {
+					t.Errorf("%s has no route for %s", rpc, s.json(t, m.Interface()))
+				}
+				tried += routes
 			}
 		}
 	}
@@ -52,39 +60,31 @@ func list(m protoreflect.Message, name protoreflect.Name) func(func(protoreflect
 	}
 }
 
-// repeat sends a request of the suite by each of its method's routes that can hold it.
-func (s *servers) repeat(t *testing.T, method protoreflect.MethodDescriptor, bridge string, suited protoreflect.Message) {
+// repeat sends a message by each of a method's routes that can hold it, to each of some
+// faces of the showcase, and returns by how many.
+func (s *servers) repeat(t *testing.T, method protoreflect.MethodDescriptor, m protoreflect.Message, faces ...string) (routes int) {
 	t.Helper()
-	m := proto.Clone(suited.Interface()).ProtoReflect()
-	fields := m.Descriptor().Fields()
-	if m.Has(fields.ByName("intended_binding_uri")) { // of which the server knows nothing over gRPC
-		m.Clear(fields.ByName("server_verify"))
-	}
-	sent := 0
 	rule := proto.GetExtension(method.Options(), annotations.E_Http).(*annotations.HttpRule)
 	for _, rule := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
 		request, ok := s.request(t, rule, m)
 		if !ok {
 			continue
 		}
-		sent++
-		want := ask(t, "http://"+s.ShowcaseHTTP, request, nil)
-		got := ask(t, bridge, request, nil)
-		for who, a := range map[string]answer{"its own REST face": want, "the bridge": got} {
+		routes++
+		for _, face := range faces {
+			a := ask(t, face, request, nil)
 			if a.status != 200 {
-				t.Errorf("%s\n%s: %d %s", request, who, a.status, a.body)
+				t.Errorf("%s\n%s: %d %s", request, face, a.status, a.body)
 				continue
 			}
 			answered := s.message(t, "google.showcase.v1beta1.RepeatResponse", a.messages[0])
 			repeated := answered.Get(answered.Descriptor().Fields().ByName("request")).Message()
 			if !proto.Equal(repeated.Interface(), m.Interface()) {
-				t.Errorf("%s\n%s: %s\nwant %s", request, who, s.json(t, repeated.Interface()), s.json(t, m.Interface()))
+				t.Errorf("%s\n%s: %s\nwant %s", request, face, s.json(t, repeated.Interface()), s.json(t, m.Interface()))
 			}
 		}
 	}
-	if sent == 0 {
-		t.Errorf("%s has no route for %s", method.FullName(), s.json(t, m.Interface()))
-	}
+	return routes
 }
 
 var templateVariable = regexp.MustCompile(`\{([a-z0-9_.]+)(?:=([^}]*))?\}`)
@@ -114,6 +114,9 @@ func (s *servers) request(t *testing.T, rule *annotations.HttpRule, m protorefle
 			value = defaultOf(m, strings.Split(parts[1], "."))
 		}
 		delete(leaves, parts[1])
+		if value == "" || value == "." || value == ".." { // which are no segments of a path
+			ok = false
+		}
 		segments := parts[2]
 		if segments == "" {
 			segments = "*"
@@ -132,7 +135,9 @@ func (s *servers) request(t *testing.T, rule *annotations.HttpRule, m protorefle
 		return method + " " + path + "\n\n" + s.json(t, m.Interface()), ok
 	default:
 		field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
-		body = s.json(t, m.Get(field).Message().Interface())
+		if m.Has(field) {
+			body = s.json(t, m.Get(field).Message().Interface())
+		}
 		for leaf := range leaves {
 			if strings.HasPrefix(leaf, name+".") {
 				delete(leaves, leaf)
@@ -179,14 +184,21 @@ func defaultOf(m protoreflect.Message, path []string) string {
 	return textOf(field, field.Default())
 }
 
+// textOf is a value as JSON has it, without quotes.
 func textOf(field protoreflect.FieldDescriptor, value protoreflect.Value) string {
 	switch {
+	case field.Kind() == protoreflect.StringKind:
+		return value.String()
 	case field.Enum() != nil:
-		return string(field.Enum().Values().ByNumber(value.Enum()).Name())
+		if named := field.Enum().Values().ByNumber(value.Enum()); named != nil {
+			return string(named.Name())
+		}
+		return fmt.Sprint(value.Enum())
 	case field.Kind() == protoreflect.BytesKind:
 		return base64.StdEncoding.EncodeToString(value.Bytes())
 	}
-	return fmt.Sprint(value.Interface())
+	text := fmt.Sprint(value.Interface())
+	return strings.TrimPrefix(strings.ReplaceAll(text, "Inf", "Infinity"), "+")
 }
 
 // escape escapes all but what http.proto says.
