@@ -1,7 +1,6 @@
 package transcode
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -11,10 +10,8 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
-	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/sluice-sse/sluice/bridge/failure"
 )
@@ -53,7 +50,7 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 		names := strings.Split(field, ".")
 		fd := fieldOf(m.Descriptor(), names)
 		if isMask(fd) {
-			values = maskPaths(values)
+			values = maskPaths(fd, values)
 		}
 		enums := fd != nil && entry == nil && fd.Enum() != nil
 		ofMap := fd != nil && entry != nil && fd.IsMap() && fd.MapValue().Enum() != nil
@@ -61,11 +58,7 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 			rest[key] = values
 			continue
 		}
-		md := m.Descriptor()
-		for i := range names { // as the filter has them
-			field := fieldOf(md, names[i:i+1])
-			names[i], md = string(field.Name()), field.Message()
-		}
+		names = fieldNames(m.Descriptor(), names) // as the filter has them
 		if not.HasCommonPrefix(names) {
 			continue
 		}
@@ -80,24 +73,6 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 		}
 	}
 	return runtime.PopulateQueryParameters(m.Interface(), rest, not)
-}
-
-func isMask(fd protoreflect.FieldDescriptor) bool {
-	return fd != nil && fd.Message() != nil && fd.Message().FullName() == "google.protobuf.FieldMask"
-}
-
-// maskPaths makes the paths of masks, which JSON has in camel case, those of fields. The
-// gateway takes them as they are, and some clients know only that.
-func maskPaths(values []string) []string {
-	var masks []string
-	for _, value := range values {
-		mask := &fieldmaskpb.FieldMask{}
-		if text, err := json.Marshal(value); err == nil && protojson.Unmarshal(text, mask) == nil {
-			value = strings.Join(mask.GetPaths(), ",")
-		}
-		masks = append(masks, value)
-	}
-	return masks
 }
 
 // descend returns the message at the end of a path of names but for the last one, which

@@ -25,7 +25,7 @@ func TestGateway(t *testing.T) {
 	)
 	s := startServers(t)
 	bridge := startBridge(t, "--server="+s.Gateway, "--descriptors="+s.descriptors,
-		"--expose="+p+"ABitOfEverythingService", "--expose="+p+"StreamService", "--expose="+p+"FlowCombination", "--expose="+p+"ResponseBodyService")
+		"--expose="+p+"ABitOfEverythingService", "--expose="+p+"StreamService", "--expose="+p+"FlowCombination", "--expose="+p+"ResponseBodyService", "--expose="+p+"NonStandardService")
 	for _, tt := range []struct {
 		request string
 		message protoreflect.FullName
@@ -48,6 +48,8 @@ func TestGateway(t *testing.T) {
 		{"POST " + many + "/none:custom:custom", ""},
 		{"POST /v1/publishers/p/books?book_id=7\n\n{\"name\":\"n\"}", p + "Book"},
 		{"PUT " + many + "/none\n\n{\"stringValue\":\"x\"}", ""},
+		{"PATCH /v1/example/non_standard/update?update_mask=id,Num,line_num,thing.subThing.sub_value\n\n{\"id\":\"i\",\"Num\":1,\"lineNum\":2,\"thing\":{\"subThing\":{\"subValue\":\"s\"}},\"STATUS\":\"not\"}", p + "NonStandardMessage"},
+		{"PATCH /v1/example/non_standard/update_with_json_names?update_mask=line_num,STATUS,no\n\n{\"ID\":\"not\",\"LineNum\":2,\"status\":\"s\",\"yes\":\"y\"}", p + "NonStandardMessageWithJSONNames"},
 		{"GET /responsebody/x", ""},
 		{"GET /responsestrings/x", ""},
 		{"GET /responsestrings/empty", ""},
@@ -88,6 +90,10 @@ func TestGateway(t *testing.T) {
 		{"GET " + many + "/echo/a%2Fb%25", 200, `{"value":"a/b%"}`},
 		{"POST " + many + "/params/post/in%2Fthe%2Fpath?double_value=1.5\n\n{\"name\":\"n\"}", 200, `"stringValue":"in/the/path"`},
 		{"POST /v1/publishers%2Fp/books\n\n{}", 404, ""},
+		// Who sends no mask has none (https://google.aip.dev/134): grpc-gateway makes one of the body.
+		{"PATCH /v1/example/non_standard/update\n\n{\"id\":\"i\"}", 200, `{"thing":{"subThing":{}}}`},
+		// It takes a mask's paths as they are. JSON has them in camel case.
+		{"PATCH /v1/example/non_standard/update_with_json_names?update_mask=LineNum,Thingy.SubThing.sub_Value\n\n{\"LineNum\":2,\"Thingy\":{\"SubThing\":{\"sub_Value\":\"s\"}}}", 200, `{"LineNum":"2","Thingy":{"SubThing":{"sub_Value":"s"}}}`},
 		// What is unset is left out.
 		{"GET /responsebodies/x", 200, `[{"data":"x"}]`},
 		// JSON has numbers that an enum does not name (google.protobuf's JSON mapping).
