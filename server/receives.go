@@ -31,20 +31,19 @@ const receiveTimeout = 30 * time.Second
 func newReceives() *receives { return &receives{soon: 2 * time.Second, most: 32} }
 
 // newOpenReceives returns those for requests that need no credentials, as those for health
-// do not. One that is sent as a whole is received before so many others have begun.
-func newOpenReceives() *receives { return &receives{most: 16} }
+// do not. Anybody can send as much of them as the network takes until they count: so that is
+// sooner, but not at once, as thousands that are whole may come together.
+func newOpenReceives() *receives { return &receives{soon: 250 * time.Millisecond, most: 16} }
 
 // receive calls one that receives a request from a host, and returns what that does, unless
 // the request is given up: then the end of the call, which is to follow, ends it.
 func (r *receives) receive(host string, receive func() error) error {
 	received := make(chan error, 1)
 	go func() { received <- receive() }()
-	if r.soon > 0 {
-		soon := time.NewTimer(r.soon)
-		defer soon.Stop()
-		if err, ok := firstOf(received, soon.C, nil); ok {
-			return err
-		}
+	soon := time.NewTimer(r.soon)
+	defer soon.Stop()
+	if err, ok := firstOf(received, soon.C, nil); ok {
+		return err
 	}
 	call := r.begin(host)
 	defer r.end(call)

@@ -89,6 +89,25 @@ func TestSlowRequestsOfOthers(t *testing.T) {
 	}
 }
 
+// TestRequestsTogether checks that of thousands that come together, and are on their way for
+// no longer than that takes, none is given up: also of those for health, which many ask for
+// when a server is there again.
+func TestRequestsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, r := range []*receives{newReceives(), newOpenReceives()} {
+			ended := make(chan error, 5000)
+			for range cap(ended) {
+				go func() { ended <- r.receive("", func() error { time.Sleep(100 * time.Millisecond); return nil }) }()
+			}
+			for range cap(ended) {
+				if err := <-ended; err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
 // TestLateRequestIsThere checks that a request which has arrived is taken, however late it is
 // looked for.
 func TestLateRequestIsThere(t *testing.T) {
