@@ -1,9 +1,16 @@
 package telemetry
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-sse/sluice/bridge"
 	"github.com/sluice-sse/sluice/server"
@@ -61,6 +68,35 @@ func TestStateOfNoTrace(t *testing.T) {
 		tel.Observe(r)(bridge.Answer{Status: http.StatusOK})
 		if got := r.Header.Get("Tracestate"); got != want {
 			t.Errorf("%q: got %q", parent, got)
+		}
+	}
+}
+
+// That there is no such service is what the health service answers to a bridge, again and
+// again: nobody was refused.
+func TestHealthRefusesNobody(t *testing.T) {
+	for answer, want := range map[error]int{
+		status.Error(codes.NotFound, "unknown service"): 0,
+		status.Error(codes.ResourceExhausted, "x"):      1,
+		nil: 0,
+	} {
+		var log strings.Builder
+		tel, err := New(Config{Prometheus: true, Getenv: func(string) string { return "" }, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tel.Close()
+		_, _ = tel.Unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: healthpb.Health_Check_FullMethodName}, func(context.Context, any) (any, error) { return nil, answer })
+		families, err := tel.scrape.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted := false
+		for _, f := range families {
+			counted = counted || f.GetName() == "sluice_refusals_total"
+		}
+		if lines := strings.Count(log.String(), "\n"); lines != want || counted != (want > 0) {
+			t.Errorf("%v: %d lines in the log; it is counted: %v", answer, lines, counted)
 		}
 	}
 }

@@ -73,7 +73,9 @@ func (t *Telemetry) begin(ctx context.Context, method string) (context.Context, 
 }
 
 // end tells of a call that has ended. One that fails before it reads a completion, and was
-// not broken off by its client, is a refusal.
+// not broken off by its client, is a refusal. Not so that there is no such service, which the
+// health service answers: a bridge asks for the journal's store each time when it is asked
+// whether it is ready, and most servers have none.
 func (t *Telemetry) end(ctx context.Context, c *call, err error) {
 	code, reason, limit := codes.OK, "", ""
 	if err != nil {
@@ -92,7 +94,7 @@ func (t *Telemetry) end(ctx context.Context, c *call, err error) {
 		}
 	}
 	c.span.End()
-	refused := err != nil && c.id == "" && code != codes.Canceled
+	refused := err != nil && c.id == "" && code != codes.Canceled && !(isHealth(c.method) && code == codes.NotFound)
 	if refused && !c.inside {
 		t.Refused("grpc", reason, limit)
 	}
