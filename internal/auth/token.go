@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,10 +82,10 @@ func (v *verifier) principal(ctx context.Context, token string) (string, error) 
 	switch {
 	case errors.Is(err, errNoKeys), errors.Is(err, errNoAnswer): // it may be good
 		return "", failure.New(failure.UpstreamUnavailable, "tokens cannot be verified now: try again").WithCause(err)
-	case errors.Is(err, jwt.ErrTokenExpired): // of a signature that is right
+	case errors.Is(err, jwt.ErrTokenExpired) && tokenError(err) == nil: // a new one would be good
 		return "", failure.New(failure.Unauthenticated, "the token has expired: get a new one").WithCause(jwt.ErrTokenExpired)
 	case err != nil:
-		return "", wrong(tokenError(err))
+		return "", wrong(cmp.Or(tokenError(err), jwt.ErrTokenUnverifiable).Error())
 	case subject == "" || len(subject) > maxSubject:
 		return "", wrong(fmt.Sprintf("the token's sub has not 1 to %d bytes", maxSubject))
 	}
@@ -93,16 +94,17 @@ func (v *verifier) principal(ctx context.Context, token string) (string, error) 
 
 var errCritical = errors.New("the token's header has crit")
 
-// tokenError says what is wrong with a token, and nothing of what is in it.
-func tokenError(err error) string {
+// tokenError says what is wrong with a token but its age, and nothing of what is in it; nil:
+// it is nothing that is known.
+func tokenError(err error) error {
 	for _, known := range []error{
 		errCritical, errUnnamed, jwkset.ErrKeyNotFound,
 		jwt.ErrTokenMalformed, jwt.ErrTokenNotValidYet, jwt.ErrTokenInvalidAudience, jwt.ErrTokenInvalidIssuer,
 		jwt.ErrTokenRequiredClaimMissing, jwt.ErrTokenSignatureInvalid, jwt.ErrInvalidType,
 	} {
 		if errors.Is(err, known) {
-			return known.Error()
+			return known
 		}
 	}
-	return jwt.ErrTokenUnverifiable.Error()
+	return nil
 }

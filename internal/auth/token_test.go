@@ -77,6 +77,11 @@ func TestTokens(t *testing.T) {
 	dots := strings.Split(good, ".")
 	otherPayload, _ := json.Marshal(testbed.Claims("bob"))
 	jwk := map[string]any{"kty": "RSA", "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(stranger.Key("RS256").Private.Public().(*rsa.PublicKey).N.Bytes())}
+	expiredFor := func(audience string) jwt.MapClaims {
+		claims := with("exp", in(-time.Minute))
+		claims["aud"] = audience
+		return claims
+	}
 	for _, tt := range []struct{ name, token, cause string }{
 		{"ES256", good, ""},
 		{"RS256", rs.Sign(t, testbed.Claims("alice"), nil), ""},
@@ -88,6 +93,7 @@ func TestTokens(t *testing.T) {
 		{"not yet valid within the leeway", sign(with("nbf", in(20*time.Second)), nil), ""},
 
 		{"expired", sign(with("exp", in(-time.Minute)), nil), "expired"},
+		{"expired, and for another audience", sign(expiredFor("other"), nil), "audience"},
 		{"expired, of a stranger", stranger.Key("ES256").Sign(t, with("exp", in(-time.Minute)), nil), "signature"},
 		{"without exp", sign(with("exp", nil), nil), "claim"},
 		{"exp of another type", sign(with("exp", "tomorrow"), nil), "type"},
