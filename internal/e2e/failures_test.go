@@ -110,16 +110,14 @@ var failures = []upstreamFailure{
 	{name: "connection taken, and nothing else", args: []string{"--first-token-timeout=100ms"},
 		url:    func(t testing.TB) string { return "http://" + e2etest.DeafPort(t) },
 		reason: "FIRST_TOKEN_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
-	{name: "no first token", args: []string{"--first-token-timeout=100ms"}, script: e2etest.Silence,
+	{name: "no first token", args: []string{"--first-token-timeout=300ms"}, script: e2etest.Silence,
 		reason: "FIRST_TOKEN_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
-	{name: "only comments", args: []string{"--first-token-timeout=100ms"}, script: e2etest.Comments,
+	{name: "only comments", args: []string{"--first-token-timeout=300ms"}, script: e2etest.Comments,
 		reason: "FIRST_TOKEN_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
-	{name: "silence after text", args: []string{"--idle-timeout=100ms"}, script: e2etest.Text(e2etest.Silence), events: 2,
+	{name: "silence after text", args: []string{"--idle-timeout=300ms"}, script: e2etest.Text(e2etest.Silence), events: 2,
 		reason: "IDLE_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
-	{name: "only comments after text", args: []string{"--idle-timeout=100ms"}, script: e2etest.Text(e2etest.Comments), events: 2,
+	{name: "only comments after text", args: []string{"--idle-timeout=300ms"}, script: e2etest.Text(e2etest.Comments), events: 2,
 		reason: "IDLE_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
-	{name: "comments after text, until the end", args: []string{"--total-timeout=300ms"}, script: e2etest.Text(e2etest.Comments), events: 2,
-		reason: "TOTAL_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
 	{name: "no end", args: []string{"--total-timeout=300ms"}, events: -1,
 		script: func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
@@ -127,6 +125,8 @@ var failures = []upstreamFailure{
 				time.Sleep(10 * time.Millisecond)
 			}
 		},
+		reason: "TOTAL_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
+	{name: "comments after text, until the end", args: []string{"--total-timeout=1s"}, script: e2etest.Text(e2etest.Comments), events: 2,
 		reason: "TOTAL_TIMEOUT", code: codes.DeadlineExceeded, http: 504, retry: time.Second},
 }
 

@@ -10,14 +10,12 @@ import (
 	"flag"
 	"maps"
 	"os"
+	"runtime"
+	"strconv"
 
 	"github.com/sluice-sse/sluice/internal/app"
 	"github.com/sluice-sse/sluice/internal/testbed"
 )
-
-// atOnce is how many tests run side by side of those that may: most of them wait for most of
-// their time, so there are more of them than processors.
-const atOnce = "8"
 
 // Prepare is the beginning of a TestMain. In a process with a role (see testbed), it plays that,
 // and does not return. Beside the roles of the package, there are
@@ -25,6 +23,9 @@ const atOnce = "8"
 //   - sluice: the program with these arguments, and nothing from the environment;
 //   - main: the same as it is, with signals and all;
 //   - upstream: testbed.ServeUpstream.
+//
+// Unless -parallel says how many, it has more tests run side by side than there are
+// processors: those that may wait for most of their time.
 func Prepare(roles map[string]testbed.Role) {
 	all := map[string]testbed.Role{
 		"upstream": testbed.ServeUpstream,
@@ -40,6 +41,6 @@ func Prepare(roles map[string]testbed.Role) {
 	testbed.Perform(all, nil)
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set(atOnce)
+		_ = f.Value.Set(strconv.Itoa(4 * runtime.GOMAXPROCS(0)))
 	}
 }
