@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -81,6 +82,41 @@ func TestGap(t *testing.T) {
 	if entries, read := topic.look(&storedReader{last: 10}); len(entries) > 0 || read {
 		t.Errorf("at the end: %v, %v", entries, read)
 	}
+}
+
+// TestStreamHasAGap has an entry be lost in the middle: nobody is shown what follows as if
+// it were all.
+func TestStreamHasAGap(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a, b := open(t, s, Config{}), open(t, s, Config{})
+	w, _ := create(t, a, "c")
+	for sequence := int32(1); sequence <= 4; sequence++ {
+		add(t, w, sequence, sequence)
+	}
+	end(t, w, 5)
+	run(t, a, "XDEL", a.streamKey("c"), "3-0")
+	r, err := b.Read(t.Context(), "c", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := r.Next(t.Context()); len(entries) > 2 || !errors.Is(err, journal.ErrExpired) && len(entries) == 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	if entries, err := r.Next(t.Context()); !errors.Is(err, journal.ErrExpired) {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+// TestScriptsAreForgotten has the store forget the scripts between two batches.
+func TestScriptsAreForgotten(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a := open(t, s, Config{})
+	w, _ := create(t, a, "c")
+	for sequence := int32(1); sequence <= 3; sequence++ {
+		run(t, a, "SCRIPT", "FLUSH")
+		add(t, w, sequence, sequence)
+	}
+	end(t, w, 4)
 }
 
 // TestTailIsBounded has large events be published: few are kept for those that follow.

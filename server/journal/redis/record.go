@@ -60,8 +60,14 @@ func (j *Journal) read(ctx context.Context, id string, after int32, n int64) (re
 		return r, nil, err
 	}
 	entries, err := parseBatches(batches, after)
-	if len(entries) > 0 && entries[0].Sequence != after+1 {
-		return r, nil, journal.ErrExpired
+	for i := range entries {
+		if entries[i].Sequence == after+1+int32(i) {
+			continue
+		}
+		if i == 0 {
+			return r, nil, journal.ErrExpired
+		}
+		return r, entries[:i], nil // the next one is told
 	}
 	if err == nil && len(entries) == 0 && r.Ended && after < r.Last {
 		return r, nil, journal.ErrExpired // the stream lacks its end
