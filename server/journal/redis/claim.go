@@ -17,6 +17,11 @@ func (j *Journal) claim(ctx context.Context, w *writer) (journal.Completion, err
 	if err := j.create(ctx, w); err != nil || w.Key == "" {
 		return w.Completion, err
 	}
+	return j.claimKeyFor(ctx, w)
+}
+
+// claimKeyFor claims the key of a completion that is there.
+func (j *Journal) claimKeyFor(ctx context.Context, w *writer) (journal.Completion, error) {
 	key := j.claimKey(w.Principal, w.Key)
 	for range 10 { // until nothing changes in between
 		err := j.do(ctx, j.client.B().Set().Key(key).Value(w.ID).Nx().PxMilliseconds(j.life().Milliseconds()).Build()).Error()

@@ -183,15 +183,47 @@ func (j *Journal) keepLease() {
 	}
 }
 
+// renewal is of this instance's own lease.
+type renewal struct {
+	mu        sync.Mutex // guards all below, and is held for the command
+	last      int64      // the number of the last one
+	confirmed int64      // the last one that the store has confirmed
+}
+
 // renew renews the lease. It tries when the store is gone, too: so it is noticed when that
 // comes back.
 func (j *Journal) renew() error {
-	began := time.Now()
-	j.renewals++
+	j.renewal.mu.Lock()
+	defer j.renewal.mu.Unlock()
+	return j.renewLocked()
+}
+
+func (j *Journal) renewLocked() error {
+	began, r := time.Now(), &j.renewal
+	r.last++
 	ctx, stop := context.WithTimeout(j.ctx, j.config.Patience/2)
 	defer stop()
-	err := j.client.Do(ctx, j.client.B().Set().Key(j.leaseKey(j.instance)).Value(strconv.Itoa(j.renewals)).
-		PxMilliseconds(j.config.Lease.Milliseconds()).Build()).Error()
+	before, err := j.client.Do(ctx, j.client.B().Set().Key(j.leaseKey(j.instance)).Value(strconv.FormatInt(r.last, 10)).
+		Get().PxMilliseconds(j.config.Lease.Milliseconds()).Build()).AsInt64()
+	if rueidis.IsRedisNil(err) {
+		before, err = 0, nil
+	}
 	j.observe(j.ctx, began, err, true)
+	if err == nil {
+		j.outage.renew(began, before < r.confirmed)
+		r.confirmed = r.last
+	}
 	return err
+}
+
+// keepsKeys tells whether the store still had this process's lease when that was last
+// renewed, as far as connections have not broken since: if not, it may have lost keys as
+// well, and their owners may not have claimed them again.
+func (j *Journal) keepsKeys() bool {
+	j.renewal.mu.Lock()
+	defer j.renewal.mu.Unlock()
+	if j.outage.isShakenSinceRenewal() && j.renewLocked() != nil {
+		return false
+	}
+	return !j.outage.lacksKeys(j.config.Lease / 2)
 }

@@ -22,6 +22,8 @@ type outage struct {
 	back    time.Time            // when it last came back
 	shaken  time.Time            // when it last failed, or came back, or a connection broke
 	unsure  bool                 // since then, nobody has looked whether it has lost anything
+	renewed time.Time            // when the last renewal of the lease began that it has taken
+	emptied time.Time            // when it was last found to have lost the lease
 	changed func(available bool) // nil: nobody wants to know
 }
 
@@ -72,6 +74,30 @@ func (o *outage) isJustOver(within time.Duration) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return !o.back.IsZero() && time.Since(o.back) < within
+}
+
+// renew notes when a renewal began that the store has taken, and whether it had lost the one
+// before.
+func (o *outage) renew(began time.Time, lost bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.renewed = began; lost {
+		o.emptied = time.Now()
+	}
+}
+
+// isShakenSinceRenewal tells whether the store may have lost something since then.
+func (o *outage) isShakenSinceRenewal() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.shaken.After(o.renewed)
+}
+
+// lacksKeys tells whether, within so long, the store has come back or has lost something.
+func (o *outage) lacksKeys(within time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return time.Since(o.back) < within || time.Since(o.emptied) < within
 }
 
 func (o *outage) notify(changed func(available bool)) {

@@ -71,6 +71,7 @@ func TestStoreRefusesWrites(t *testing.T) {
 	for name, refusing := range map[string][2][]string{
 		"OOM":        {{"CONFIG", "SET", "maxmemory", "1"}, {"CONFIG", "SET", "maxmemory", "0"}},
 		"NOREPLICAS": {{"CONFIG", "SET", "min-replicas-to-write", "1"}, {"CONFIG", "SET", "min-replicas-to-write", "0"}},
+		"NOPERM":     {{"ACL", "SETUSER", "default", "-@write", "-@scripting"}, {"ACL", "SETUSER", "default", "+@all"}},
 		"READONLY":   {{"REPLICAOF", "127.0.0.1", "1"}, {"REPLICAOF", "NO", "ONE"}},
 	} {
 		t.Run(name, func(t *testing.T) {

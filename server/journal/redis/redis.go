@@ -66,7 +66,7 @@ type Journal struct {
 	subscription subscription
 	reads        reads
 	leases       leases
-	renewals     int           // of the lease; for one goroutine at a time
+	renewal      renewal
 	news         atomic.Int64  // that were told to others
 	disowning    chan struct{} // there is something in disowned
 
@@ -189,7 +189,7 @@ func (j *Journal) Create(ctx context.Context, c journal.Completion, o journal.Ow
 	if info, err := j.local.Find(ctx, c.Principal, c.Key); c.Key != "" && !errors.Is(err, journal.ErrNotFound) {
 		return nil, info.Completion, nil
 	}
-	if c.Key != "" && j.outage.isJustOver(j.config.Lease/2) {
+	if c.Key != "" && j.outage.lacksKeys(j.config.Lease/2) {
 		return nil, journal.Completion{}, errGone // the store may have lost the key, which an owner is about to claim again
 	}
 	w := &writer{journal: j, Completion: c, owner: o, fence: "1", others: map[string]presence{}}
@@ -203,6 +203,10 @@ func (j *Journal) Create(ctx context.Context, c journal.Completion, o journal.Ow
 		j.withdraw(w, err) // the answer may be what was lost
 		return nil, journal.Completion{}, err
 	case err != nil:
+	case c.Key != "" && holder.ID == c.ID && !j.keepsKeys():
+		j.forget(w)
+		j.withdraw(w, nil)
+		return nil, journal.Completion{}, errGone
 	case holder.ID != c.ID:
 		j.forget(w)
 		j.withdraw(w, nil)

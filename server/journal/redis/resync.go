@@ -105,6 +105,9 @@ func (w *writer) resync(ctx context.Context, behind bool) {
 		return
 	default:
 		w.stored = min(record.Last, w.held.Last())
+		if w.Key != "" && !behind { // the part of a cluster that has it may have lost it
+			_, _ = w.journal.claimKeyFor(ctx, w)
+		}
 	}
 	switch err := w.store(ctx, nil, 0); {
 	case errors.Is(err, journal.ErrFenced):

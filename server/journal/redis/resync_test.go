@@ -116,6 +116,60 @@ func TestKeyIsSafeBehindAnOutage(t *testing.T) {
 	end(t, w, 2)
 }
 
+// TestKeyIsSafeBehindARestart has a store be started again, empty, so soon that it does not
+// count as gone, and an owner be about to claim its key again: nobody else gets it.
+func TestKeyIsSafeBehindARestart(t *testing.T) {
+	t.Parallel()
+	s := testbed.StartRedis(t)
+	config := Config{Lease: 3 * time.Second}
+	a, b := open(t, s, config), open(t, s, config)
+	w, _, err := a.Create(t.Context(), journal.Completion{ID: "c", Key: "k"}, &owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, w, 1, 1)
+	w.(*writer).mu.Lock() // it takes its time
+	s.Kill()
+	s.Start()
+	for i := range 20 {
+		if other, _, _ := b.Create(t.Context(), journal.Completion{ID: fmt.Sprint("other", i), Key: "k"}, &owner{}); other != nil {
+			t.Fatalf("%d: created once more", i)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if !b.Available() {
+		t.Error("the store counts as gone")
+	}
+	w.(*writer).mu.Unlock()
+	end(t, w, 2)
+	eventually(t, "nobody finds it", func() bool {
+		other, holder, err := b.Create(t.Context(), journal.Completion{ID: "other", Key: "k"}, &owner{})
+		if other != nil {
+			t.Fatal("created once more")
+		}
+		return err == nil && holder.ID == "c"
+	})
+}
+
+// TestKeyIsLost has a store lose a key and not its completion, as a shard of a cluster does
+// that is started again: the owner claims it again.
+func TestKeyIsLost(t *testing.T) {
+	s := testbed.StartRedis(t)
+	config := Config{Lease: 400 * time.Millisecond}
+	a, b := open(t, s, config), open(t, s, config)
+	w, _, err := a.Create(t.Context(), journal.Completion{ID: "c", Key: "k"}, &owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, a, "DEL", a.claimKey("", "k"))
+	a.outage.shake() // a connection has broken
+	eventually(t, "it is not claimed", func() bool {
+		_, err := b.Find(t.Context(), "", "k")
+		return err == nil
+	})
+	end(t, w, 1)
+}
+
 // TestLongOutage has completions end while the store is gone, until they have to go here:
 // they are not kept for it.
 func TestLongOutage(t *testing.T) {
