@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/rand"
 	"maps"
 	"strconv"
 	"sync"
@@ -174,8 +175,10 @@ func (j *Journal) keepLease() {
 	for n := 1; ; n++ {
 		select {
 		case <-ticker.C:
-			if n%5 == 0 || j.outage.isFailing() {
-				_ = j.renew()
+			if failing := j.outage.isFailing(); n%5 == 0 || failing {
+				if err := j.renew(); isOutage(err) && failing {
+					j.probe()
+				}
 			}
 		case <-j.ctx.Done():
 			return
@@ -216,13 +219,34 @@ func (j *Journal) renewLocked() error {
 	return err
 }
 
+// probe looks whether it is only a part of a cluster that has failed, which has the lease:
+// whatever the others have goes on.
+func (j *Journal) probe() {
+	if j.client.Mode() != rueidis.ClientModeCluster {
+		return
+	}
+	began := time.Now()
+	ctx, stop := context.WithTimeout(j.ctx, j.config.Patience/2)
+	defer stop()
+	var writes []rueidis.Completed
+	for range 8 { // to as many slots at random
+		writes = append(writes, j.client.B().Set().Key(j.config.Prefix+":probe:"+rand.Text()).Value("").PxMilliseconds(1000).Build().Pin())
+	}
+	for _, result := range j.client.DoMulti(ctx, writes...) {
+		if result.Error() == nil {
+			j.observe(j.ctx, began, nil, true)
+			return
+		}
+	}
+}
+
 // keepsKeys tells whether the store still had this process's lease when that was last
 // renewed, as far as connections have not broken since: if not, it may have lost keys as
 // well, and their owners may not have claimed them again.
 func (j *Journal) keepsKeys() bool {
 	j.renewal.mu.Lock()
 	defer j.renewal.mu.Unlock()
-	if j.outage.isShakenSinceRenewal() && j.renewLocked() != nil {
+	if j.outage.isShakenSinceRenewal() && j.renewLocked() != nil && j.client.Mode() != rueidis.ClientModeCluster {
 		return false
 	}
 	return !j.outage.lacksKeys(j.config.Lease / 2)
