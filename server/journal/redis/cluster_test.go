@@ -15,7 +15,8 @@ import (
 	"github.com/sluice-sse/sluice/server/journal"
 )
 
-// cluster is one of two nodes, each with half of the slots.
+// cluster is one of two nodes, each with half of the slots. One that finds the other failed,
+// as it does after a time, has no majority and refuses: that time is longer than a test.
 type cluster struct {
 	nodes  [2]*testbed.Redis
 	direct [2]rueidis.Client
@@ -25,7 +26,7 @@ func startTwoNodes(t *testing.T, args ...string) *cluster {
 	t.Helper()
 	c := &cluster{}
 	for i := range c.nodes {
-		c.nodes[i] = testbed.StartRedis(t, append([]string{"--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "1000"}, args...)...)
+		c.nodes[i] = testbed.StartRedis(t, append([]string{"--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "30000"}, args...)...)
 		c.direct[i] = connect(t, c.nodes[i])
 		c.run(t, i, "CLUSTER", "ADDSLOTSRANGE", fmt.Sprint(i*8192), fmt.Sprint(i*8192+8191))
 	}
