@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"io"
+	"math"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -16,16 +18,41 @@ import (
 // come.
 type follower struct {
 	event func(*completionv1.CompletionEvent) error // nil: only the header is read
+	until func(md metadata.MD) (last int32)         // given the header, returns the sequence of the last event that is wanted; nil: all are
 	leave context.CancelFunc
 	id    string // of the completion, once the server has named it
+	last  int32
+	left  bool // there is all that is wanted
 }
 
 // Header takes the server's header.
 func (f *follower) Header(md metadata.MD) {
-	f.id = native.CompletionID(md)
-	if f.event == nil {
-		f.leave()
+	f.id, f.last = native.CompletionID(md), math.MaxInt32
+	if f.until != nil {
+		f.last = f.until(md)
 	}
+	if f.event == nil || f.last == 0 {
+		f.leave()
+		f.left = f.id != ""
+	}
+}
+
+// errEnough ends the reading of a stream.
+var errEnough = errors.New("there is all that is wanted")
+
+// take takes an event.
+func (f *follower) take(event *completionv1.CompletionEvent) error {
+	if f.left || f.event == nil {
+		return errEnough
+	}
+	if err := f.event(event); err != nil {
+		return err
+	}
+	if f.left = event.GetSequence() >= f.last; f.left {
+		f.leave()
+		return errEnough
+	}
+	return nil
 }
 
 // Receive takes messages that are there at once.
@@ -35,23 +62,20 @@ func (f *follower) Receive(messages [][]byte) error {
 		if err := proto.Unmarshal(wire, event); err != nil {
 			return err
 		}
-		if f.event == nil {
-			continue
-		}
-		if err := f.event(event); err != nil {
+		if err := f.take(event); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// follow reads a stream of events to its end, or only its header. It returns nil if that
-// was all well.
+// follow reads a stream of events to its end, or as far as the follower wants. It returns
+// nil if that was all well.
 func follow(ctx context.Context, conn grpc.ClientConnInterface, method string, request proto.Message, f *follower) error {
 	ctx, f.leave = context.WithCancel(ctx)
 	defer f.leave()
 	err := f.call(ctx, conn, method, request)
-	if err == io.EOF || f.event == nil && f.id != "" {
+	if err == io.EOF || f.left {
 		return nil
 	}
 	return err
@@ -84,10 +108,8 @@ func (f *follower) call(ctx context.Context, conn grpc.ClientConnInterface, meth
 		if err := stream.RecvMsg(event); err != nil {
 			return err
 		}
-		if f.event != nil {
-			if err := f.event(event); err != nil {
-				return err
-			}
+		if err := f.take(event); err != nil {
+			return err
 		}
 	}
 }

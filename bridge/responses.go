@@ -10,6 +10,8 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-sse/sluice/bridge/failure"
 	"github.com/sluice-sse/sluice/bridge/http1"
@@ -85,11 +87,18 @@ func (o *openAI) begin(ctx context.Context, r *http.Request, a *asked) (whole *o
 		f.event = nil
 	}
 	err = follow(ctx, o.streams.conn, completionv1.CompletionService_StreamCompletion_FullMethodName, a.Completion, f)
-	if err == nil && a.Background {
+	switch {
+	case err != nil:
+	case a.Background:
 		err = o.read(ctx, r, f.id, whole)
+	case !whole.Ended():
+		err = errNoEnd
 	}
 	return whole, f.id, err
 }
+
+// errNoEnd is logged of a server that ends a stream as none ends.
+var errNoEnd = status.Error(codes.Unavailable, "the events end without an end")
 
 // write answers with a response. The client has the write timeout for each bit of it.
 func (o *openAI) write(w http.ResponseWriter, whole *openai.WholeResponse) {
@@ -109,38 +118,51 @@ func (w rollingWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// read reads a response as it stands.
+// read reads a response as it stands: the events that there are when the server begins to
+// read them. By these alone the order of the items is known.
+//
+// Who asks again and again waits for it: with each reader that leaves, the grace begins anew.
 func (o *openAI) read(ctx context.Context, r *http.Request, completion string, whole *openai.WholeResponse) error {
-	ctx, err := o.context(ctx, r, completionv1.CompletionService_GetCompletion_FullMethodName)
+	ctx, err := o.context(ctx, r, completionv1.CompletionService_ResumeCompletion_FullMethodName)
 	if err != nil {
 		return err
 	}
-	c, err := o.client.GetCompletion(ctx, &completionv1.GetCompletionRequest{Id: completion})
-	if err != nil {
+	id, err := o.readUntil(ctx, completion, whole, func(md metadata.MD) int32 {
+		last, _ := native.LastSequence(md)
+		return last
+	})
+	if err == nil && whole.Begun() || err != nil && (id == "" || !failure.OfCompletion(err)) {
 		return err
 	}
-	const resume = completionv1.CompletionService_ResumeCompletion_FullMethodName
-	if c.GetState() == completionv1.Completion_RUNNING {
-		// Who asks again and again waits for it: with each reader that leaves, the
-		// grace begins anew.
-		request := &completionv1.ResumeCompletionRequest{Id: completion, AfterSequence: c.GetLastSequence()}
-		if err := follow(ctx, o.streams.conn, resume, request, &follower{}); err != nil {
-			return err
-		}
-		return whole.Set(c)
+	// It has failed, or there was nothing yet. Or the server is older than this bridge, and has
+	// not said how far to read.
+	c, errOfGet := o.client.GetCompletion(ctx, &completionv1.GetCompletionRequest{Id: completion})
+	if errOfGet != nil {
+		return errOfGet
 	}
-	// The order of the items is known by the events alone.
-	err = follow(ctx, o.streams.conn, resume, &completionv1.ResumeCompletionRequest{Id: completion}, &follower{event: whole.Add})
-	if err == nil || c.GetState() != completionv1.Completion_FAILED || !failure.OfCompletion(err) {
+	if last := c.GetLastSequence(); err == nil && last > 0 {
+		_, err = o.readUntil(ctx, completion, whole, func(metadata.MD) int32 { return last })
+	}
+	if err != nil && c.GetState() != completionv1.Completion_FAILED {
 		return err
 	}
 	if !whole.Begun() {
-		if err := whole.Set(c); err != nil {
+		if err := whole.Begin(c); err != nil {
 			return err
 		}
 	}
-	whole.Fail(openai.ResponseRefusal(o.log, err, true, false))
+	if err != nil {
+		whole.Fail(openai.ResponseRefusal(o.log, status.FromProto(c.GetError()).Err(), true, false))
+	}
 	return nil
+}
+
+// readUntil reads events from the first one to the last one that is wanted, given the
+// server's header. It returns an id if the server has begun to read the completion.
+func (o *openAI) readUntil(ctx context.Context, completion string, whole *openai.WholeResponse, until func(metadata.MD) int32) (id string, err error) {
+	f := &follower{event: whole.Add, until: until}
+	err = follow(ctx, o.streams.conn, completionv1.CompletionService_ResumeCompletion_FullMethodName, &completionv1.ResumeCompletionRequest{Id: completion}, f)
+	return f.id, err
 }
 
 // context returns the context of a call for a request.

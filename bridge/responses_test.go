@@ -1,6 +1,8 @@
 package bridge_test
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -8,7 +10,15 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
 	"github.com/sluice-sse/sluice/bridge"
+	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
+	"github.com/sluice-sse/sluice/internal/inproc"
+	"github.com/sluice-sse/sluice/internal/inproc/inproctest"
 )
 
 const responsesPath = "/openai/v1/responses"
@@ -94,6 +104,109 @@ func TestResponseMemory(t *testing.T) {
 		pieces = 2
 		if resp, body := ask("POST", responsesPath, whole); resp.StatusCode != 200 || strings.Count(body, strings.Repeat("x", 2*32<<10)) != 1 {
 			t.Errorf("got %s %.300s", resp.Status, body)
+		}
+	})
+}
+
+// standing is a server that has one completion.
+type standing struct {
+	service
+	completion *completionv1.Completion
+	gets       atomic.Int64
+}
+
+func (s *standing) GetCompletion(context.Context, *completionv1.GetCompletionRequest) (*completionv1.Completion, error) {
+	s.gets.Add(1)
+	return s.completion, nil
+}
+
+// A response is read as it stands by its events, once. What else the server knows is asked
+// for only if these do not say it, and what is refused to the reader is not taken for the end
+// of the response.
+func TestResponseRead(t *testing.T) {
+	truncated := failed(codes.Unavailable, "UPSTREAM_TRUNCATED")
+	header := func(s eventStream, last string) error {
+		return s.SendHeader(metadata.Pairs("completion-id", "cmpl_x", "last-sequence", last))
+	}
+	wait := func(s eventStream) error {
+		<-s.Context().Done()
+		return s.Context().Err()
+	}
+	running := &completionv1.Completion{Id: "cmpl_x", State: completionv1.Completion_RUNNING, LastSequence: 2}
+	broken := &completionv1.Completion{Id: "cmpl_x", State: completionv1.Completion_FAILED, Error: status.Convert(truncated).Proto(), LastSequence: 3}
+	for _, tt := range []struct {
+		name       string
+		play       func(eventStream) error
+		completion *completionv1.Completion
+		code       int
+		want       string // in the answer
+		gets       int64
+	}{
+		{"ended", func(s eventStream) error {
+			return errors.Join(header(s, "3"), created(s), delta(s, 2, "Hi"), finished(s, 3))
+		}, nil, 200, `"status":"completed"`, 0},
+		{"running", func(s eventStream) error {
+			return cmp.Or(errors.Join(header(s, "2"), created(s), delta(s, 2, "Hi")), wait(s))
+		}, running, 200, `"status":"in_progress","completed_at":null`, 0},
+		{"running on", func(s eventStream) error {
+			return cmp.Or(errors.Join(header(s, "2"), created(s), delta(s, 2, "Hi")), delta(s, 3, " there"), wait(s))
+		}, running, 200, `"text":"Hi"`, 0},
+		{"just begun", func(s eventStream) error { return cmp.Or(header(s, "0"), wait(s)) },
+			&completionv1.Completion{Id: "cmpl_x", Model: "m"}, 200, `"model":"m","output":[]`, 1},
+		{"of an older server", func(s eventStream) error {
+			return cmp.Or(errors.Join(named(s, "cmpl_x"), created(s), delta(s, 2, "Hi")), wait(s))
+		}, running, 200, `"text":"Hi"`, 1},
+		{"failed", func(s eventStream) error {
+			return cmp.Or(errors.Join(header(s, "3"), created(s), delta(s, 2, "Hi")), truncated)
+		}, broken, 200, `"error":{"code":"upstream_truncated"`, 1},
+		{"failed at once", func(s eventStream) error { return cmp.Or(header(s, "1"), truncated) }, broken, 200, `"error":{"code":"upstream_truncated"`, 1},
+		{"failed, but not to be read", func(s eventStream) error { return failed(codes.ResourceExhausted, "RATE_LIMITED") }, broken, 429, `"rate_limited"`, 0},
+		{"not to be read to the end", func(s eventStream) error {
+			return cmp.Or(errors.Join(header(s, "3"), created(s)), failed(codes.Unavailable, "UPSTREAM_UNAVAILABLE"))
+		}, running, 503, `"upstream_unavailable"`, 1},
+		{"cut", func(s eventStream) error {
+			return cmp.Or(errors.Join(header(s, "3"), created(s)), status.Error(codes.Unavailable, "EOF"))
+		}, running, 503, `cannot be reached`, 0},
+	} {
+		onBoth(t, tt.name, func(t *testing.T, kind string) {
+			server := &standing{service: service{play: tt.play}, completion: tt.completion}
+			conn := &inproc.Conn{}
+			completionv1.RegisterCompletionServiceServer(conn, server)
+			var any grpc.ClientConnInterface = conn
+			if kind == "received" {
+				any = received{inproctest.Client{Conn: conn}}
+			}
+			b, err := bridge.New(any, bridge.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := serveBridge(t, b)
+			resp, err := http.Get("http://" + s.addr + responsesPath + "/resp_x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != tt.code || !strings.Contains(string(body), tt.want) || server.gets.Load() != tt.gets {
+				t.Errorf("got %s %s, %v after %d other calls", resp.Status, body, err, server.gets.Load())
+			}
+		})
+	}
+}
+
+// A stream that ends without an end is no answer.
+func TestResponseWithoutAnEnd(t *testing.T) {
+	onBoth(t, "of a response", func(t *testing.T, kind string) {
+		s := serveBridge(t, newBridgeOn(t, kind, func(s eventStream) error {
+			return errors.Join(named(s, "cmpl_x"), created(s), delta(s, 2, "Hi"))
+		}, bridge.Config{}))
+		resp, err := http.Post("http://"+s.addr+responsesPath, "application/json", strings.NewReader(`{"input":"x"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != 503 || resp.Header.Get("X-Should-Retry") != "false" {
+			t.Errorf("got %s %v", resp.Status, resp.Header)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strconv"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -26,10 +27,12 @@ func (s *Server) ResumeCompletion(req *completionv1.ResumeCompletionRequest, str
 	if req.GetAfterSequence() < 0 {
 		return failure.Invalid("after_sequence", "must not be negative")
 	}
-	if _, err := s.owned(stream.Context(), req.GetId()); err != nil {
+	info, err := s.owned(stream.Context(), req.GetId())
+	if err != nil {
 		return err
 	}
 	to := newStreamReceiver[completionv1.ResumeCompletionRequest](stream, req.GetId())
+	to.header.Set("last-sequence", strconv.Itoa(int(info.Last)))
 	return s.deliver(stream.Context(), req.GetId(), nil, req.GetAfterSequence(), to)
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
@@ -44,13 +45,13 @@ func (s *contextStream) Context() context.Context { return s.ctx }
 // streamReceiver sends a completion's events over a stream.
 type streamReceiver struct {
 	stream grpc.ServerStream
-	id     string
+	header metadata.MD
 	single [1][]byte // used again, as most batches are of one
 }
 
 // newStreamReceiver returns one for a method that has such a request.
 func newStreamReceiver[Request any](stream grpc.ServerStreamingServer[completionv1.CompletionEvent], id string) *streamReceiver {
-	r := &streamReceiver{stream: stream, id: id}
+	r := &streamReceiver{stream: stream, header: completionID(id)}
 	if wrapped, ok := stream.(*grpc.GenericServerStream[Request, completionv1.CompletionEvent]); ok {
 		r.stream = wrapped.ServerStream // generated code hides SendBatch, too
 	}
@@ -59,7 +60,11 @@ func newStreamReceiver[Request any](stream grpc.ServerStreamingServer[completion
 
 // begin sends the header at once, not with the first event: the reader may want to
 // come back, or to cancel, before there is one.
-func (r *streamReceiver) begin(context.Context) error { return r.stream.SendHeader(completionID(r.id)) }
+func (r *streamReceiver) begin(context.Context) error {
+	header := r.header
+	r.header = nil // which is not needed for as long as the stream lasts
+	return r.stream.SendHeader(header)
+}
 
 // receive sends events. The failure in which a completion ended is the stream's.
 func (r *streamReceiver) receive(entries []journal.Entry) error {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,4 +117,38 @@ func (r *requestReader) RecvMsg(m any) error {
 		r.seen <- req.GetPrompt()
 	}
 	return err
+}
+
+// The header of who resumes says how far the completion has come: to its end, or to what is
+// there while it runs.
+func TestResumeSaysHowFar(t *testing.T) {
+	f := newFixture(t, silent(begun, text("a"), text("b")))
+	_, running := f.stream(t, t.Context(), prompt("x"))
+	for range 3 { // created and two deltas
+		if _, err := running.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	md, err := running.Header()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := completionIDOf(md)
+	last := func() string {
+		t.Helper()
+		md, err := f.resume(t, t.Context(), id, 0).Header()
+		if err != nil || completionIDOf(md) != id {
+			t.Fatalf("got %v, %v", md, err)
+		}
+		return strings.Join(md.Get("last-sequence"), ",")
+	}
+	if got := last(); got != "3" {
+		t.Errorf("while it runs, it is %s", got)
+	}
+	if _, err := f.client.CancelCompletion(t.Context(), &completionv1.CancelCompletionRequest{Id: id}); err != nil {
+		t.Fatal(err)
+	}
+	if got := last(); got != "4" {
+		t.Errorf("in the end, it is %s", got)
+	}
 }

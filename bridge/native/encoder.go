@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -114,6 +115,17 @@ func CompletionID(md metadata.MD) string {
 		return ""
 	}
 	return v[0]
+}
+
+// LastSequence returns how far a completion had come when the server began to read it, as
+// its header says. An older server does not say it.
+func LastSequence(md metadata.MD) (last int32, ok bool) {
+	v := md.Get("last-sequence")
+	if len(v) == 0 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(v[0], 10, 32)
+	return int32(n), err == nil
 }
 
 // Path is where completions are.

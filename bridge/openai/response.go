@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"google.golang.org/protobuf/proto"
-
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
@@ -35,17 +33,10 @@ func (w *WholeResponse) Add(event *completionv1.CompletionEvent) (err error) {
 	return err
 }
 
-// Set applies a completion as it stands, in place of its events.
-func (w *WholeResponse) Set(c *completionv1.Completion) error {
+// Begin applies what is known of a completion that has no event.
+func (w *WholeResponse) Begin(c *completionv1.Completion) error {
 	created := &completionv1.Created{Id: c.GetId(), Model: c.GetModel(), CreateTime: c.GetCreateTime()}
-	if err := w.Add(&completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Created{Created: created}}); err != nil {
-		return err
-	}
-	delta := &completionv1.Delta{Text: c.GetText(), Reasoning: c.GetReasoning(), Refusal: c.GetRefusal(), ToolCalls: c.GetToolCalls(), Logprobs: c.GetLogprobs()}
-	if proto.Size(delta) == 0 {
-		return nil
-	}
-	return w.Add(&completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Delta{Delta: delta}})
+	return w.Add(&completionv1.CompletionEvent{Event: &completionv1.CompletionEvent_Created{Created: created}})
 }
 
 // Begun tells whether there was an event.

@@ -58,6 +58,10 @@ type CompletionServiceClient interface {
 	StreamCompletion(ctx context.Context, in *CompletionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CompletionEvent], error)
 	// ResumeCompletion streams the events after a sequence: first those that are
 	// there, then those that come, then the same end that every reader gets.
+	//
+	// The response header has "completion-id" as that of StreamCompletion has, and
+	// "last-sequence": the sequence of the last event, or of the failure, that there
+	// was when the call began; 0 if there was none.
 	ResumeCompletion(ctx context.Context, in *ResumeCompletionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CompletionEvent], error)
 	// CreateCompletion starts a completion and waits for its end. A failure is the
 	// status of the call; the metadata "completion-id" still names the completion.
@@ -174,6 +178,10 @@ type CompletionServiceServer interface {
 	StreamCompletion(*CompletionRequest, grpc.ServerStreamingServer[CompletionEvent]) error
 	// ResumeCompletion streams the events after a sequence: first those that are
 	// there, then those that come, then the same end that every reader gets.
+	//
+	// The response header has "completion-id" as that of StreamCompletion has, and
+	// "last-sequence": the sequence of the last event, or of the failure, that there
+	// was when the call began; 0 if there was none.
 	ResumeCompletion(*ResumeCompletionRequest, grpc.ServerStreamingServer[CompletionEvent]) error
 	// CreateCompletion starts a completion and waits for its end. A failure is the
 	// status of the call; the metadata "completion-id" still names the completion.
