@@ -210,6 +210,25 @@ func TestExposedBadServer(t *testing.T) {
 	}
 }
 
+// A server that says of its own servers what grpc-go says of connections is heard.
+func TestExposedServerSpeaksOfConnections(t *testing.T) {
+	const message = `connection error: desc = "transport: Error while dialing: dial tcp 10.0.0.1:9: refused"`
+	refuse := func(c *transcodetest.Call) error { return status.Error(codes.Unavailable, message) }
+	s := newGreeter()
+	s.Methods["Greet"], s.Methods["GreetOften"] = refuse, refuse
+	addr, stop := s.Serve(t, "")
+	url := expose(t, addr, bridge.Config{})
+	for _, method := range []string{"Greet", "GreetOften"} {
+		if a := ask(t, url, "POST /test.v1.Greeter/"+method+"\n\n{}"); a.StatusCode != 503 || !strings.Contains(a.body, "dial tcp 10.0.0.1:9") {
+			t.Errorf("%s: %d %s", method, a.StatusCode, a.body)
+		}
+	}
+	stop()
+	if a := ask(t, url, "POST /test.v1.Greeter/Greet\n\n{}"); a.StatusCode != 503 || strings.Contains(a.body, "127.0.0.1") {
+		t.Errorf("without the server: %d %s", a.StatusCode, a.body)
+	}
+}
+
 // A server that floods is held up by a reader that takes nothing.
 func TestExposedFlood(t *testing.T) {
 	var sent atomic.Int64

@@ -29,7 +29,7 @@ func (a Answer) Write(w http.ResponseWriter, methods *Methods, b *Binding, log *
 	setMetadata(h, runtime.MetadataTrailerPrefix, a.Trailer)
 	if a.Err != nil {
 		Notice(methods, a.Err)
-		b.Method.WriteError(w, log, a.Err)
+		b.Method.WriteError(w, log, a.Err, a.Trailer)
 		return
 	}
 	contentType, body, unknown, err := b.render(a.Message)
@@ -38,7 +38,7 @@ func (a Answer) Write(w http.ResponseWriter, methods *Methods, b *Binding, log *
 	}
 	if err != nil {
 		log.Warn("read a message of the server", "method", b.Method.Path, "cause", err)
-		b.Method.WriteError(w, log, errUnreadable)
+		b.Method.WriteError(w, log, errUnreadable, a.Trailer)
 		return
 	}
 	h.Set("Content-Type", contentType)

@@ -92,7 +92,7 @@ func (e *Encoder) AppendEnd(dst []byte, err error, trailer metadata.MD, begun bo
 	if !begun { // a true status
 		return dst, false
 	}
-	code, s := explain(e.log, e.cause(err))
+	code, s := explain(e.log, e.cause(err), trailer)
 	data := errorJSON(e.binding.Method.table.types, code, s)
 	if told := trailers(trailer); len(told) > 0 { // beside the error, as beside finished
 		more, _ := json.Marshal(told) // texts
@@ -125,7 +125,7 @@ func (e *Encoder) cause(err error) error {
 func (e *Encoder) Refuse(w http.ResponseWriter, err error) {
 	setMetadata(w.Header(), runtime.MetadataHeaderPrefix, e.header)
 	setMetadata(w.Header(), runtime.MetadataTrailerPrefix, e.trailer)
-	e.binding.Method.WriteError(w, e.log, e.cause(err))
+	e.binding.Method.WriteError(w, e.log, e.cause(err), e.trailer)
 }
 
 // Notice sees from the end of a call whether the descriptors are old.

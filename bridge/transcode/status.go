@@ -8,6 +8,7 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -26,16 +27,19 @@ var errUnreadable = status.Error(codes.Internal, "the server has sent a message 
 // callers get: the server's own, with its message and details. A fault of the connection to
 // it keeps the code that gRPC has for it, such as INTERNAL for an answer of 400, and is told
 // in our own words, for grpc-go's name addresses; these go to the log.
-func explain(log *slog.Logger, err error) (int, *status.Status) {
+//
+// The trailer is that of the call. What comes with one is the server's, whatever it says; an
+// error before the first message has always one, for grpc-go counts its content-type.
+func explain(log *slog.Logger, err error, trailer metadata.MD) (int, *status.Status) {
 	var withHTTP *runtime.HTTPStatusError
 	if errors.As(err, &withHTTP) {
 		return withHTTP.HTTPStatus, status.Convert(withHTTP.Err)
 	}
 	s := status.Convert(err)
 	if strings.HasPrefix(s.Message(), "header list size to send") && s.Code() == codes.Internal { // by grpc-go, as the server has said how much it takes
-		return explain(log, failure.Invalid(http.StatusRequestHeaderFieldsTooLarge, codes.InvalidArgument, "headers", "the headers that go to the server are larger than it takes"))
+		return explain(log, failure.Invalid(http.StatusRequestHeaderFieldsTooLarge, codes.InvalidArgument, "headers", "the headers that go to the server are larger than it takes"), nil)
 	}
-	if ofConnection(s) {
+	if len(trailer) == 0 && ofConnection(s) {
 		log.Warn("call the server", "cause", err)
 		s = faulty(s.Code())
 	}
@@ -55,7 +59,8 @@ func faulty(code codes.Code) *status.Status {
 }
 
 // ofConnection tells grpc-go's own words for a lost or a missing connection from what a
-// server has said: nothing else does. They stand in clientconn.go, picker_wrapper.go,
+// server has said without a trailer. Only grpc-go's stats would tell for sure, which cost
+// something for each message. The words stand in clientconn.go, picker_wrapper.go,
 // pickfirst.go and internal/transport/http2_client.go.
 func ofConnection(s *status.Status) bool {
 	switch s.Code() {
@@ -90,12 +95,12 @@ func errorJSON(types *wirejson.Types, httpStatus int, s *status.Status) []byte {
 
 // WriteError answers a request with an error that is no method's.
 func WriteError(w http.ResponseWriter, log *slog.Logger, err error) {
-	code, s := explain(log, err)
+	code, s := explain(log, err, nil)
 	failure.WriteBody(w, code, s, failure.JSON(code, s))
 }
 
-// WriteError answers a request with an error of a method's.
-func (m *Method) WriteError(w http.ResponseWriter, log *slog.Logger, err error) {
-	code, s := explain(log, err)
+// WriteError answers a request with an error of a method's, and its trailer.
+func (m *Method) WriteError(w http.ResponseWriter, log *slog.Logger, err error, trailer metadata.MD) {
+	code, s := explain(log, err, trailer)
 	failure.WriteBody(w, code, s, errorJSON(m.table.types, code, s))
 }

@@ -27,7 +27,7 @@ func TestFaultsKeepTheirCodes(t *testing.T) {
 		{codes.Internal, "no such row", http.StatusInternalServerError, "no such row"},
 		{codes.NotFound, "dial tcp 10.0.0.1:9 as you like", http.StatusNotFound, "as you like"},
 	} {
-		httpStatus, s := explain(slog.New(slog.DiscardHandler), status.Error(c.code, c.message))
+		httpStatus, s := explain(slog.New(slog.DiscardHandler), status.Error(c.code, c.message), nil)
 		if httpStatus != c.httpStatus || s.Code() != c.code || !strings.Contains(s.Message(), c.says) {
 			t.Errorf("%v, %s: %d, %v, want %d, %v, … %s", c.code, c.message, httpStatus, s, c.httpStatus, c.code, c.says)
 		}
@@ -36,7 +36,7 @@ func TestFaultsKeepTheirCodes(t *testing.T) {
 
 // A header that is too large for the server, which has told grpc-go so, is the caller's.
 func TestHeaderIsTooLarge(t *testing.T) {
-	httpStatus, s := explain(slog.New(slog.DiscardHandler), status.Error(codes.Internal, "header list size to send violates the maximum size (8192 bytes) set by server"))
+	httpStatus, s := explain(slog.New(slog.DiscardHandler), status.Error(codes.Internal, "header list size to send violates the maximum size (8192 bytes) set by server"), nil)
 	if httpStatus != http.StatusRequestHeaderFieldsTooLarge || s.Code() != codes.InvalidArgument {
 		t.Errorf("%d, %v", httpStatus, s)
 	}
