@@ -49,12 +49,13 @@ func (all *bridges) inFrontOf(request *compatRequest) (*bridge, error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	server := net.JoinHostPort(request.Host, strconv.Itoa(request.Port))
-	if b := all.started[server]; b != nil {
+	key := server + request.Compression
+	if b := all.started[key]; b != nil {
 		return b, nil
 	}
 	b, err := all.start(server, request)
 	if err == nil {
-		all.started[server] = b
+		all.started[key] = b
 	}
 	return b, err
 }
@@ -70,6 +71,9 @@ func (all *bridges) start(server string, request *compatRequest) (*bridge, error
 	}
 	for _, name := range forwarded {
 		args = append(args, "--forward-header="+name)
+	}
+	if request.Compression == "COMPRESSION_GZIP" {
+		args = append(args, "--server-compression=gzip")
 	}
 	if request.ServerTLSCert == nil {
 		var err error

@@ -9,8 +9,8 @@
 // Neither is a dependency of the module. The runner is installed (.ci/run says which one), and
 // the messages are read by the descriptors in its source.
 //
-// testdata says which cases there are: config.yaml what a bridge can do, known-failing.txt
-// what it cannot, and bridge.yaml, raw.yaml and timed.yaml what the runner's own cases leave out.
+// testdata says which cases there are: config.yaml what a bridge can do, gzip.yaml what of that
+// is tried with --server-compression, known-failing.txt what it cannot, and bridge.yaml, raw.yaml and timed.yaml what the runner's own cases leave out.
 package conformance
 
 import (
@@ -57,6 +57,7 @@ func TestCases(t *testing.T) {
 	t.Run("untimed", func(t *testing.T) {
 		r.parallel(t, "theirs", 1, 200, append(each("--skip", timed), "--known-failing=@testdata/known-failing.txt")...)
 		r.parallel(t, "ours", 1, 120, "--test-file=testdata/bridge.yaml", "--test-file=testdata/raw.yaml")
+		r.parallel(t, "compressed", 1, 8, "--conf=testdata/gzip.yaml", "--run=Basic/**")
 	})
 	t.Run("timed", func(t *testing.T) {
 		r.parallel(t, "theirs", 3, 20, each("--run", timed)...)

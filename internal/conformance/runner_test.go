@@ -158,6 +158,7 @@ type compatRequest struct {
 	ClientTLSCreds  *struct{ Cert, Key []byte }
 	Service, Method string
 	StreamType      string
+	Compression     string // of the request
 	RequestHeaders  []header
 	RequestMessages []json.RawMessage
 	TimeoutMS       *int64
