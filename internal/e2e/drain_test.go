@@ -75,7 +75,6 @@ func TestDrain(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	for _, layout := range append(layouts, "two processes, of which one stops") {
 		t.Run(layout, func(t *testing.T) {
-			t.Parallel()
 			drained := make(chan struct{})
 			u := speaker(t, drained)
 			p := e2etest.Start(t, layout, u.Env(), "--shutdown-delay="+drainDelay.String(), "--drain-timeout="+drainTimeout.String())

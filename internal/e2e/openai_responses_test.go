@@ -34,6 +34,9 @@ func TestResponsesAtEveryOffset(t *testing.T) {
 			id, _, _ := strings.Cut(created, `"`)
 			rests := map[int]string{} // of the stream after an event, to be asked for once
 			for offset := range len(raw) + 1 {
+				if underRace && offset%16 > 0 {
+					continue // it takes thirty times as long
+				}
 				last, had := -1, 0
 				r := sse.NewReader(strings.NewReader(raw[:offset]), 1<<20)
 				for m, err := r.Next(); err == nil; m, err = r.Next() {

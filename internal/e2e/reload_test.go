@@ -126,6 +126,7 @@ func TestReload(t *testing.T) {
 		opening.Go(func() {
 			for ; ctx.Err() == nil; opened.Add(1) {
 				shown(addr)
+				time.Sleep(time.Millisecond) // leaves others a processor
 			}
 		})
 	}

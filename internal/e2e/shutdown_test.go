@@ -33,7 +33,6 @@ func TestSeenDraining(t *testing.T) {
 	const delay = 3 * time.Second
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			t.Parallel()
 			p := e2etest.Start(t, layout, nil, "--echo-interval=40ms", "--shutdown-delay="+delay.String(), "--drain-timeout=20s")
 			conn, err := grpc.NewClient(p.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {
@@ -144,7 +143,6 @@ func TestStopWithStuckClients(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	for _, layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
-			t.Parallel()
 			p := e2etest.Start(t, layout, nil, "--echo-interval=0s", "--drain-timeout=1s")
 			body := `{"prompt":"` + strings.Repeat("word ", 100_000) + `"}`
 			post := fmt.Sprintf("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)

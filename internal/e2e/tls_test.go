@@ -243,6 +243,7 @@ func openAll(ctx context.Context, t *testing.T, p *e2etest.Program) {
 				return
 			}
 			_ = c.Close()
+			time.Sleep(time.Millisecond) // leaves others a processor
 		}
 	}
 }

@@ -24,7 +24,7 @@ import (
 //   - main: the same as it is, with signals and all;
 //   - upstream: testbed.ServeUpstream.
 //
-// Unless -parallel says how many, it has more tests run side by side than there are
+// Unless -parallel says how many, it has twice as many tests run side by side as there are
 // processors: those that may wait for most of their time.
 func Prepare(roles map[string]testbed.Role) {
 	all := map[string]testbed.Role{
@@ -41,6 +41,6 @@ func Prepare(roles map[string]testbed.Role) {
 	testbed.Perform(all, nil)
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set(strconv.Itoa(4 * runtime.GOMAXPROCS(0)))
+		_ = f.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0)))
 	}
 }
