@@ -100,3 +100,47 @@ func TestExposedServerIsShy(t *testing.T) {
 		}
 	}
 }
+
+const choices = `
+syntax = "proto3";
+package odd.v1;
+import "google/api/annotations.proto";
+import "google/protobuf/timestamp.proto";
+enum Mood { MOOD_UNSPECIFIED = 0; GLAD = 1; SAD = 2; }
+message In { Mood the_mood = 1; string text = 2; }
+message Choice { oneof choice { In a = 1; In b = 2; } Mood my_mood = 3; repeated Mood my_moods = 4; google.protobuf.Timestamp at = 5; map<string, Mood> by_name = 6; optional Mood maybe_mood = 7; }
+service Choices { rpc Choose(Choice) returns (Choice) { option (google.api.http) = { get: "/choose" }; } }
+`
+
+// Query parameters that are in each other's way are refused, whichever of them is looked at
+// first.
+func TestExposedQueryContradicts(t *testing.T) {
+	s := &transcodetest.Server{Proto: choices, Methods: map[string]func(*transcodetest.Call) error{"Choose": func(c *transcodetest.Call) error { return c.SendMsg(c.Request) }}}
+	addr, _ := s.Serve(t, "")
+	url := expose(t, addr, bridge.Config{})
+	for query, want := range map[string]int{
+		"a.the_mood=GLAD&b.the_mood=SAD":         400,
+		"a.the_mood=GLAD&b.text=x":               400,
+		"a.the_mood=GLAD&a.text=x":               200,
+		"my_mood=MOOD_UNSPECIFIED&myMood=SAD":    400,
+		"my_mood=SAD&my_mood=SAD":                400,
+		"my_moods=SAD&myMoods=GLAD":              400,
+		"my_moods=SAD&my_moods=GLAD":             200,
+		"by_name[x]=SAD&byName[x]=GLAD":          400,
+		"by_name[x]=SAD&byName[y]=GLAD":          200,
+		"maybe_mood=SAD&maybeMood=GLAD":          400,
+		"at=2026-01-02T03:04:05Z&at.seconds=5":   400,
+		"at.seconds=5&at.nanos=6&a.theMood=GLAD": 200,
+		"at=2026-01-02T03:04:05Z&a.text=x&a=":    400,
+		"a=&b=":                                  400,
+		"[=&]=&.=&..=&a.=&=&a[b]=c&my_mood[x]=1": 400,
+		"%00=1&a%00=2&no.such=x":                 200,
+	} {
+		for range 12 {
+			if a := ask(t, url, "GET /choose?"+query); a.StatusCode != want {
+				t.Errorf("%s: %d %s", query, a.StatusCode, a.body)
+				break
+			}
+		}
+	}
+}

@@ -66,7 +66,7 @@ func newBinding(m *Method, rule *annotations.HttpRule) (*Binding, error) {
 		if fieldOf(input, path) == nil {
 			return nil, fmt.Errorf("%s has no field %s", input.FullName(), v.field)
 		}
-		bound = append(bound, textNames(input, path))
+		bound = append(bound, fieldNames(input, path))
 	}
 	switch name := rule.GetBody(); name {
 	case "*":
@@ -92,17 +92,6 @@ func newBinding(m *Method, rule *annotations.HttpRule) (*Binding, error) {
 // maxPattern is the longest path template: with one that names very many fields, the
 // gateway's filter of query parameters would take for ever.
 const maxPattern = 1000
-
-// textNames returns a path of names, of which some may be those in JSON, as the filter of
-// query parameters has it.
-func textNames(md protoreflect.MessageDescriptor, path []string) []string {
-	var names []string
-	for _, name := range path {
-		fd := fieldOf(md, []string{name})
-		names, md = append(names, string(fd.Name())), fd.Message()
-	}
-	return names
-}
 
 // fieldOf returns the field at the end of a path of names, or nil if there is none.
 func fieldOf(md protoreflect.MessageDescriptor, path []string) protoreflect.FieldDescriptor {

@@ -41,7 +41,7 @@ var mapEntry = regexp.MustCompile(`^(.*)\[(.*)\]$`)
 
 // setQuery sets the fields that query parameters name.
 func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArray) error {
-	rest := url.Values{}
+	rest, named := url.Values{}, &named{}
 	for key, values := range query {
 		field, entry := key, mapEntry.FindStringSubmatch(key)
 		if entry != nil {
@@ -49,24 +49,24 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 		}
 		names := strings.Split(field, ".")
 		fd := fieldOf(m.Descriptor(), names)
-		if isMask(fd) {
-			values = maskPaths(fd, values)
-		}
-		enums := fd != nil && entry == nil && fd.Enum() != nil
-		ofMap := fd != nil && entry != nil && fd.IsMap() && fd.MapValue().Enum() != nil
-		if !enums && !ofMap {
-			rest[key] = values
+		if fd == nil { // of something else, which the gateway leaves alone
 			continue
 		}
-		names = fieldNames(m.Descriptor(), names) // as the filter has them
+		names = fieldNames(m.Descriptor(), names)
 		if not.HasCommonPrefix(names) {
 			continue
 		}
-		var err error
-		if ofMap {
-			err = setEnumOfMap(m, names, entry[2], values)
-		} else {
+		err := named.add(m.Descriptor(), names, entry)
+		switch {
+		case err != nil:
+		case entry == nil && fd.Enum() != nil:
 			err = setEnums(m, names, values)
+		case entry != nil && fd.IsMap() && fd.MapValue().Enum() != nil:
+			err = setEnumOfMap(m, names, entry[2], values)
+		case isMask(fd):
+			rest[key] = maskPaths(fd, values)
+		default:
+			rest[key] = values
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", failure.Clip(key), err)
@@ -75,13 +75,67 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 	return runtime.PopulateQueryParameters(m.Interface(), rest, not)
 }
 
-// descend returns the message at the end of a path of names but for the last one, which
-// is that of a field there.
-func descend(m protoreflect.Message, path []string) (protoreflect.Message, protoreflect.FieldDescriptor) {
-	for _, name := range path[:len(path)-1] {
-		m = m.Mutable(fieldOf(m.Descriptor(), []string{name})).Message()
+// named are the fields of a message that query parameters name, and those of what they hold.
+type named struct {
+	whole   bool // by a parameter of its own
+	fields  map[string]*named
+	oneofs  map[protoreflect.Name]string // which one of each
+	entries map[string]bool              // of a map
+}
+
+// add adds a field. It returns an error if that was named, or another one of a oneof: which of
+// the two came first, nobody knows.
+func (n *named) add(md protoreflect.MessageDescriptor, path []string, entry []string) error {
+	for _, name := range path {
+		fd := fieldOf(md, []string{name})
+		if n.whole {
+			return errSet
+		}
+		if n.fields == nil {
+			n.fields, n.oneofs = map[string]*named{}, map[protoreflect.Name]string{}
+		}
+		if oneof := fd.ContainingOneof(); oneof != nil {
+			if other, ok := n.oneofs[oneof.Name()]; ok && other != name {
+				return errSet
+			}
+			n.oneofs[oneof.Name()] = name
+		}
+		if n.fields[name] == nil {
+			n.fields[name] = &named{}
+		}
+		n, md = n.fields[name], fd.Message()
 	}
-	return m, fieldOf(m.Descriptor(), path[len(path)-1:])
+	if entry != nil {
+		if n.entries[entry[2]] {
+			return errSet
+		}
+		if n.entries == nil {
+			n.entries = map[string]bool{}
+		}
+		n.entries[entry[2]] = true
+		return nil
+	}
+	if n.whole || n.fields != nil {
+		return errSet
+	}
+	n.whole = true
+	return nil
+}
+
+// descend returns the message at the end of a path of names but for the last one, which
+// is that of a field there. It returns an error if another one of a oneof is set.
+func descend(m protoreflect.Message, path []string) (protoreflect.Message, protoreflect.FieldDescriptor, error) {
+	for i, name := range path {
+		fd := fieldOf(m.Descriptor(), []string{name})
+		if oneof := fd.ContainingOneof(); oneof != nil && m.WhichOneof(oneof) != nil && m.WhichOneof(oneof) != fd {
+			return nil, nil, errSet
+		}
+		if i == len(path)-1 {
+			return m, fd, nil
+		}
+		m = m.Mutable(fd).Message()
+	}
+	return nil, nil, errSet // never: a path has a name
 }
 
 var (
@@ -91,11 +145,13 @@ var (
 
 // setEnums sets a field that is an enum, or a list of them, of one value or several.
 func setEnums(m protoreflect.Message, path []string, values []string) error {
-	m, fd := descend(m, path)
-	if !fd.IsList() && len(values) != 1 {
+	m, fd, err := descend(m, path)
+	switch {
+	case err != nil:
+		return err
+	case !fd.IsList() && len(values) != 1:
 		return errSeveral
-	}
-	if m.Has(fd) || fd.ContainingOneof() != nil && m.WhichOneof(fd.ContainingOneof()) != nil {
+	case m.Has(fd):
 		return errSet
 	}
 	for _, value := range values {
@@ -114,8 +170,11 @@ func setEnums(m protoreflect.Message, path []string, values []string) error {
 
 // setEnumOfMap sets an entry of a map whose values are enums.
 func setEnumOfMap(m protoreflect.Message, path []string, key string, values []string) error {
-	m, fd := descend(m, path)
-	if len(values) != 1 {
+	m, fd, err := descend(m, path)
+	switch {
+	case err != nil:
+		return err
+	case len(values) != 1:
 		return errSeveral
 	}
 	number, err := enumNumber(fd.MapValue().Enum(), values[0])
