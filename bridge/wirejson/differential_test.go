@@ -64,9 +64,6 @@ func agree(t *testing.T, w *Writer, wire []byte) bool {
 	}
 	long, err := w.appendSlowly([]byte("x"), wire)
 	if err != nil {
-		if strings.Contains(err.Error(), "unable to resolve") {
-			return true
-		}
 		t.Fatalf("%x of %s\n short: %s\n long: %v", wire, w.table.md.FullName(), short, err)
 	}
 	var a, b any

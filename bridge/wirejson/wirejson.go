@@ -13,8 +13,8 @@
 //
 // It differs from protojson in two things. A field that proto2 requires may be absent: that
 // is for those who send it to see to. And an Any whose type cannot be found is shown as its
-// "@type" and, in base64, its "@value", as grpcurl does, unless the message is unusual in
-// another way, too: one that nobody knows does not end a stream. And what would become very
+// "@type" and, in base64, its "@value", as grpcurl does: one that nobody knows does not end a
+// stream. And what would become very
 // much is refused, whichever way it would go (bounds.go).
 package wirejson
 
@@ -116,7 +116,7 @@ func (w *Writer) appendSlowly(dst, wire []byte) (out []byte, err error) {
 	if err := (&usage{w.types.resolver, w.types.bounds.json}).message(m, 1, 0); err != nil {
 		return dst, fmt.Errorf("write %s as JSON: %w", w.table.md.FullName(), err)
 	}
-	text, err := protojson.MarshalOptions{AllowPartial: true, Resolver: w.types.resolver}.Marshal(m)
+	text, err := protojson.MarshalOptions{AllowPartial: true, Resolver: resolveAll{w.types.resolver}}.Marshal(m)
 	if err != nil {
 		return dst, fmt.Errorf("write %s as JSON: %w", w.table.md.FullName(), err)
 	}

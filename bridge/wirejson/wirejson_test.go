@@ -54,6 +54,8 @@ func TestUnusual(t *testing.T) {
 		{"an unknown field", everything, append(unknown, 1<<3, 1), `{"aInt32":1}`, true},
 		{"an unknown field, the long way", everything, append(unknown, 1<<3, 1, 1<<3, 2), `{"aInt32":2}`, true},
 		{"an unknown type", everything, wireOfAny(t, types, everything), `{"any":{"@type":"type.googleapis.com/no.Such","@value":"CAE="}}`, false},
+		{"an unknown type, the long way", everything, append(wireOfAny(t, types, everything), wireOf(t, types, everything, `{"mask":"a"}`)...), `{"any":{"@type":"type.googleapis.com/no.Such","@value":"CAE="},"mask":"a"}`, false},
+		{"an unknown type of nothing, the long way", everything, append(protowire.AppendBytes(protowire.AppendTag(nil, 71, protowire.BytesType), []byte{1<<3 | 2, 1, 'x'}), wireOf(t, types, everything, `{"mask":"a"}`)...), `{"any":{"@type":"x","@value":""},"mask":"a"}`, false},
 		{"an extension", old, wireOf(t, types, old, `{"name":"a","[test.old.extra]":"b"}`), `{"name":"a","[test.old.extra]":"b"}`, false},
 		{"without what is required", old, []byte{2 << 3, 1}, `{"number":1}`, false},
 		{"a field mask", everything, wireOf(t, types, everything, `{"mask":"aB,c.dE"}`), `{"mask":"aB,c.dE"}`, false},
