@@ -43,6 +43,7 @@ func (d Decoder) DecodeForeign(ctx context.Context, body []byte, m proto.Message
 	}
 	defer release()
 	s := newScanner(body, max(int(d.MaxBody/bytesPerToken), minTokens))
+	s.anys = &anys{}
 	var failed error
 	if wrong := s.scan(func() error { return s.value(&s.left) }); wrong != nil {
 		failed = wrong

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sluice-sse/sluice/bridge/failure"
@@ -294,5 +296,30 @@ func TestDecodeLimit(t *testing.T) {
 	err := d.Decode(ctx, []byte("{}"), &completionv1.CompletionRequest{}, "a request")
 	if code, st := failure.Explain(slog.New(slog.DiscardHandler), err); code != 499 || st.Code() != codes.Canceled {
 		t.Errorf("got %d, %v for a caller that has gone", code, err)
+	}
+}
+
+// Anys may be in Anys, but not without end: for each of them, all that it has in it is gone
+// through once more.
+func TestDecodeAnys(t *testing.T) {
+	for _, tt := range []struct {
+		before, after string
+		deep          int
+		ok            bool
+	}{
+		{`{"@type":"x/google.protobuf.Any","value":`, `}`, 30, true},
+		{`{"@type":"x/google.protobuf.Any","value":`, `}`, 40, false},
+		{`{"value":`, `,"\u0040type":"x/google.protobuf.Any"}`, 40, false},
+	} {
+		body := strings.Repeat(tt.before, tt.deep) + `{"@type":"x/google.protobuf.Struct","value":{"a":["@type",{"b":"@type"}]}}` + strings.Repeat(tt.after, tt.deep)
+		err := newDecoder(4<<20).DecodeForeign(context.Background(), []byte(body), &anypb.Any{}, "", protoregistry.GlobalTypes)
+		if (err == nil) != tt.ok || !tt.ok && !strings.Contains(err.Error(), "Anys in each other") {
+			t.Errorf("%s, %d deep: %v", tt.before, tt.deep, err)
+		}
+	}
+	many := `[` + strings.Repeat(`{"@type":"x/google.protobuf.Empty"},`, 1000) + `{}]`
+	list := `{"@type":"x/google.protobuf.ListValue","value":` + many + `}` // where it is a name as any other
+	if err := newDecoder(4<<20).DecodeForeign(context.Background(), []byte(list), &anypb.Any{}, "", protoregistry.GlobalTypes); err != nil {
+		t.Error(err)
 	}
 }

@@ -32,8 +32,9 @@ const textFactor = 3
 type scanner struct {
 	body   []byte
 	tokens *jsontext.Decoder
-	left   int // how many more names and values there may be, in what becomes messages
-	text   int // and in texts
+	left   int   // how many more names and values there may be, in what becomes messages
+	text   int   // and in texts
+	anys   *anys // nil: Anys are not counted
 	path   []step
 	found  []found
 	misfit *mistake // the first member in a shape that is not ours
@@ -200,6 +201,9 @@ func (s *scanner) read(left *int) error {
 	token, err := s.tokens.ReadToken()
 	if err != nil {
 		return err
+	}
+	if s.anys != nil && s.anys.add(token, s.tokens) > maxAnys {
+		return s.mistake(int(s.tokens.InputOffset()), fmt.Sprintf("it is nested too deep: there are more than %d Anys in each other", maxAnys))
 	}
 	switch token.Kind() {
 	case '}', ']':
