@@ -142,7 +142,7 @@ func (c *bridgeCommand) run(ctx context.Context, p *program) error {
 	if !isLoopback(b.listener.Addr()) {
 		p.log.Info("others can reach this bridge: who of them may call is the server's to decide", "server", c.Server)
 	}
-	fmt.Fprint(p.stdout, banner(b.addr(), address{}, c.serverLine()+about, example{request: exampleEcho}))
+	fmt.Fprint(p.stdout, banner(b.addr(), address{}, c.serverLine()+about, c.example()))
 	watching, stopWatching := context.WithCancel(context.Background())
 	var watcher sync.WaitGroup
 	watcher.Go(func() { b.bridge.WatchServer(watching) })

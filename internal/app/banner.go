@@ -24,9 +24,13 @@ func banner(http, grpc address, behind string, e example) string {
 	if http.addr != "" {
 		serves = append(serves, "HTTP on "+http.url(http.addr, "").String())
 		curl := "curl" + http.trust(curlTLS) + e.certificate(curlTLS)
-		try = append(try,
-			fmt.Sprintf("%s -N %s -H 'Content-Type: application/json'%s -d '%s'", curl, http.shellURL("/v1/completions"), e.header(), e.request),
-			fmt.Sprintf("%s %s%s", curl, http.shellURL("/v1/models"), e.header()))
+		if e.request == "" {
+			try = append(try, fmt.Sprintf("%s %s", curl, http.shellURL("/openapi.json")))
+		} else {
+			try = append(try,
+				fmt.Sprintf("%s -N %s -H 'Content-Type: application/json'%s -d '%s'", curl, http.shellURL("/v1/completions"), e.header(), e.request),
+				fmt.Sprintf("%s %s%s", curl, http.shellURL("/v1/models"), e.header()))
+		}
 	}
 	if grpc.addr != "" {
 		on := "gRPC on " + grpc.addr
@@ -70,7 +74,7 @@ const (
 
 // example is a request that works.
 type example struct {
-	request string
+	request string // "": nobody knows one, and the description says what there is
 	key     bool // with a key, which is the caller's to put in
 	cert    bool // with a certificate, which is, too
 }
@@ -123,7 +127,19 @@ func (f *serverFlags) upstreamLines(hasKey bool) string {
 
 // serverLine tells what is behind a bridge, which knows no upstream.
 func (c *bridgeCommand) serverLine() string {
-	return fmt.Sprintf("  server    %s\n", c.Server)
+	line := fmt.Sprintf("  server    %s\n", c.Server)
+	if len(c.Expose) > 0 {
+		line += fmt.Sprintf("  exposes   %s\n", strings.Join(c.Expose, " "))
+	}
+	return line
+}
+
+// example is one that works: a server whose methods are exposed may have no completions.
+func (c *bridgeCommand) example() example {
+	if len(c.Expose) > 0 {
+		return example{}
+	}
+	return example{request: exampleEcho}
 }
 
 // reachable is an address under which this machine reaches what listens on addr,

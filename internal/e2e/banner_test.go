@@ -21,7 +21,7 @@ func started(t *testing.T, env map[string]string, args ...string) string {
 	e2etest.StartOne(t, &e2etest.Program{Log: &e2etest.LockedBuffer{}, Printed: &printed}, env, args...)
 	e2etest.Eventually(t, "print what to try", func() bool {
 		_, try, _ := strings.Cut(printed.String(), "\n\n")
-		return strings.Contains(try, "grpcurl") || len(args) > 0 && args[0] == "bridge" && strings.Contains(try, "/v1/models")
+		return strings.Contains(try, "grpcurl") || len(args) > 0 && args[0] == "bridge" && (strings.Contains(try, "/v1/models") || strings.Contains(try, "/openapi.json"))
 	})
 	return printed.String()
 }
@@ -68,6 +68,14 @@ func TestBannerCanBeTried(t *testing.T) {
 			tryAll(t, printed)
 			server := e2etest.Address.FindString(printed)
 			tryAll(t, started(t, nil, "bridge", "--http=[::]:0", "--server="+server))
+			printed = started(t, nil, "bridge", "--http=127.0.0.1:0", "--server="+server, "--expose=completion.v1.CompletionService")
+			if !strings.Contains(printed, "exposes   completion.v1.CompletionService") || strings.Contains(printed, "/v1/") {
+				t.Errorf("of a stranger's server it prints\n%s", printed)
+			}
+			_, try, _ := strings.Cut(printed, "\n\n")
+			if out, err := exec.CommandContext(t.Context(), "sh", "-c", try).CombinedOutput(); err != nil || !strings.Contains(string(out), `"/completion.v1.CompletionService/GetCompletion"`) {
+				t.Errorf("%s: %v, %.300s", try, err, out)
+			}
 		})
 	}
 }
