@@ -75,8 +75,8 @@ const (
 // example is a request that works.
 type example struct {
 	request string // "": nobody knows one, and the description says what there is
-	key     bool // with a key, which is the caller's to put in
-	cert    bool // with a certificate, which is, too
+	key     bool   // with a key, which is the caller's to put in
+	cert    bool   // with a certificate, which is, too
 }
 
 // header is the words of a command that send the key.
