@@ -48,11 +48,14 @@ func maskPath(mask protoreflect.FieldDescriptor, path string) string {
 // fieldNames returns the own names of the fields on a path, or nil if there are none.
 func fieldNames(md protoreflect.MessageDescriptor, path []string) (names []string) {
 	for i := range path {
-		fd := fieldOf(md, path[:i+1])
+		fd := fieldOf(md, path[i:i+1])
 		if fd == nil {
 			return nil
 		}
 		names = append(names, string(fd.Name()))
+		if md = fd.Message(); fd.IsList() || fd.IsMap() {
+			md = nil
+		}
 	}
 	return names
 }
