@@ -26,6 +26,11 @@ const streamWindow = 64 << 10
 // from there, which never takes long.
 const connWindow = 1 << 20
 
+// idleTimeout is for how long a connection is kept on which there is no call: as over HTTP.
+// Anybody can make one. A client makes another when it calls, and a bridge has a call all the
+// time, which watches the health.
+const idleTimeout = 2 * time.Minute
+
 // NewGRPCServer returns a gRPC server on which s, the health service and reflection
 // are registered, and the health service. A reader that takes nothing for
 // writeTimeout is let go with SLOW_READER.
@@ -47,6 +52,7 @@ func NewGRPCServer(s *Server, writeTimeout time.Duration, opts ...grpc.ServerOpt
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			// A reader whose machine is gone says nothing: ping it, and stop paying.
 			Time: 20 * time.Second, Timeout: 10 * time.Second,
+			MaxConnectionIdle: idleTimeout,
 			// No stream is cut for its connection's age: none runs for so long, and who
 			// still reads then takes next to nothing, and can resume.
 			MaxConnectionAge: s.config.MaxConnectionAge, MaxConnectionAgeGrace: 2*s.config.TotalTimeout + time.Minute,
