@@ -191,6 +191,7 @@ type renewal struct {
 	mu        sync.Mutex // guards all below, and is held for the command
 	last      int64      // the number of the last one
 	confirmed int64      // the last one that the store has confirmed
+	failed    bool       // it has not confirmed the last one
 }
 
 // renew renews the lease. It tries when the store is gone, too: so it is noticed when that
@@ -212,7 +213,7 @@ func (j *Journal) renewLocked() error {
 		before, err = 0, nil
 	}
 	j.observe(j.ctx, began, err, true)
-	if err == nil {
+	if r.failed = err != nil; err == nil {
 		j.outage.renew(began, before < r.confirmed)
 		r.confirmed = r.last
 	}
@@ -242,11 +243,13 @@ func (j *Journal) probe() {
 
 // keepsKeys tells whether the store still had this process's lease when that was last
 // renewed, as far as connections have not broken since: if not, it may have lost keys as
-// well, and their owners may not have claimed them again.
+// well, and their owners may not have claimed them again. The shard of a cluster that has
+// the lease may have failed; then nobody waits for it, and the others' keys are good.
 func (j *Journal) keepsKeys() bool {
 	j.renewal.mu.Lock()
 	defer j.renewal.mu.Unlock()
-	if j.outage.isShakenSinceRenewal() && j.renewLocked() != nil && j.client.Mode() != rueidis.ClientModeCluster {
+	isCluster := j.client.Mode() == rueidis.ClientModeCluster
+	if j.outage.isShakenSinceRenewal() && !(isCluster && j.renewal.failed) && j.renewLocked() != nil && !isCluster {
 		return false
 	}
 	return !j.outage.lacksKeys(j.config.Lease / 2)
