@@ -121,8 +121,12 @@ func (j *Journal) isLost(ctx context.Context, at record) (bool, error) {
 // checkOwners has the followers of a completion look into the store whose owner gives no
 // sign of life, and all of them if asked to: what was published may have been lost.
 func (j *Journal) checkOwners(all bool) {
-	if all || j.outage.isGone() || j.isUnsettled() {
+	unknown := j.outage.isGone() || j.isUnsettled()
+	if all || unknown {
 		j.rereadAll()
+	}
+	if unknown {
+		return // nobody is lost now, and each look may take long
 	}
 	for owner, topics := range j.owners() {
 		j.checkOwner(owner, topics)
@@ -145,7 +149,7 @@ func (j *Journal) checkOwner(owner string, topics []*topic) {
 // checkDoubtful looks again, and more often, for owners that seem to be lost.
 func (j *Journal) checkDoubtful() {
 	doubtful := j.leases.inDoubt(j.config.Lease / 4)
-	if len(doubtful) == 0 {
+	if len(doubtful) == 0 || j.outage.isGone() || j.isUnsettled() {
 		return
 	}
 	owners := j.owners()
