@@ -41,15 +41,16 @@ func TestOpenConnections(t *testing.T) {
 	testbed.WriteFile(t, files.CA, bytes.Join([][]byte{stay.PEM(), removed.PEM()}, nil))
 	addrs := serveWith(t, interceptors{}, "--http=127.0.0.1:0", "--grpc=127.0.0.1:0", "--echo-interval=50ms", "--commit-window=1ms",
 		"--tls-cert="+files.Cert, "--tls-key="+files.Key, "--tls-client-ca="+files.CA, "--allow-anonymous")
-	end := time.Now().Add(4 * time.Second)
+	end := time.Now().Add(4 * time.Second) // by then, those that expire are connected
 	type client struct {
 		caller
 		name, protocol string
 		next           func() error
 	}
 	var clients []client
-	for name, by := range map[string]*testbed.Authority{"expires": stay, "stays": stay, "is removed": removed} {
-		pair, err := tls.X509KeyPair(by.IssueAs(t, func(c *x509.Certificate) {
+	for _, name := range []string{"expires", "stays", "is removed"} {
+		authority := map[string]*testbed.Authority{"expires": stay, "stays": stay, "is removed": removed}[name]
+		pair, err := tls.X509KeyPair(authority.IssueAs(t, func(c *x509.Certificate) {
 			if name == "expires" {
 				c.NotAfter = end
 			}
