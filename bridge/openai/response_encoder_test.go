@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"math"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -176,54 +174,6 @@ func block(t *testing.T, stream, of string) string {
 	}
 	t.Fatalf("no %s in %s", of, stream)
 	return ""
-}
-
-// However a response is cut into items, to write the last event of many costs no more than
-// that of a few, and a part of a letter is not held in a block for many.
-func TestResponseOfManyItems(t *testing.T) {
-	scripts := map[string]func(i int) *completionv1.CompletionEvent{
-		"reasoning and text in turn": func(i int) *completionv1.CompletionEvent {
-			if i%2 == 0 {
-				return thought("a")
-			}
-			return text1("b")
-		},
-		"calls":          func(i int) *completionv1.CompletionEvent { return called(int32(i), "", "f", "") },
-		"pieces of name": func(int) *completionv1.CompletionEvent { return called(0, "", "f", "") },
-	}
-	for name, script := range scripts {
-		const few, many = 2000, 40000
-		took := map[int]time.Duration{}
-		for _, n := range []int{few, many} {
-			e := begunEncoder(t, &ResponseEncoder{})
-			var events [][]byte
-			for i := range n {
-				events = append(events, marshal(t, script(i)))
-			}
-			var before, after runtime.MemStats
-			var out []byte
-			runtime.GC()
-			runtime.ReadMemStats(&before)
-			start := time.Now()
-			for _, event := range events {
-				var err error
-				if out, _, err = e.AppendMessage(out[:0], event); err != nil {
-					t.Fatal(err)
-				}
-			}
-			took[n] = time.Since(start)
-			runtime.GC()
-			runtime.ReadMemStats(&after)
-			if held := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / int64(n); held > 800 {
-				t.Errorf("%s: %d bytes are held for each of %d", name, held, n)
-			}
-			runtime.KeepAlive(e)
-			runtime.KeepAlive(events)
-		}
-		if each := float64(took[many]) / many / (float64(took[few]) / few); each > 8 {
-			t.Errorf("%s: each of %d takes %.1f times as long as each of %d", name, many, each, few)
-		}
-	}
 }
 
 // A call without arguments has those that can be parsed, if it is whole.
