@@ -224,6 +224,9 @@ func (c *conversation) reference(ctx context.Context, id string) error {
 		return wrong("id", "is that of no item of this server's: send the item itself")
 	}
 	it := w.r.items[index]
+	if w.r.statusOf(it) == inProgress {
+		return wrong("id", "is that of an item that is not complete yet: read it first")
+	}
 	if c.most -= it.size(); c.most < 0 {
 		return wrong("id", "refers to too much: send the items themselves")
 	}
@@ -232,15 +235,14 @@ func (c *conversation) reference(ctx context.Context, id string) error {
 
 // again adds an item of a response as if it had been sent.
 func (c *conversation) again(it *item) error {
-	var texts []string
-	m := &completionv1.Message{}
+	var texts, refusals []string
 	for _, p := range it.parts {
 		var text string
 		if err := json.Unmarshal(append(p.text.appendTo([]byte{'"'}), '"'), &text); err != nil {
 			return err
 		}
 		if p.kind == refusalPart {
-			m.Extra = &structpb.Struct{Fields: map[string]*structpb.Value{"refusal": structpb.NewStringValue(text)}}
+			refusals = append(refusals, text)
 			continue
 		}
 		texts = append(texts, text)
@@ -252,7 +254,11 @@ func (c *conversation) again(it *item) error {
 	case itemCall:
 		c.call(&completionv1.ToolCall{Id: it.callID, Name: string(it.name), Arguments: all, Extra: it.extra})
 	default:
-		m.Content = &all
+		m := &completionv1.Message{Content: &all}
+		if refusals != nil {
+			refusal := structpb.NewStringValue(strings.Join(refusals, ""))
+			m.Extra = &structpb.Struct{Fields: map[string]*structpb.Value{"refusal": refusal}}
+		}
 		c.say(m)
 	}
 	return nil

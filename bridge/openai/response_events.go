@@ -85,7 +85,7 @@ func (r *response) delta(dst []byte, d *completionv1.Delta) ([]byte, error) {
 		dst = r.piece(dst, summaryPart, valid(d.GetReasoning()))
 	}
 	switch {
-	case len(d.GetLogprobs().GetContent()) > 0:
+	case len(d.GetLogprobs().GetContent()) > 0 && r.areOfText(d):
 		dst = r.likelyPiece(dst, d.GetText(), d.GetLogprobs().GetContent())
 	case d.GetText() != "":
 		dst = r.piece(dst, textPart, valid(d.GetText()))
@@ -102,6 +102,19 @@ func (r *response) delta(dst []byte, d *completionv1.Delta) ([]byte, error) {
 		dst = r.arguments(out, it, valid(c.GetArguments()))
 	}
 	return dst, nil
+}
+
+// areOfText tells whether the log probabilities of a delta are of tokens of the text, which it
+// may hold none of: a token may be less than a character. A server may tell those of all
+// tokens, and those of others than text have no place in a response.
+func (r *response) areOfText(d *completionv1.Delta) bool {
+	switch {
+	case d.GetText() != "":
+		return true
+	case d.GetReasoning() != "" || d.GetRefusal() != "" || len(d.GetToolCalls()) > 0:
+		return false
+	}
+	return r.open != nil && r.open.kind == textPart || len(r.items) == 0 // then it is still to come
 }
 
 // piece appends the event of a piece of reasoning or of a message. It is the hot path.

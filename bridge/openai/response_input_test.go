@@ -130,8 +130,8 @@ func TestDecodeResponseRefuses(t *testing.T) {
 		w := NewWholeResponse(nil)
 		own := proto.CloneOf(created)
 		own.GetCreated().Id = completion
-		_ = w.Add(own)
-		return w, w.Add(thought("a"))
+		_, _ = w.Add(own), w.Add(thought("a"))
+		return w, w.Add(ended(completionv1.Finished_STOP))
 	}}
 	for i := range maxFound + 1 {
 		err := c.reference(t.Context(), fmt.Sprintf("rs_%d_0", i))
