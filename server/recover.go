@@ -6,35 +6,17 @@ import (
 	"log/slog"
 	"runtime/debug"
 
-	"google.golang.org/grpc"
-
 	"github.com/sluice-sse/sluice/server/engine"
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
-// A fault of the program ends what it is in, and nothing else: a call, by the interceptors of
-// Recovery, or the generation of a completion, by run.nextBatch.
+// A fault of the program ends what it is in, and nothing else: a call, by an interceptor
+// that recovers (see Recovered), or the generation of a completion, by run.nextBatch.
 
-// Recovery has interceptors that make of a panic the call's error, and log it.
-type Recovery struct{ Log *slog.Logger }
-
-// Unary is a grpc.UnaryServerInterceptor.
-func (r Recovery) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	defer r.recover(ctx, info.FullMethod, &err)
-	return handler(ctx, req)
-}
-
-// Stream is a grpc.StreamServerInterceptor.
-func (r Recovery) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-	defer r.recover(stream.Context(), info.FullMethod, &err)
-	return handler(srv, stream)
-}
-
-// recover is to be deferred.
-func (r Recovery) recover(ctx context.Context, method string, err *error) {
-	if p := recover(); p != nil {
-		*err = panicked(ctx, r.Log, p, slog.String("method", method), slog.String("request_id", requestID(ctx)))
-	}
+// Recovered logs what an interceptor has recovered from a call, and returns the error that
+// the call is to end in. It is to be called by the deferred function that recovers.
+func Recovered(ctx context.Context, log *slog.Logger, method string, p any) error {
+	return panicked(ctx, log, p, slog.String("method", method), slog.String("request_id", requestID(ctx)))
 }
 
 // panicked logs a panic, and returns what callers are told of it. It is called while the

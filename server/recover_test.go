@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -113,6 +114,25 @@ func (f *faulty) tell(count *int) {
 
 func (f *faulty) Reads(context.Context, string) { f.come("reads") }
 
+// recovery has interceptors that recover.
+type recovery struct{ log *slog.Logger }
+
+func (r recovery) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
+	defer r.recover(ctx, info.FullMethod, &err)
+	return handler(ctx, req)
+}
+
+func (r recovery) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	defer r.recover(stream.Context(), info.FullMethod, &err)
+	return handler(srv, stream)
+}
+
+func (r recovery) recover(ctx context.Context, method string, err *error) {
+	if p := recover(); p != nil {
+		*err = Recovered(ctx, r.log, method, p)
+	}
+}
+
 // TestPanic has faults wherever a completion comes by, and checks that they end that one
 // alone: whoever reads it gets the same events and the same status, its place is free, its
 // end is told, and the next one is as ever.
@@ -131,9 +151,9 @@ func testPanic(t *testing.T, at string, alone bool) {
 		f.Journal = c.Journal
 		c.Journal, c.Observer, c.Limits.Running = f, f, 1
 	})
-	recovery := Recovery{server.server.config.Log}
-	server.conn.StreamInterceptors = []grpc.StreamServerInterceptor{recovery.Stream}
-	server.conn.UnaryInterceptors = []grpc.UnaryServerInterceptor{recovery.Unary}
+	recovery := recovery{server.server.config.Log}
+	server.conn.StreamInterceptors = []grpc.StreamServerInterceptor{recovery.stream}
+	server.conn.UnaryInterceptors = []grpc.UnaryServerInterceptor{recovery.unary}
 	s, err := server.client.StreamCompletion(t.Context(), prompt("x"))
 	if err != nil {
 		t.Fatal(err)
@@ -180,8 +200,8 @@ func TestPanicOfCall(t *testing.T) {
 			return func() {}, nil
 		}
 	})
-	recovery := Recovery{server.server.config.Log}
-	conn, _ := server.listen(t, time.Minute, grpc.ChainUnaryInterceptor(recovery.Unary), grpc.ChainStreamInterceptor(recovery.Stream))
+	recovery := recovery{server.server.config.Log}
+	conn, _ := server.listen(t, time.Minute, grpc.ChainUnaryInterceptor(recovery.unary), grpc.ChainStreamInterceptor(recovery.stream))
 	client := completionv1.NewCompletionServiceClient(conn)
 	for _, at := range []string{"models", "decode"} {
 		f.set(at)

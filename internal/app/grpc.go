@@ -76,13 +76,8 @@ func newGRPCFace(p *program, f *serverFlags, common *commonFlags, limit decodeLi
 		MaxBody:            int64(common.MaxBody),
 		DecodeLimit:        limit,
 	})
-	recovery := server.Recovery{Log: p.log}
-	// The outermost first. What is recovered within the telemetry, that tells of.
-	g.interceptors.add(interceptors{
-		unary:  []grpc.UnaryServerInterceptor{recovery.Unary, p.telemetry.Unary, recovery.Unary, g.auth.Unary},
-		stream: []grpc.StreamServerInterceptor{recovery.Stream, p.telemetry.Stream, recovery.Stream, g.auth.Stream},
-	})
-	f.addRate(&g.interceptors, auth.Principal)
+	c := &calls{log: p.log, telemetry: p.telemetry, auth: g.auth, limiter: f.limiter(auth.Principal)}
+	g.interceptors.add(interceptors{unary: []grpc.UnaryServerInterceptor{c.unary}, stream: []grpc.StreamServerInterceptor{c.stream}}) // the outermost
 	g.interceptors.add(p.interceptors)
 	g.grpc, g.health = server.NewGRPCServer(g.server, time.Duration(common.WriteTimeout), append(common.limitGRPC(&f.grpcConnectionFlags, creds, p),
 		grpc.ChainUnaryInterceptor(g.interceptors.unary...), grpc.ChainStreamInterceptor(g.interceptors.stream...))...)

@@ -44,17 +44,16 @@ func (f *limitFlags) limits() server.Limits {
 	}
 }
 
-// addRate adds to interceptors the one that limits rates, if a rate is limited.
-func (f *limitFlags) addRate(i *interceptors, principal func(context.Context) string) {
+// limiter returns what limits the rate of calls, or nil if it is not limited.
+func (f *limitFlags) limiter(principal func(context.Context) string) *ratelimit.Limiter {
 	if f.Rate == 0 {
-		return
+		return nil
 	}
 	burst := int(f.RateBurst)
 	if burst == 0 {
 		burst = max(1, int(math.Min(float64(f.Rate), math.MaxInt32)))
 	}
-	l := ratelimit.New(ratelimit.Config{PerSecond: float64(f.Rate), Burst: burst, Principal: principal})
-	i.unary, i.stream = append(i.unary, l.Unary), append(i.stream, l.Stream)
+	return ratelimit.New(ratelimit.Config{PerSecond: float64(f.Rate), Burst: burst, Principal: principal})
 }
 
 // count is a whole number above 0; 0 is none.

@@ -31,11 +31,9 @@ import (
 	"strings"
 	"sync"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
-	"github.com/sluice-sse/sluice/server"
 	"github.com/sluice-sse/sluice/server/failure"
 )
 
@@ -67,8 +65,7 @@ func (c *Config) configured() bool {
 	return c.APIKeys != "" || c.Tokens != Tokens{} || c.Certificates
 }
 
-// Authenticator has the interceptors, which are for many goroutines at once. Close it
-// after use.
+// Authenticator is for many goroutines at once. Close it after use.
 type Authenticator struct {
 	keys           *keyFile  // nil: there are none
 	tokens         *verifier // nil: there are none
@@ -122,26 +119,8 @@ func Principal(ctx context.Context) string {
 	return Anonymous
 }
 
-// Unary is a grpc.UnaryServerInterceptor.
-func (a *Authenticator) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	ctx, err := a.authenticate(ctx, info.FullMethod)
-	if err != nil {
-		return nil, err
-	}
-	return handler(ctx, req)
-}
-
-// Stream is a grpc.StreamServerInterceptor.
-func (a *Authenticator) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx, err := a.authenticate(stream.Context(), info.FullMethod)
-	if err != nil {
-		return err
-	}
-	return handler(srv, server.WithContext(ctx, stream))
-}
-
-// authenticate returns the context of a call with its principal.
-func (a *Authenticator) authenticate(ctx context.Context, method string) (context.Context, error) {
+// Authenticate returns the context of a call with its principal, or refuses the call.
+func (a *Authenticator) Authenticate(ctx context.Context, method string) (context.Context, error) {
 	if strings.HasPrefix(method, "/grpc.health.v1.Health/") {
 		return ctx, nil
 	}

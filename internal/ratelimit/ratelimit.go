@@ -18,7 +18,6 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/time/rate"
-	"google.golang.org/grpc"
 
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 	"github.com/sluice-sse/sluice/server/failure"
@@ -34,7 +33,7 @@ type Config struct {
 	Principal func(context.Context) string // whose call it is
 }
 
-// Limiter limits calls by its interceptors, which are for many goroutines at once.
+// Limiter limits calls. It is for many goroutines at once.
 type Limiter struct {
 	config  Config
 	callers *lru.Cache[caller, *buckets]
@@ -55,24 +54,8 @@ func New(config Config) *Limiter {
 	return &Limiter{config: config, callers: callers}
 }
 
-// Unary is a grpc.UnaryServerInterceptor.
-func (l *Limiter) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if err := l.admit(ctx, info.FullMethod); err != nil {
-		return nil, err
-	}
-	return handler(ctx, req)
-}
-
-// Stream is a grpc.StreamServerInterceptor.
-func (l *Limiter) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if err := l.admit(stream.Context(), info.FullMethod); err != nil {
-		return err
-	}
-	return handler(srv, stream)
-}
-
-// admit counts a call, or refuses it.
-func (l *Limiter) admit(ctx context.Context, method string) error {
+// Admit counts a call, or refuses it.
+func (l *Limiter) Admit(ctx context.Context, method string) error {
 	if strings.HasPrefix(method, "/grpc.") {
 		return nil
 	}

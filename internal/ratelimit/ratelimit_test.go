@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
@@ -27,24 +26,10 @@ func newLimiter(perSecond float64, burst int) *Limiter {
 	}})
 }
 
-// stream is a stream that a caller has opened.
-type stream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s stream) Context() context.Context { return s.ctx }
-
-// wait calls a method, as a stream or not, and returns for how long the
-// caller is to wait: 0 if the call was taken.
-func (l *Limiter) wait(as, method string, streams bool) time.Duration {
-	ctx := context.WithValue(context.Background(), callerKey{}, as)
-	var err error
-	if streams {
-		err = l.Stream(nil, stream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: method}, func(any, grpc.ServerStream) error { return nil })
-	} else {
-		_, err = l.Unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: method}, func(context.Context, any) (any, error) { return nil, nil })
-	}
+// wait calls a method, and returns for how long the caller is to wait: 0 if the call was
+// taken.
+func (l *Limiter) wait(as, method string) time.Duration {
+	err := l.Admit(context.WithValue(context.Background(), callerKey{}, as), method)
 	for _, d := range status.Convert(err).Details() {
 		if retry, ok := d.(*errdetails.RetryInfo); ok {
 			return retry.GetRetryDelay().AsDuration()
@@ -57,41 +42,39 @@ const get = completionv1.CompletionService_GetCompletion_FullMethodName
 
 // A caller who is refused is told the true wait, and refusals cost nobody anything.
 func TestWait(t *testing.T) {
-	for _, streams := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			l := newLimiter(2, 3)
-			for i := range 3 {
-				if d := l.wait("ann", get, streams); d != 0 {
-					t.Errorf("call %d: wait %v", i, d)
-				}
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(2, 3)
+		for i := range 3 {
+			if d := l.wait("ann", get); d != 0 {
+				t.Errorf("call %d: wait %v", i, d)
 			}
-			var d time.Duration
-			for range 1000 {
-				d = l.wait("ann", get, streams)
-			}
-			if d <= 500*time.Millisecond || d > 502*time.Millisecond {
-				t.Errorf("wait %v", d)
-			}
-			if d := l.wait("bob", get, streams); d != 0 {
-				t.Errorf("another caller: wait %v", d)
-			}
-			time.Sleep(d - 5*time.Millisecond)
-			if d := l.wait("ann", get, streams); d == 0 || d > 6*time.Millisecond {
-				t.Errorf("too soon: wait %v", d)
-			}
-			time.Sleep(5 * time.Millisecond)
-			if d := l.wait("ann", get, streams); d != 0 {
-				t.Errorf("in time: wait %v", d)
-			}
-		})
-	}
+		}
+		var d time.Duration
+		for range 1000 {
+			d = l.wait("ann", get)
+		}
+		if d <= 500*time.Millisecond || d > 502*time.Millisecond {
+			t.Errorf("wait %v", d)
+		}
+		if d := l.wait("bob", get); d != 0 {
+			t.Errorf("another caller: wait %v", d)
+		}
+		time.Sleep(d - 5*time.Millisecond)
+		if d := l.wait("ann", get); d == 0 || d > 6*time.Millisecond {
+			t.Errorf("too soon: wait %v", d)
+		}
+		time.Sleep(5 * time.Millisecond)
+		if d := l.wait("ann", get); d != 0 {
+			t.Errorf("in time: wait %v", d)
+		}
+	})
 }
 
 // Who may not call may still cancel, though not without end; health is anybody's to ask.
 func TestMethods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(1, 1)
-		l.wait("ann", get, false)
+		l.wait("ann", get)
 		for method, taken := range map[string]int{
 			get: 0,
 			completionv1.CompletionService_StreamCompletion_FullMethodName: 0,
@@ -101,7 +84,7 @@ func TestMethods(t *testing.T) {
 		} {
 			n := 0
 			for range 10 {
-				if l.wait("ann", method, false) == 0 {
+				if l.wait("ann", method) == 0 {
 					n++
 				}
 			}
@@ -121,7 +104,7 @@ func TestAtOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for range 3 * burst {
 			all.Go(func() {
-				if l.wait(fmt.Sprint(i), get, false) == 0 {
+				if l.wait(fmt.Sprint(i), get) == 0 {
 					taken.Add(1)
 				}
 			})
@@ -143,7 +126,7 @@ func TestMemory(t *testing.T) {
 	name := make([]byte, 1<<10)
 	for i := range callers {
 		name := fmt.Appendf(name[:0], "%d", i)
-		l.wait(string(name[:1<<10]), get, false)
+		l.wait(string(name[:1<<10]), get)
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)

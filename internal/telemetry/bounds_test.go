@@ -1,13 +1,11 @@
 package telemetry
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -86,7 +84,8 @@ func TestHealthRefusesNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tel.Close()
-		_, _ = tel.Unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: healthpb.Health_Check_FullMethodName}, func(context.Context, any) (any, error) { return nil, answer })
+		_, done := tel.Call(t.Context(), healthpb.Health_Check_FullMethodName, false)
+		done(answer)
 		families, err := tel.scrape.registry.Gather()
 		if err != nil {
 			t.Fatal(err)

@@ -11,13 +11,11 @@ import (
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/sluice-sse/sluice/internal/inproc"
-	"github.com/sluice-sse/sluice/server"
 )
 
 // call is one of a method.
@@ -31,24 +29,20 @@ type call struct {
 
 type callKey struct{}
 
-// Unary is a grpc.UnaryServerInterceptor, to be the outermost.
-func (t *Telemetry) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	ctx, c := t.begin(ctx, info.FullMethod)
-	resp, err := handler(ctx, req)
-	t.end(ctx, c, err)
-	return resp, err
-}
-
-// Stream is a grpc.StreamServerInterceptor, to be the outermost. It sees no messages.
-func (t *Telemetry) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx, c := t.begin(stream.Context(), info.FullMethod)
-	if !c.inside && !isHealth(info.FullMethod) { // a bridge watches the health for as long as it runs
+// Call tells of a call that begins, and returns its context, and what is to be called with
+// the call's error when it has ended. It is to be told of all calls, whatever refuses them.
+func (t *Telemetry) Call(ctx context.Context, method string, stream bool) (_ context.Context, done func(error)) {
+	ctx, c := t.begin(ctx, method)
+	counted := stream && !c.inside && !isHealth(method) // a bridge watches the health for as long as it runs
+	if counted {
 		t.calls.Add(1)
-		defer t.calls.Add(-1)
 	}
-	err := handler(srv, server.WithContext(ctx, stream))
-	t.end(ctx, c, err)
-	return err
+	return ctx, func(err error) {
+		if counted {
+			t.calls.Add(-1)
+		}
+		t.end(ctx, c, err)
+	}
 }
 
 func isHealth(method string) bool { return strings.HasPrefix(method, "/grpc.health.") }
