@@ -31,19 +31,29 @@ type inProcess interface {
 // receive writes a stream's messages to a response as they come, until its end, and
 // returns why that came: io.EOF for OK. The terminal message may be in rest, not written.
 func receive(s *response, conn grpc.ClientConnInterface, c *streamCall) (rest *[]byte, ended error) {
-	// Not that of the response, which says why the call has ended.
-	ctx, cancel := context.Context(s.ctx), func() {}
-	if c.timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, c.timeout)
-	}
+	ctx, cancel := c.context(s.ctx)
 	defer cancel()
 	if direct, ok := conn.(inProcess); ok {
 		growStack()
-		if err := direct.Stream(ctx, c.method, c.takeRequest(), s, grpc.Trailer(&s.trailer)); err != nil {
-			return nil, err
+		if ended = direct.Stream(ctx, c.method, c.takeRequest(), s, grpc.Trailer(&s.trailer)); ended == nil {
+			ended = io.EOF
 		}
-		return nil, io.EOF
+		return nil, ended
 	}
+	return receiveRemote(ctx, s, conn, c)
+}
+
+// context returns the context of the call. It is not that of the response, which says why
+// the call has ended.
+func (c *streamCall) context(ctx *http1.Context) (context.Context, context.CancelFunc) {
+	if c.timeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.timeout)
+}
+
+// receiveRemote is receive for a connection that is not in this process.
+func receiveRemote(ctx context.Context, s *response, conn grpc.ClientConnInterface, c *streamCall) (rest *[]byte, ended error) {
 	r := &remote{response: s}
 	r.changed.L = &r.mu
 	defer r.await() // after a panic

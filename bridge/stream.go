@@ -46,28 +46,65 @@ func (s *streams) serve(w http.ResponseWriter, r *http.Request, calls ...*stream
 		calls[0].end()
 		return
 	}
-	http2, o := r.ProtoMajor == 2, observationOf(w)
+	a := &streamAnswer{streams: s, first: calls[0], calls: calls, http2: r.ProtoMajor == 2, observation: observationOf(w)}
 	s.respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) (whole bool) {
-		defer calls[0].end()
-		for i, c := range calls {
-			response := newResponse(&s.timing, ctx, w, http2, c, s.log)
-			defer response.close() // after a panic
-			rest, ended := receive(response, s.conn, c)
-			o.names(response.id)
-			if o.fail(nil); ended != io.EOF {
-				o.fail(ended)
-			}
-			err := response.end(rest, ended)
-			if err != errRefused {
+		defer a.close()
+		for a.begin(ctx, w) {
+			rest, ended := receive(a.response, s.conn, a.call)
+			if err := a.end(w, rest, ended); err != errRefused {
 				return err == nil
-			}
-			if ended != io.EOF || i == len(calls)-1 {
-				c.encoder.Refuse(w, ended)
-				break
 			}
 		}
 		return true
 	})
+}
+
+// streamAnswer is the answer to a request: the stream of one of its calls. What is not for
+// as long as that lasts is in functions of its own: a stream that waits is to have little on
+// its stack.
+type streamAnswer struct {
+	*streams
+	first       *streamCall
+	calls       []*streamCall // that are still to be tried
+	http2       bool
+	observation *observation
+
+	// Of the call that is tried.
+	response *response
+	call     *streamCall
+}
+
+// begin begins the response with the stream of the next call, if there is one.
+func (a *streamAnswer) begin(ctx *http1.Context, w http.ResponseWriter) bool {
+	if len(a.calls) == 0 {
+		return false
+	}
+	a.call, a.calls = a.calls[0], a.calls[1:]
+	a.response = newResponse(&a.timing, ctx, w, a.http2, a.call, a.log)
+	return true
+}
+
+// end ends the response. It returns errRefused if nothing is written, and the next call is
+// to be tried.
+func (a *streamAnswer) end(w http.ResponseWriter, rest *[]byte, ended error) error {
+	a.observation.names(a.response.id)
+	if a.observation.fail(nil); ended != io.EOF {
+		a.observation.fail(ended)
+	}
+	err := a.response.end(rest, ended)
+	if err == errRefused && (ended != io.EOF || len(a.calls) == 0) {
+		a.call.encoder.Refuse(w, ended)
+		return nil
+	}
+	return err
+}
+
+// close ends what is left, after a panic, too.
+func (a *streamAnswer) close() {
+	if a.response != nil {
+		a.response.close()
+	}
+	a.first.end()
 }
 
 // takeRequest returns the request, which is not to be held for as long as the stream

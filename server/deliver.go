@@ -58,12 +58,18 @@ func (s *Server) deliver(ctx context.Context, id string, led *run, after int32, 
 			}
 		}
 	}
+	return s.follow(ctx, id, led == nil, after, to)
+}
+
+// follow is deliver for what comes out of the journal. It begins the receiver, unless its
+// caller has led the run, and done so.
+func (s *Server) follow(ctx context.Context, id string, begins bool, after int32, to receiver) error {
 	r, err := s.config.Journal.Follow(ctx, id, after)
 	if err != nil {
 		return journalFailure(ctx, err)
 	}
 	defer r.Close()
-	if led == nil {
+	if begins {
 		s.config.Observer.Reads(ctx, id)
 		if err := to.begin(ctx); err != nil {
 			return err

@@ -77,14 +77,8 @@ func (r *run) nextBatch() (b *batch, more bool) {
 			return r.split(b), true
 		}
 	}
-	// What the journal does not take ends the run, in an end that it may take, or else
-	// in the journal's failure. When it does not take that either, its readers learn
-	// from the journal that the owner is lost.
 	if err != nil {
-		err = r.writeEnd(b, r.outcomeOf(journalFailure(context.Background(), err)))
-	}
-	if err != nil {
-		err = r.writeEnd(b, journalFailure(context.Background(), err))
+		err = r.endRefused(b, err)
 	}
 	b.entries = b.entries[:b.written]
 	if err == nil && !hasEnd(b.entries) {
@@ -92,6 +86,17 @@ func (r *run) nextBatch() (b *batch, more bool) {
 	}
 	r.finish(err)
 	return b, false
+}
+
+// endRefused ends the run for what the journal does not take, in an end that it may take,
+// or else in the journal's failure. When it does not take that either, it returns why, and
+// readers learn from the journal that the owner is lost.
+func (r *run) endRefused(b *batch, refused error) error {
+	err := r.writeEnd(b, r.outcomeOf(journalFailure(context.Background(), refused)))
+	if err != nil {
+		err = r.writeEnd(b, journalFailure(context.Background(), err))
+	}
+	return err
 }
 
 // receive waits for the engine's next chunk, and makes a batch of it and of those that

@@ -157,7 +157,15 @@ func (c *call) report(opts []grpc.CallOption) error {
 // serverStream is the handler's side of a stream.
 type serverStream struct {
 	call
-	request any // until the handler has taken it
+	handler grpc.StreamHandler // in the interceptors
+	impl    any                // whose handler it is
+	request any                // until the handler has taken it
+}
+
+// run runs the handler.
+func (s *serverStream) run() error {
+	defer s.end()
+	return s.handler(s.impl, s)
 }
 
 func (s *serverStream) Context() context.Context { return &s.ctx }

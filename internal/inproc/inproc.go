@@ -117,33 +117,33 @@ type Receiver = interface {
 // it sends messages, in protobuf wire form, that are there at once. SendMsg sends a
 // message that implements encoding.BinaryMarshaler as the bytes that this returns.
 func (c *Conn) Stream(ctx context.Context, name string, request any, r Receiver, opts ...grpc.CallOption) error {
-	m, ok := c.streams[name]
-	if !ok {
-		return status.Errorf(codes.Unimplemented, "unknown server-streaming method %s", name)
-	}
 	s := &serverStream{request: request}
-	if err := s.begin(ctx, name, r); err != nil {
+	if err := c.open(s, ctx, name, r); err != nil {
 		return err
 	}
-	err := c.stream(s, m)
+	err := s.run()
 	if failed := s.report(opts); failed != nil {
 		return failed
 	}
 	return clientError(ctx, err)
 }
 
-// stream runs a method's handler in the interceptors.
-func (c *Conn) stream(s *serverStream, m method[grpc.StreamDesc]) error {
-	defer s.end()
-	handler := m.desc.Handler
+// open begins a stream that is to be run. It is not part of Stream, which would have its
+// frame on the stack for as long as the stream lasts.
+func (c *Conn) open(s *serverStream, ctx context.Context, name string, r Receiver) error {
+	m, ok := c.streams[name]
+	if !ok {
+		return status.Errorf(codes.Unimplemented, "unknown server-streaming method %s", name)
+	}
+	s.impl, s.handler = m.impl, m.desc.Handler
 	if len(c.StreamInterceptors) > 0 {
-		info := &grpc.StreamServerInfo{FullMethod: s.method, IsServerStream: true}
+		info := &grpc.StreamServerInfo{FullMethod: name, IsServerStream: true}
 		for _, intercept := range slices.Backward(c.StreamInterceptors) {
-			next := handler
-			handler = func(srv any, ss grpc.ServerStream) error { return intercept(srv, ss, info, next) }
+			next := s.handler
+			s.handler = func(srv any, ss grpc.ServerStream) error { return intercept(srv, ss, info, next) }
 		}
 	}
-	return handler(m.impl, s)
+	return s.begin(ctx, name, r)
 }
 
 // NewStream implements grpc.ClientConnInterface, for the sake of generated clients,

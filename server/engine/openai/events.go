@@ -180,6 +180,9 @@ func (e *eventReader) unused() io.Reader {
 	return io.MultiReader(buffered, e.r)
 }
 
+// decompress has the reader begin again with what gzip makes of all that has not been used.
+func (e *eventReader) decompress() { *e = eventReader{r: &gzipReader{r: e.unused()}} }
+
 // peekLine returns the current line without its end, which is LF, CRLF or CR. After a
 // CR it does not wait to see whether an LF follows. It returns the same line until
 // skipLine is called.

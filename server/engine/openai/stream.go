@@ -131,7 +131,7 @@ func (s *stream) open() error {
 	s.events.r = res.Body
 	first := s.events.peekByte()
 	if first == gzipMagic[0] { // without a Content-Encoding (Wei-Shaw/claude-relay-service#1039)
-		s.events = eventReader{r: &gzipReader{r: s.events.unused()}}
+		s.events.decompress()
 		first = s.events.peekByte()
 	}
 	switch first {
