@@ -48,6 +48,15 @@ func (b *bench) measure(s scenario, c contender) (figures, error) {
 
 // measureRunning runs a scenario on a contender's processes.
 func (b *bench) measureRunning(s scenario, c contender, running []*testbed.Process) (figures, error) {
+	m, err := b.prepare(s, c, running)
+	if err != nil {
+		return nil, err
+	}
+	return m.run()
+}
+
+// prepare returns a measurement that may begin, of processes that are warm.
+func (b *bench) prepare(s scenario, c contender, running []*testbed.Process) (*measurement, error) {
 	m := &measurement{bench: b, scenario: s, running: running, name: c.name, source: b.sources[c.source], stores: c.needsRedis()}
 	if m.source == nil {
 		m.source = running[0]
@@ -67,7 +76,7 @@ func (b *bench) measureRunning(s scenario, c contender, running []*testbed.Proce
 	if n := maxStreams(talksTo, c.files); m.load.Streams > n {
 		m.load.Streams = n
 	}
-	return m.run()
+	return m, nil
 }
 
 // maxStreams is how many streams a process may have open at once that takes so
@@ -274,7 +283,7 @@ func (m *measurement) end() (r report, err error) {
 	}
 }
 
-// cpu, memory and mallocs are those of all of the contender's processes.
+// cpu, memory, mallocs and stacks are those of all of the contender's processes.
 
 func (m *measurement) cpu() (sum time.Duration) {
 	for _, p := range m.running {
@@ -293,6 +302,13 @@ func (m *measurement) memory() (sum int64) {
 func (m *measurement) mallocs() (sum int64) {
 	for _, p := range m.running {
 		sum += p.Mallocs()
+	}
+	return sum
+}
+
+func (m *measurement) stacks() (sum int64) {
+	for _, p := range m.running {
+		sum += p.Stacks()
 	}
 	return sum
 }

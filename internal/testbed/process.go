@@ -74,6 +74,10 @@ func obey(input io.Reader, g *Gate, commands map[string]func(arg string) error) 
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
 			fmt.Println("mallocs", m.Mallocs)
+		case "stacks":
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			fmt.Println("stacks", m.StackInuse)
 		case "profile":
 			var f *os.File
 			if f, err = os.Create(arg); err == nil {
@@ -180,12 +184,17 @@ func (p *Process) Stop() {
 }
 
 // Mallocs returns how many objects the process has allocated so far.
-func (p *Process) Mallocs() int64 {
+func (p *Process) Mallocs() int64 { return p.ask("mallocs") }
+
+// Stacks returns how many bytes the stacks of the process's goroutines have.
+func (p *Process) Stacks() int64 { return p.ask("stacks") }
+
+// ask returns a number that the process is asked for.
+func (p *Process) ask(what string) (n int64) {
 	p.tb.Helper()
-	p.Begin("mallocs")
-	var n int64
+	p.Begin("%s", what)
 	for line := p.Line(); line != "done"; line = p.Line() { // among what it prints at the start
-		if of, ok := strings.CutPrefix(line, "mallocs "); ok {
+		if of, ok := strings.CutPrefix(line, what+" "); ok {
 			n, _ = strconv.ParseInt(of, 10, 64)
 		}
 	}
