@@ -83,6 +83,7 @@ func (o *outage) renew(began time.Time, lost bool) {
 	defer o.mu.Unlock()
 	if o.renewed = began; lost {
 		o.emptied = time.Now()
+		o.shaken, o.unsure = o.emptied, true
 	}
 }
 

@@ -186,6 +186,10 @@ func (r *storedReader) read(ctx context.Context) ([]journal.Entry, error) {
 func (r *storedReader) readNow(ctx context.Context) ([]journal.Entry, error) {
 	at, entries, err := r.journal.read(context.WithoutCancel(ctx), r.id, r.last, maxBatches)
 	at, err = r.journal.settled(at, err)
+	if isMissing(at, err) { // and it was there: has the store just lost more than that?
+		_ = r.journal.renew()
+		at, err = r.journal.settled(at, err)
+	}
 	if errors.Is(err, journal.ErrNotFound) {
 		err = journal.ErrExpired // it was there
 	}

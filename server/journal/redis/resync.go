@@ -17,11 +17,15 @@ import (
 // settled returns a completion's record as what has just been read of it, unless it may be
 // that the store has just lost what an owner is about to write again: then errGone.
 func (j *Journal) settled(at record, err error) (record, error) {
-	missing := errors.Is(err, journal.ErrNotFound) || errors.Is(err, journal.ErrExpired) && !at.Ended
-	if missing && j.isUnsettled() {
+	if isMissing(at, err) && j.isUnsettled() {
 		return at, errGone
 	}
 	return at, err
+}
+
+// isMissing tells whether the store has not, of a completion that has not ended, what it had.
+func isMissing(at record, err error) bool {
+	return errors.Is(err, journal.ErrNotFound) || errors.Is(err, journal.ErrExpired) && !at.Ended
 }
 
 // isUnsettled tells whether owners may still be about to write again what the store has

@@ -170,6 +170,43 @@ func TestKeyIsLost(t *testing.T) {
 	end(t, w, 1)
 }
 
+// TestAllExpiresAtOnce has all keys go while no connection breaks, as when the store's clock
+// jumps, and an owner have nothing to say: it writes its completion again, and nobody is
+// told that it never was, once they could know.
+func TestAllExpiresAtOnce(t *testing.T) {
+	s := testbed.StartRedis(t)
+	config := Config{Lease: 800 * time.Millisecond}
+	a, b := open(t, s, config), open(t, s, config)
+	w, _, err := a.Create(t.Context(), journal.Completion{ID: "c", Key: "k"}, &owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, w, 1, 5)
+	there, err := b.Follow(soon(t), "c", 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	done := make(chan error, 1)
+	go func() {
+		entries, err := there.Next(soon(t))
+		if err == nil && (len(entries) != 1 || entries[0].Sequence != 6) {
+			err = fmt.Errorf("%v", entries)
+		}
+		done <- err
+	}()
+	run(t, a, "FLUSHALL")
+	b.rereadAll()
+	eventually(t, "it is not written again", func() bool {
+		info, err := b.Find(t.Context(), "", "k")
+		return err == nil && info.Last == 5
+	})
+	end(t, w, 6)
+	if err := <-done; err != nil {
+		t.Errorf("one that was there: %v", err)
+	}
+}
+
 // TestLongOutage has completions end while the store is gone, until they have to go here:
 // they are not kept for it.
 func TestLongOutage(t *testing.T) {
