@@ -19,7 +19,7 @@ func TestExposedOpenAPI(t *testing.T) {
 	other := expose(t, everythingAddr, bridge.Config{})
 
 	greeter := newDescription(t, ask(t, url, "GET /openapi.json").body)
-	for _, path := range []string{"/v1/completions", "/test.v1.Greeter/Greet", "/test.v1.Greeter/GreetOften", "/greet/{name.first}/{name.mood}", "/shelves/{name.last}/books:first"} {
+	for _, path := range []string{"/v1/completions", "/test.v1.Greeter/Greet", "/test.v1.Greeter/GreetOften", "/greet/{name.first}/{name.mood}", "/shelves/shelves/{name.last}/books:first"} {
 		if greeter.document["paths"].(map[string]any)[path] == nil {
 			t.Errorf("%s is not described", path)
 		}

@@ -2,9 +2,7 @@ package transcode
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -35,9 +33,13 @@ func describe(t *Table, own string) []byte {
 	s := &schemas{all: document.Components["schemas"].(object), names: map[protoreflect.FullName]string{}}
 	s.all["MethodError"] = methodError
 	tagged := map[string]bool{}
+	paths, ids := newDocumentedPaths(document.Paths), t.operationIDs()
 	for _, b := range t.byPrecedence() {
-		path, ok := documentedPath(b.Pattern)
-		if !ok || !b.Method.Supported {
+		if !b.Method.Supported {
+			continue
+		}
+		path, ok := paths.add(b)
+		if !ok {
 			continue
 		}
 		operations, ok := document.Paths[path].(object)
@@ -49,7 +51,7 @@ func describe(t *Table, own string) []byte {
 		if operations[method] != nil { // a route of our own, or one that comes before
 			continue
 		}
-		operations[method] = b.operation(s)
+		operations[method] = b.operation(s, ids[b], path)
 		service := b.Method.desc.Parent()
 		if name := string(service.FullName()); !tagged[name] {
 			tagged[name] = true
@@ -108,21 +110,12 @@ var trailersSchema = object{
 	"additionalProperties": object{"type": "array", "items": object{"type": "string"}},
 }
 
-// template matches a variable of a path template.
-var template = regexp.MustCompile(`\{\s*([^}=\s]+)[^}]*\}`)
-
-// documentedPath returns a path as OpenAPI has it. One with wildcards outside of variables
-// has no form there.
-func documentedPath(pattern string) (string, bool) {
-	path := template.ReplaceAllString(pattern, "{$1}")
-	return path, !strings.Contains(path, "*")
-}
-
 // operation describes what a binding does.
-func (b *Binding) operation(s *schemas) object {
+func (b *Binding) operation(s *schemas, id, path string) object {
 	m := b.Method.desc
 	operation := object{
-		"operationId": fmt.Sprintf("%s %s", b.HTTPMethod, b.Pattern),
+		"operationId": id,
+		"summary":     string(m.Name()),
 		"tags":        []string{string(m.Parent().FullName())},
 		"description": comment(m),
 		"responses": object{
@@ -130,7 +123,7 @@ func (b *Binding) operation(s *schemas) object {
 			"default": object{"$ref": "#/components/responses/MethodError"},
 		},
 	}
-	if parameters := b.parameters(s); len(parameters) > 0 {
+	if parameters := b.parameters(s, path); len(parameters) > 0 {
 		operation["parameters"] = parameters
 	}
 	if b.TakesBody() {
@@ -182,14 +175,14 @@ func streamOf(message object) object {
 	}
 }
 
-// parameters describes what a binding takes of the path and the query.
-func (b *Binding) parameters(s *schemas) []object {
-	var all []object
+// parameters describes what a binding takes of the path, as that is documented, and the
+// query.
+func (b *Binding) parameters(s *schemas, path string) []object {
+	all := b.pathParameters(s, path)
 	input := b.Method.desc.Input()
 	bound := map[string]bool{}
 	for _, v := range b.variables {
 		bound[v.field] = true
-		all = append(all, object{"name": v.field, "in": "path", "required": true, "schema": s.field(fieldOf(input, strings.Split(v.field, ".")))})
 	}
 	if !b.query || b.HTTPMethod == http.MethodPost && b.wholeBody {
 		return all
