@@ -49,8 +49,11 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 		}
 		names := strings.Split(field, ".")
 		fd := fieldOf(m.Descriptor(), names)
-		if fd == nil { // of something else, which the gateway leaves alone
-			continue
+		if fd == nil {
+			if err := unknown(m.Descriptor(), names); err != nil {
+				return err
+			}
+			continue // of something else, which the gateway leaves alone
 		}
 		names = fieldNames(m.Descriptor(), names)
 		if not.HasCommonPrefix(names) {
@@ -73,6 +76,21 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 		}
 	}
 	return runtime.PopulateQueryParameters(m.Interface(), rest, not)
+}
+
+// unknown returns an error for a path that names no field because it goes through one which
+// has none: that is a mistake, as it is to the gateway.
+func unknown(md protoreflect.MessageDescriptor, path []string) error {
+	for i := range path {
+		fd := fieldOf(md, path[i:i+1])
+		if fd == nil {
+			break
+		}
+		if md = fd.Message(); md == nil || fd.IsList() || fd.IsMap() {
+			return fmt.Errorf("%s: %s is not a message", failure.Clip(strings.Join(path, ".")), fd.Name())
+		}
+	}
+	return nil
 }
 
 // named are the fields of a message that query parameters name, and those of what they hold.

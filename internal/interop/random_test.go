@@ -159,7 +159,7 @@ func TestRandomQueries(t *testing.T) {
 			t.Fatalf("with the seed %d", seed)
 		}
 	}
-	if good < 40 {
+	if good < 20 {
 		t.Errorf("%d queries were good", good)
 	}
 }
@@ -167,9 +167,13 @@ func TestRandomQueries(t *testing.T) {
 // randomKey returns one that names a field, or something like it.
 func randomKey(r *rand.Rand, fields protoreflect.FieldDescriptors) string {
 	field := fields.Get(r.IntN(fields.Len()))
+	if field.Name() == "single_nested" { // of which the path has a part: all of it is left alone, even twice
+		return "single_nested." + []string{"ok", "amount"}[r.IntN(2)]
+	}
 	name := []string{string(field.Name()), field.JSONName()}[r.IntN(2)]
-	if field.Message() != nil && !field.IsMap() && r.IntN(2) == 0 {
-		return name + "." + []string{"name", "ok", "amount", "none"}[r.IntN(4)]
+	// Of what has no such field, grpc-gateway ignores the value, but makes the message.
+	if (field.Message() == nil || field.IsList() || field.Message().FullName().Name() == "Nested") && !field.IsMap() && r.IntN(6) == 0 {
+		return name + "." + []string{"name", "ok", "amount"}[r.IntN(3)]
 	}
 	if field.IsMap() || r.IntN(20) == 0 {
 		return fmt.Sprintf("%s[%s]", name, []string{"", "a", "1"}[r.IntN(3)])
