@@ -13,7 +13,10 @@ import (
 const (
 	maxSlow = 16 << 20 // how large a message is that goes the long way, where it takes a hundred times as much memory
 	maxAnys = 32       // how deep Anys may be in Anys
-	maxKept = 1 << 10  // for how many entries of maps a Writer keeps the room
+
+	// What a Writer, which lasts as long as a stream, keeps the room for.
+	maxKept     = 1 << 10  // entries of maps
+	maxKeptPart = 64 << 10 // bytes of a message's field
 )
 
 // bounds are those that a test makes smaller.

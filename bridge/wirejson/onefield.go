@@ -10,6 +10,9 @@ import (
 // AppendField appends the JSON of one field of a message, or of what it is by default.
 func (w *Writer) AppendField(dst, wire []byte, number protoreflect.FieldNumber) (out []byte, err error) {
 	fd := w.table.md.Fields().ByNumber(number)
+	if cap(w.part) > maxKeptPart {
+		w.part = nil
+	}
 	if w.part, err = onlyField(w.part[:0], wire, fd); err != nil {
 		return dst, err
 	}
