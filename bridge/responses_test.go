@@ -6,9 +6,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -207,6 +211,34 @@ func TestResponseWithoutAnEnd(t *testing.T) {
 		defer resp.Body.Close()
 		if resp.StatusCode != 503 || resp.Header.Get("X-Should-Retry") != "false" {
 			t.Errorf("got %s %v", resp.Status, resp.Header)
+		}
+	})
+}
+
+// slowRecorder is one that takes a while for each write.
+type slowRecorder struct{ *recorder }
+
+func (r slowRecorder) Write(p []byte) (int, error) {
+	n, err := r.recorder.Write(p)
+	time.Sleep(20 * time.Second)
+	return n, err
+}
+
+// A long response may take longer than the write timeout, as long as the client takes some of
+// it in that time.
+func TestResponseWriteTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBridge(t, func(s eventStream) error {
+			err := errors.Join(s.SendHeader(metadata.Pairs("completion-id", "cmpl_x", "last-sequence", "12")), created(s))
+			for n := range int32(10) {
+				err = errors.Join(err, delta(s, n+2, strings.Repeat("x", 32<<10)))
+			}
+			return errors.Join(err, finished(s, 12))
+		}, bridge.Config{WriteTimeout: 30 * time.Second})
+		r := newRecorder()
+		b.ServeHTTP(slowRecorder{r}, httptest.NewRequestWithContext(t.Context(), "GET", responsesPath+"/resp_x", nil))
+		if took := time.Since(r.start); len(r.pending) < 10*32<<10 || r.header.Get("Content-Length") != strconv.Itoa(len(r.pending)) || took < time.Minute {
+			t.Errorf("got %d bytes of %s in %v", len(r.pending), r.header.Get("Content-Length"), took)
 		}
 	})
 }
