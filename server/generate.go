@@ -246,5 +246,6 @@ func (r *run) finish(journalErr error) {
 	r.stopDetach()
 	r.watchdog.stop()
 	_ = r.try(func() error { r.writer.Close(); return nil }) // whose fault is not to hide how the run has ended
-	r.tell(journalErr)
+	// A fault is logged before the run is removed, which is what Server.Close waits for.
+	_ = r.try(func() error { r.tell(journalErr); return nil })
 }
