@@ -154,7 +154,7 @@ func (s *shell) listTests(t *testing.T, line string) {
 		cmd.Dir = e2etest.Root()
 		out, err := cmd.CombinedOutput()
 		if err != nil {
-			t.Errorf("%s: %v\n%s", line, err, out)
+			t.Fatalf("%s: %v\n%s", line, err, out)
 		}
 		if regexp.MustCompile(`(?m)^(Test|Benchmark)`).Match(out) {
 			return
