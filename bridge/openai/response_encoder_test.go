@@ -263,6 +263,7 @@ func FuzzResponse(f *testing.F) {
 		f.Add(marshal(f, delta(tt.delta)), marshal(f, called(1, "x", "f", "{}")))
 	}
 	f.Add(marshal(f, thought("a")), marshal(f, ended(completionv1.Finished_STOP)))
+	f.Add(marshal(f, text1("a")), marshal(f, createdAs("cmpl_twice")))
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		e := &ResponseEncoder{}
 		responseTo(t, e, created)

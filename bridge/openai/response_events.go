@@ -73,7 +73,9 @@ func (r *response) append(dst []byte, event *completionv1.CompletionEvent) (out 
 
 func (r *response) begin(dst []byte, c *completionv1.Created) []byte {
 	r.id, r.model, r.created, r.status = c.GetId(), c.GetModel(), c.GetCreateTime().GetSeconds(), inProgress
-	r.reader.open(r.id)
+	if r.reader.text == nil { // else it has begun twice, as no server should tell
+		r.reader.open(r.id)
+	}
 	dst = r.whole(dst, "response.created")
 	return r.whole(dst, "response.in_progress")
 }
