@@ -58,8 +58,9 @@ func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]st
 	observed := observationOf(w)
 	o.streams.respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
 		defer a.again.end()
-		whole, id, err := o.begin(ctx, r, a)
+		whole := openai.NewWholeResponse(o.texts)
 		defer whole.Close()
+		id, err := o.begin(ctx, r, a, whole)
 		observed.names(id)
 		observed.fail(err)
 		if ctx.Err() != nil { // the client has left, or the drain is over
@@ -78,10 +79,9 @@ func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]st
 	return nil
 }
 
-// begin begins a completion, and returns what its response is when it has ended, or at
+// begin begins a completion, and reads its response when it has ended, or at
 // once, if that is in the background.
-func (o *openAI) begin(ctx context.Context, r *http.Request, a *asked) (whole *openai.WholeResponse, id string, err error) {
-	whole = openai.NewWholeResponse(o.texts)
+func (o *openAI) begin(ctx context.Context, r *http.Request, a *asked, whole *openai.WholeResponse) (id string, err error) {
 	f := &follower{event: whole.Add}
 	if a.Background {
 		f.event = nil
@@ -94,7 +94,7 @@ func (o *openAI) begin(ctx context.Context, r *http.Request, a *asked) (whole *o
 	case !whole.Ended():
 		err = errNoEnd
 	}
-	return whole, f.id, err
+	return f.id, err
 }
 
 // errNoEnd is logged of a server that ends a stream as none ends.
