@@ -66,12 +66,6 @@ func Internal(service protoreflect.FullName) bool {
 	return false
 }
 
-// wellKnown are the files whose types JSON has a form of its own for, or gRPC a place.
-var wellKnown = []string{
-	"google/protobuf/any.proto", "google/protobuf/duration.proto", "google/protobuf/empty.proto", "google/protobuf/field_mask.proto",
-	"google/protobuf/struct.proto", "google/protobuf/timestamp.proto", "google/protobuf/wrappers.proto",
-}
-
 // newSet returns a set of those services that wanted tells of.
 func newSet(files []*descriptorpb.FileDescriptorProto, lookUp lookUp, wanted func(protoreflect.FullName) bool) (*Set, error) {
 	registry, err := link(files)
@@ -120,7 +114,7 @@ func link(files []*descriptorpb.FileDescriptorProto) (*protoregistry.Files, erro
 	}
 	for _, file := range files {
 		if !slices.Contains(wellKnown, file.GetName()) {
-			set.File = append(set.File, file)
+			set.File = append(set.File, withoutWellKnown(file))
 		}
 	}
 	registry, err := protodesc.FileOptions{AllowUnresolvable: true}.NewFiles(set)
