@@ -169,15 +169,25 @@ func (r *storedReader) wait(ctx context.Context) error {
 	}
 }
 
-// read waits until it may read the store.
+// read waits until it may read the store, or what follows is published: that must not
+// wait for those who read a part of a cluster that does not answer.
 func (r *storedReader) read(ctx context.Context) ([]journal.Entry, error) {
-	end, err := r.journal.reads.begin(ctx)
-	if err != nil {
-		r.readAgain()
-		return nil, err
+	place := r.journal.reads.ask()
+	defer place.giveUp()
+	for {
+		select {
+		case <-place.granted:
+			return r.readNow(ctx)
+		case <-r.woken:
+			if entries, _ := r.topic.look(r); len(entries) > 0 {
+				r.readAgain()
+				return entries, nil
+			}
+		case <-ctx.Done():
+			r.readAgain()
+			return nil, context.Cause(ctx)
+		}
 	}
-	defer end()
-	return r.readNow(ctx)
 }
 
 // readNow returns what the store has behind the cursor: for a reader that does not follow,

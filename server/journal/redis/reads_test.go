@@ -82,6 +82,13 @@ func (p *tap) hold(held bool) {
 	p.held, p.sent = held, nil
 }
 
+// inUse returns how many places are taken.
+func (r *reads) inUse() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.taken
+}
+
 // TestReadersComeBackTogether has a connection break on which many are told, all of which
 // read again then: few of them at a time, and all of them soon.
 func TestReadersComeBackTogether(t *testing.T) {
@@ -106,10 +113,10 @@ func TestReadersComeBackTogether(t *testing.T) {
 		writers = append(writers, w)
 		eventually(t, "they do not come", func() bool { return o.readers.Load() == 10 })
 	}
-	eventually(t, "they still read", func() bool { return len(b.reads.places) == 0 })
+	eventually(t, "they still read", func() bool { return b.reads.inUse() == 0 })
 	p.hold(true)
 	b.rereadAll()
-	eventually(t, "nobody reads", func() bool { return len(b.reads.places) == maxReads })
+	eventually(t, "nobody reads", func() bool { return b.reads.inUse() == maxReads })
 	time.Sleep(100 * time.Millisecond)
 	p.mu.Lock()
 	n := bytes.Count(p.sent, []byte("HMGET"))
@@ -126,7 +133,7 @@ func TestReadersComeBackTogether(t *testing.T) {
 
 // TestReadsThatHang has reads not end: others get their places.
 func TestReadsThatHang(t *testing.T) {
-	r := reads{places: make(chan struct{}, 2), long: 10 * time.Millisecond}
+	r := reads{max: 2, long: 10 * time.Millisecond}
 	for range 10 {
 		end, err := r.begin(soon(t))
 		if err != nil {
@@ -135,7 +142,7 @@ func TestReadsThatHang(t *testing.T) {
 		defer end()
 	}
 	r.long = time.Hour
-	eventually(t, "places are lost", func() bool { return len(r.places) == 0 })
+	eventually(t, "places are lost", func() bool { return r.inUse() == 0 })
 	for range 2 {
 		end, err := r.begin(t.Context())
 		if err != nil {
@@ -148,4 +155,63 @@ func TestReadsThatHang(t *testing.T) {
 	if _, err := r.begin(gone); !errors.Is(err, context.Canceled) {
 		t.Errorf("one that has gone: %v", err)
 	}
+	if n := r.queue.Len(); n > 0 {
+		t.Errorf("%d wait that have gone", n)
+	}
+}
+
+// TestPublishedToThoseWhoWait has readers wait for a place for long: they are shown what is
+// published meanwhile, and go on waiting, or leave.
+func TestPublishedToThoseWhoWait(t *testing.T) {
+	s := testbed.StartRedis(t)
+	a, b := open(t, s, Config{}), open(t, s, Config{Lease: time.Hour, Patience: time.Hour})
+	w, _ := create(t, a, "c")
+	add(t, w, 1, 1)
+	r, err := b.Follow(soon(t), "c", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if entries, err := r.Next(soon(t)); len(entries) != 1 || err != nil {
+		t.Fatal(entries, err)
+	}
+	var ends []func()
+	for range maxReads {
+		end, err := b.reads.begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, end)
+	}
+	for sequence := int32(2); sequence < 10; sequence++ {
+		next := make(chan error, 1)
+		go func() {
+			entries, err := r.Next(soon(t))
+			if err == nil && (len(entries) != 1 || entries[0].Sequence != sequence) {
+				err = fmt.Errorf("%v", entries)
+			}
+			next <- err
+		}()
+		time.Sleep(time.Duration(sequence%3) * 10 * time.Millisecond)
+		if sequence == 5 {
+			b.rereadAll() // says that there is something, and there is nothing
+		}
+		add(t, w, sequence, sequence)
+		if err := <-next; err != nil {
+			t.Fatalf("event %d: %v", sequence, err)
+		}
+	}
+	gone, leave := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, leave)
+	if _, err := r.Next(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("one that leaves: %v", err)
+	}
+	for _, end := range ends {
+		end()
+	}
+	end(t, w, 10)
+	if entries, err := r.Next(soon(t)); err != nil || len(entries) != 1 || entries[0].Sequence != 10 {
+		t.Error(entries, err)
+	}
+	eventually(t, "places are lost", func() bool { return b.reads.inUse() == 0 })
 }

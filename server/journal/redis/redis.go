@@ -107,7 +107,7 @@ func New(config Config) (*Journal, error) {
 		disowned:     map[string]struct{}{},
 		disowning:    make(chan struct{}, 1),
 		subscription: newSubscription(),
-		reads:        reads{places: make(chan struct{}, maxReads), long: config.Patience / 20},
+		reads:        reads{max: maxReads, long: config.Patience / 20},
 		leases:       leases{seen: map[string]lease{}},
 	}
 	j.ctx, j.stop = context.WithCancel(context.Background())
