@@ -31,20 +31,19 @@ const responsesPath = "/openai/v1/responses"
 // in the stream or by the status. While there is no room, none is begun, and then again.
 func TestResponseMemory(t *testing.T) {
 	onBoth(t, "of a long response", func(t *testing.T, kind string) {
-		var calls atomic.Int64
-		said, goOn := make(chan struct{}, 1), make(chan struct{}, 1)
-		pieces := 0
+		var calls, pieces atomic.Int64
+		goOn := make(chan struct{})
 		b := newBridgeOn(t, kind, func(s eventStream) error {
 			calls.Add(1)
+			most := int32(pieces.Load())
 			err := errors.Join(named(s, "cmpl_x"), created(s))
-			for n := range pieces {
-				err = errors.Join(err, delta(s, int32(n+2), strings.Repeat("x", 32<<10)))
+			for n := range most {
+				err = errors.Join(err, delta(s, n+2, strings.Repeat("x", 32<<10)))
 			}
-			if pieces == 5 {
-				said <- struct{}{}
+			if most == 5 {
 				<-goOn
 			}
-			return errors.Join(err, finished(s, int32(pieces+2)))
+			return errors.Join(err, finished(s, most+2))
 		}, bridge.Config{ResponseMemory: 128 << 10})
 		s := serveBridge(t, b)
 		ask := func(method, path, body string) (*http.Response, string) {
@@ -73,7 +72,7 @@ func TestResponseMemory(t *testing.T) {
 		}
 		const stream, whole = `{"input":"x","stream":true}`, `{"input":"x"}`
 
-		pieces = 12
+		pieces.Store(12)
 		resp, body := ask("POST", responsesPath, stream)
 		if end := body[strings.LastIndex(body, "event: "):]; resp.StatusCode != 200 || !strings.HasPrefix(end, "event: error\n") || !strings.Contains(end, `"code":"overloaded"`) {
 			t.Errorf("got %s, in the end %.300s", resp.Status, end)
@@ -86,13 +85,16 @@ func TestResponseMemory(t *testing.T) {
 			t.Errorf("got %v", resp.Header)
 		}
 
-		pieces = 5
-		done := make(chan string)
-		go func() {
-			_, body := ask("POST", responsesPath, stream)
-			done <- body
-		}()
-		<-said
+		pieces.Store(5)
+		running, err := http.Post("http://"+s.addr+responsesPath, "application/json", strings.NewReader(stream))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer running.Body.Close()
+		begin := make([]byte, 5*32<<10) // within the last piece, for there is more than these
+		if _, err := io.ReadFull(running.Body, begin); err != nil {
+			t.Fatal(err)
+		}
 		before := calls.Load()
 		for _, body := range []string{stream, whole} {
 			resp, body := ask("POST", responsesPath, body)
@@ -101,11 +103,12 @@ func TestResponseMemory(t *testing.T) {
 		if calls.Load() != before {
 			t.Error("the server was called")
 		}
-		goOn <- struct{}{}
-		if body := <-done; !strings.Contains(body, "event: response.completed\n") || strings.Count(body, strings.Repeat("x", 5*32<<10)) != 4 {
-			t.Errorf("got %d bytes", len(body))
+		close(goOn)
+		rest, err := io.ReadAll(running.Body)
+		if err != nil || !strings.Contains(string(rest), "event: response.completed\n") || strings.Count(string(rest), strings.Repeat("x", 5*32<<10)) != 4 {
+			t.Errorf("got %d bytes, %v", len(rest), err)
 		}
-		pieces = 2
+		pieces.Store(2)
 		if resp, body := ask("POST", responsesPath, whole); resp.StatusCode != 200 || strings.Count(body, strings.Repeat("x", 2*32<<10)) != 1 {
 			t.Errorf("got %s %.300s", resp.Status, body)
 		}
