@@ -66,7 +66,11 @@ func newBinding(m *Method, rule *annotations.HttpRule) (*Binding, error) {
 		if fieldOf(input, path) == nil {
 			return nil, fmt.Errorf("%s has no field %s", input.FullName(), v.field)
 		}
-		bound = append(bound, fieldNames(input, path))
+		names := fieldNames(input, path)
+		if slices.ContainsFunc(bound, func(other []string) bool { return commonPrefix(names, other) }) {
+			return nil, fmt.Errorf("its path has %s twice", v.field)
+		}
+		bound = append(bound, names)
 	}
 	switch name := rule.GetBody(); name {
 	case "*":
@@ -87,6 +91,12 @@ func newBinding(m *Method, rule *annotations.HttpRule) (*Binding, error) {
 	}
 	b.notQuery = utilities.NewDoubleArray(bound)
 	return b, nil
+}
+
+// commonPrefix tells of two paths that one of them begins with the other, or is it.
+func commonPrefix(a, b []string) bool {
+	n := min(len(a), len(b))
+	return slices.Equal(a[:n], b[:n])
 }
 
 // maxPattern is the longest path template: with one that names very many fields, the

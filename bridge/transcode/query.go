@@ -16,10 +16,12 @@ import (
 	"github.com/sluice-sse/sluice/bridge/failure"
 )
 
-// setField sets a field by its path to what the path of a request has: a list's values with
-// commas between them, as the gateway has it. Its code knows only enums that are linked in.
+// setField sets a field by its path to what the path of a request has, in place of what the
+// body has of it: a list's values with commas between them, as the gateway has it. Its code
+// knows only enums that are linked in.
 func setField(m protoreflect.Message, path, value string) error {
 	names := strings.Split(path, ".")
+	clearField(m, names)
 	values := []string{value}
 	fd := fieldOf(m.Descriptor(), names)
 	if fd != nil && fd.IsList() {
@@ -34,6 +36,21 @@ func setField(m protoreflect.Message, path, value string) error {
 		}
 	}
 	return nil
+}
+
+// clearField clears the field at the end of a path of names.
+func clearField(m protoreflect.Message, path []string) {
+	for i, name := range path {
+		fd := fieldOf(m.Descriptor(), []string{name})
+		switch {
+		case !m.Has(fd):
+			return
+		case i == len(path)-1:
+			m.Clear(fd)
+		default:
+			m = m.Mutable(fd).Message()
+		}
+	}
 }
 
 // mapEntry is how the gateway has a query parameter name an entry of a map: field[key].
