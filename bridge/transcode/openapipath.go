@@ -98,14 +98,21 @@ func (b *Binding) pathParameters(s *schemas, path string) []object {
 }
 
 // operationIDs returns those of the bindings: the method's full name, and which one of its
-// routes it is if it is not the method's own path.
+// routes it is if it is not the method's own path. That may not be another method's name.
 func (t *Table) operationIDs() map[*Binding]string {
-	ids := map[*Binding]string{}
+	ids, taken := map[*Binding]string{}, map[string]bool{}
+	for _, b := range t.byPath {
+		ids[b] = string(b.Method.desc.FullName())
+		taken[ids[b]] = true
+	}
 	routes := map[*Method]int{}
 	for _, b := range t.bindings {
-		ids[b] = string(b.Method.desc.FullName())
-		if routes[b.Method]++; routes[b.Method] > 1 {
-			ids[b] = fmt.Sprintf("%s_%d", ids[b], routes[b.Method])
+		name := string(b.Method.desc.FullName())
+		for routes[b.Method]++; ids[b] == ""; routes[b.Method]++ {
+			if id := fmt.Sprintf("%s_%d", name, routes[b.Method]); !taken[id] {
+				ids[b], taken[id] = id, true
+				break
+			}
 		}
 	}
 	return ids
