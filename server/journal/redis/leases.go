@@ -41,13 +41,14 @@ func timeToRenew(interval time.Duration) time.Duration { return interval + inter
 const maxLeases = 1000
 
 // see notes an instance's latest renewal, or that it has no lease, and returns what is
-// known of it. Who has not looked for so long knows nothing from before.
+// known of it. Who has not looked for so long knows nothing from before, but who was lost:
+// nobody looks any more at those, and whoever comes back later must be told.
 func (l *leases) see(instance, renewal string, interval time.Duration) lease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	s := l.seen[instance]
-	if now.Sub(s.looked) > timeToRenew(interval) {
+	if wasLost := !s.missing.IsZero() && s.isLost(s.looked, interval); !wasLost && now.Sub(s.looked) > timeToRenew(interval) {
 		s = lease{}
 	}
 	switch {
@@ -73,7 +74,7 @@ func (l *leases) forget(instance string) {
 	delete(l.seen, instance)
 }
 
-// inDoubt returns the instances that had no lease when they were last looked at, and are
+// inDoubt returns the instances that had no lease when they were last looked at, and
 // were not lost then.
 func (l *leases) inDoubt(interval time.Duration) (instances []string) {
 	l.mu.Lock()

@@ -1,11 +1,13 @@
 package redis
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/sluice-sse/sluice/internal/testbed"
+	"github.com/sluice-sse/sluice/server/journal"
 )
 
 // TestLeaseIsLost has the store lose a lease, and no connection break: the owner, which
@@ -58,6 +60,29 @@ func TestLeaseIsLost(t *testing.T) {
 	end(t, w, 4)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLostToWhoeverComesBack has an owner die that showed more than the store has, and a
+// client come back with that from time to time: it is told, however long it waits.
+func TestLostToWhoeverComesBack(t *testing.T) {
+	t.Parallel()
+	s := testbed.StartRedis(t)
+	a, b := open(t, s, Config{Lease: time.Hour}), open(t, s, Config{Lease: time.Second})
+	w, _ := create(t, a, "c")
+	add(t, w, 1, 3)
+	a.stop()
+	run(t, b, "DEL", b.leaseKey(a.instance))
+	var e journal.Entry
+	err := errGone
+	for range 4 {
+		if e, err = follow(soon(t), b, "c", 5); !errors.Is(err, errGone) {
+			break
+		}
+		time.Sleep(1200 * time.Millisecond)
+	}
+	if err != nil || e.Kind != journal.Failed {
+		t.Errorf("it ends with %+v, %v", e, err)
 	}
 }
 
