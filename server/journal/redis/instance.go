@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -50,10 +51,7 @@ func (j *Journal) repeat() {
 	cancels := maps.Clone(j.cancels)
 	topics := slices.Collect(maps.Values(j.topics))
 	j.mu.Unlock()
-	for id, c := range cancels {
-		j.tell(j.ctx, c.owner, cancelMessage(id))
-	}
-	j.tellAllReaders(topics)
+	j.tellAll(j.repeated(cancels, topics))
 	silence := j.config.Lease
 	if j.outage.isGone() || j.outage.isJustOver(j.config.Lease) {
 		silence *= 2 // they cannot tell, and wait as long for the store
@@ -81,24 +79,45 @@ func (j *Journal) readersOf(t *topic) (owner, message string) {
 	return t.owner, fmt.Sprintf("readers %d %d %s %s", len(t.followers), j.news.Add(1), j.instance, t.id)
 }
 
-// tellAllReaders does what tellReaders does for many completions, with few round trips: all
-// must be done within a lease.
-func (j *Journal) tellAllReaders(topics []*topic) {
-	for some := range slices.Chunk(topics, 256) {
-		var news []rueidis.Completed
-		for _, t := range some {
-			switch owner, message := j.readersOf(t); owner {
-			case "":
-			case j.instance:
-				j.told(message)
-			default:
-				news = append(news, j.client.B().Publish().Channel(j.leaseKey(owner)).Message(message).Build())
+// repeated is what owners are told again: to cancel, and how many follow what is theirs.
+func (j *Journal) repeated(cancels map[string]cancel, topics []*topic) iter.Seq2[string, string] {
+	return func(yield func(instance, message string) bool) {
+		for id, c := range cancels {
+			if !yield(c.owner, cancelMessage(id)) {
+				return
 			}
 		}
-		if len(news) > 0 && j.ctx.Err() == nil {
-			j.doMulti(j.ctx, news...)
+		for _, t := range topics {
+			if !yield(j.readersOf(t)) {
+				return
+			}
 		}
 	}
+}
+
+// tellAll does what tell does for many messages, with few round trips: all must be done
+// within a lease.
+func (j *Journal) tellAll(messages iter.Seq2[string, string]) {
+	var some []rueidis.Completed
+	send := func() {
+		if len(some) > 0 && j.ctx.Err() == nil {
+			j.doMulti(j.ctx, some...)
+		}
+		some = nil // a connection that breaks may still read it
+	}
+	for instance, message := range messages {
+		switch instance {
+		case "":
+		case j.instance:
+			j.told(message)
+		default:
+			some = append(some, j.client.B().Publish().Channel(j.leaseKey(instance)).Message(message).Build())
+		}
+		if len(some) == 256 {
+			send()
+		}
+	}
+	send()
 }
 
 // tell tells an instance something.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -184,4 +185,38 @@ func TestReadersInAnOutage(t *testing.T) {
 	}
 	s.Start()
 	end(t, w, 2)
+}
+
+// TestManyCancelsElsewhere has many completions of another process be cancelled, and its
+// store be far away: to say so again does not take so long that its readers count as gone.
+func TestManyCancelsElsewhere(t *testing.T) {
+	s := testbed.StartRedis(t)
+	var far atomic.Bool
+	p := newTap(t, s.Addr, func([]byte) {
+		if far.Load() {
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	a := open(t, s, Config{Lease: time.Hour})
+	b := open(t, &testbed.Redis{URL: "redis://" + p.Addr().String()}, Config{Lease: time.Hour})
+	const many = 1000
+	_, last := create(t, a, "last")
+	b.mu.Lock()
+	for i := range many {
+		b.cancels[fmt.Sprint("c", i)] = cancel{owner: a.instance, since: time.Now()}
+	}
+	b.cancels["last"] = cancel{owner: a.instance, since: time.Now()}
+	b.cancels["own"] = cancel{owner: b.instance, since: time.Now()}
+	b.cancels["old"] = cancel{owner: a.instance, since: time.Now().Add(-5 * time.Hour)}
+	b.mu.Unlock()
+	far.Store(true)
+	began := time.Now()
+	b.repeat()
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it takes %v", took)
+	}
+	eventually(t, "it is not cancelled", func() bool { return last.cancels.Load() == 1 })
+	if n := len(b.cancels); n != many+2 {
+		t.Errorf("%d are cancelled", n)
+	}
 }
