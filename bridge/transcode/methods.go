@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -196,10 +197,32 @@ func (m *Methods) fetch(ctx context.Context, old *Table) (t *Table, err error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case old != nil && old.set.Sum == set.Sum:
+	case old != nil && old.set.Sum == set.Sum && sameServices(old.set.Failed, set.Failed):
 		return old, nil
+	case old != nil:
+		set = withFailed(set, old.set)
 	}
 	return newTable(set, m.exposure, m.log), nil
+}
+
+func sameServices(a, b map[protoreflect.FullName]error) bool {
+	return maps.EqualFunc(a, b, func(error, error) bool { return true })
+}
+
+// withFailed returns a set with those services as an old one has them whose descriptors could
+// not be had this time: what was exposed does not go because the server's reflection did.
+func withFailed(set, old *descriptors.Set) *descriptors.Set {
+	with := *set
+	with.Services = slices.Clone(set.Services)
+	for _, sd := range old.Services {
+		if set.Failed[sd.FullName()] != nil && !hasService(set, sd.FullName()) {
+			with.Services = append(with.Services, sd)
+		}
+	}
+	slices.SortFunc(with.Services, func(a, b protoreflect.ServiceDescriptor) int {
+		return strings.Compare(string(a.FullName()), string(b.FullName()))
+	})
+	return &with
 }
 
 // refuse says why there are no descriptors: to callers if it is their credentials, else to
@@ -230,7 +253,7 @@ func (m *Methods) complain(t *Table) {
 		if t.set.Failed[service] != nil {
 			continue
 		}
-		if !t.hasService(service) {
+		if !hasService(t.set, service) {
 			missing = append(missing, string(service))
 			continue
 		}
@@ -246,13 +269,8 @@ func (m *Methods) complain(t *Table) {
 	}
 }
 
-func (t *Table) hasService(name protoreflect.FullName) bool {
-	for _, sd := range t.set.Services {
-		if sd.FullName() == name {
-			return true
-		}
-	}
-	return false
+func hasService(set *descriptors.Set, name protoreflect.FullName) bool {
+	return slices.ContainsFunc(set.Services, func(sd protoreflect.ServiceDescriptor) bool { return sd.FullName() == name })
 }
 
 // once logs what was not logged last.

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-sse/sluice/bridge/descriptors"
+	"github.com/sluice-sse/sluice/bridge/transcode/transcodetest"
 )
 
 // source counts how often it is asked, and takes its time.
@@ -163,6 +164,44 @@ func TestExposureIsAll(t *testing.T) {
 	} {
 		if got := e.has(tt.service, tt.method); got != tt.want {
 			t.Errorf("%s/%s: %v", tt.service, tt.method, got)
+		}
+	}
+}
+
+// A service whose descriptors cannot be had again stays as it was, until they can, or it is
+// gone.
+func TestServiceFailsLater(t *testing.T) {
+	files, _ := transcodetest.Compile(t, `syntax = "proto3"; message M {} service One { rpc Call(M) returns (M); } service Two { rpc Call(M) returns (M); }`)
+	service := func(name protoreflect.FullName) protoreflect.ServiceDescriptor {
+		d, err := files.FindDescriptorByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.(protoreflect.ServiceDescriptor)
+	}
+	one, two := service("One"), service("Two")
+	failed := map[protoreflect.FullName]error{"Two": errors.New("not now")}
+	var set *descriptors.Set
+	m := newMethods(t, func(context.Context) (*descriptors.Set, error) { return set, nil })
+	m.loads.Wait()
+	m.table.Store(nil)
+	for _, tt := range []struct {
+		is       string
+		set      descriptors.Set
+		one, two bool
+	}{
+		{"fails at first", descriptors.Set{Services: []protoreflect.ServiceDescriptor{one}, Sum: [32]byte{1}, Failed: failed}, true, false},
+		{"is there", descriptors.Set{Services: []protoreflect.ServiceDescriptor{one, two}, Sum: [32]byte{2}}, true, true},
+		{"fails", descriptors.Set{Services: []protoreflect.ServiceDescriptor{one}, Sum: [32]byte{1}, Failed: failed}, true, true},
+		{"fails again", descriptors.Set{Services: []protoreflect.ServiceDescriptor{one}, Sum: [32]byte{1}, Failed: failed}, true, true},
+		{"fails, and another is gone", descriptors.Set{Sum: [32]byte{3}, Failed: failed}, false, true},
+		{"is gone", descriptors.Set{Sum: [32]byte{3}}, false, false},
+	} {
+		set = &tt.set
+		m.tried.Store(0)
+		m.Renew(t.Context(), m.Known())
+		if known := m.Known(); known.Has("/One/Call") != tt.one || known.Has("/Two/Call") != tt.two {
+			t.Errorf("%s: has one %v, two %v", tt.is, known.Has("/One/Call"), known.Has("/Two/Call"))
 		}
 	}
 }
