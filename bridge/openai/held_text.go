@@ -57,13 +57,21 @@ func (t *Texts) Full() error {
 // textsLimit is the name of the limit, as that of the flag that sets it.
 const textsLimit = "response_memory"
 
-// hold counts bytes, unless they are too many.
+// hold counts bytes, unless they are too many: then it counts none, not even for a moment, in
+// which others would find no room.
 func (t *Texts) hold(n int64) error {
-	if t != nil && t.held.Add(n) > t.most {
-		t.held.Add(-n)
-		return failure.Overloaded("as much of long responses is being read as may be: read this one again later", textsLimit)
+	if t == nil {
+		return nil
 	}
-	return nil
+	for {
+		held := t.held.Load()
+		if held+n > t.most {
+			return failure.Overloaded("as much of long responses is being read as may be: read this one again later", textsLimit)
+		}
+		if t.held.CompareAndSwap(held, held+n) {
+			return nil
+		}
+	}
 }
 
 func (t *Texts) letGo(n int64) {

@@ -7,6 +7,7 @@ type reader struct {
 	at      [kindsOfText]int // how far the reader has come in it, in bytes
 	own     int64            // bytes that the reader keeps beside it, as far as that can be told
 	counted int64            // of these
+	err     error            // why a piece could not be added; it stays, for what follows has another place
 }
 
 // open begins to read the response of a completion.
@@ -40,6 +41,9 @@ func (r *reader) keep(n int) error {
 
 // add adds a piece behind what the reader has read.
 func (r *reader) add(kind textKind, piece []byte) (at span, err error) {
+	if r.err != nil {
+		return span{}, r.err
+	}
 	from := r.at[kind]
 	same, err := r.text.of[kind].add(r.texts, from, piece)
 	if !same {
@@ -47,10 +51,11 @@ func (r *reader) add(kind textKind, piece []byte) (at span, err error) {
 			_, err = r.text.of[kind].add(r.texts, from, piece)
 		}
 	}
-	if err == nil {
-		r.at[kind] += len(piece)
+	if r.err = err; err != nil {
+		return span{}, err
 	}
-	return span{from, r.at[kind]}, err
+	r.at[kind] += len(piece)
+	return span{from, r.at[kind]}, nil
 }
 
 // part gives the reader a text of its own: another has read something else under the same
