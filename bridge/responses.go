@@ -24,8 +24,17 @@ import (
 // respond serves POST /responses.
 func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
 	find := func(ctx context.Context, completion string) (*openai.WholeResponse, error) {
-		whole := openai.NewWholeResponse(o.texts)
-		return whole, o.read(ctx, r, completion, whole)
+		whole, found := openai.NewWholeResponse(o.texts), false
+		defer func() {
+			if !found { // after a panic, too
+				whole.Close()
+			}
+		}()
+		if err := o.read(ctx, r, completion, whole); err != nil {
+			return nil, err
+		}
+		found = true
+		return whole, nil
 	}
 	a, err := o.ask(w, r, func(ctx context.Context, d jsonbody.Decoder, body []byte) (*openai.Request, error) {
 		return openai.DecodeResponse(ctx, d, body, find)

@@ -245,3 +245,38 @@ func TestResponseWriteTimeout(t *testing.T) {
 		}
 	})
 }
+
+// A fault while a response is read gives back what was kept of it.
+func TestResponseMemoryAfterAFault(t *testing.T) {
+	var fault atomic.Bool
+	s := serveBridge(t, newBridge(t, func(s eventStream) error {
+		err := errors.Join(s.SendHeader(metadata.Pairs("completion-id", "cmpl_x", "last-sequence", "7")), created(s))
+		for n := range int32(5) {
+			err = errors.Join(err, delta(s, n+2, strings.Repeat("x", 32<<10)))
+		}
+		if fault.Load() {
+			panic("a fault")
+		}
+		return errors.Join(err, finished(s, 7))
+	}, bridge.Config{ResponseMemory: 128 << 10}))
+	post := func(body string) int {
+		t.Helper()
+		resp, err := http.Post("http://"+s.addr+responsesPath, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if _, err := io.ReadAll(resp.Body); err != nil && !fault.Load() {
+			t.Error(err)
+		}
+		return resp.StatusCode
+	}
+	for _, body := range []string{`{"input":"x"}`, `{"input":[{"type":"item_reference","id":"msg_x_0"}]}`, `{"input":"x","stream":true}`} {
+		fault.Store(true)
+		post(body)
+		fault.Store(false)
+		if code := post(`{"input":"x"}`); code != 200 {
+			t.Errorf("after %s: %d", body, code)
+		}
+	}
+}

@@ -22,7 +22,6 @@ type conversation struct {
 	out   []*completionv1.Message
 	own   *completionv1.Message // of the model, to which more may be added; nil: none
 	found map[string]*WholeResponse
-	open  []*WholeResponse
 }
 
 // maxFound is how many responses a request may refer to, and roomOverMost how much longer they
@@ -52,7 +51,7 @@ func (c *conversation) messages(ctx context.Context, instructions *string, from 
 
 // close closes the responses that were looked up.
 func (c *conversation) close() {
-	for _, w := range c.open {
+	for _, w := range c.found {
 		w.Close()
 	}
 }
@@ -202,23 +201,19 @@ func (c *conversation) reference(ctx context.Context, id string) error {
 			return wrong("id", "refers to too many responses: send the items themselves")
 		}
 		var err error
-		w, err = c.find(ctx, completion)
-		if w != nil {
-			c.open = append(c.open, w)
-		}
-		if err != nil {
+		if w, err = c.find(ctx, completion); err != nil {
 			return err
-		}
-		for _, it := range w.r.items {
-			c.room -= it.size()
-		}
-		if c.room < 0 {
-			return wrong("id", "refers to responses that are too long: send the items themselves")
 		}
 		if c.found == nil {
 			c.found = map[string]*WholeResponse{}
 		}
 		c.found[completion] = w
+		for _, it := range w.r.items {
+			c.room -= it.size()
+		}
+	}
+	if c.room < 0 {
+		return wrong("id", "refers to responses that are too long: send the items themselves")
 	}
 	if index >= len(w.r.items) || w.r.items[index].id != id {
 		return wrong("id", "is that of no item of this server's: send the item itself")

@@ -61,7 +61,7 @@ type textOptions struct {
 // longest is the grace of a response in the background: the server bounds it.
 const longest = 24 * 60 * 60
 
-// Find returns a response that there was before, by its completion. It is closed in any case.
+// Find returns a response that there was before, by its completion. The caller closes it.
 type Find func(ctx context.Context, completion string) (*WholeResponse, error)
 
 // DecodeResponse makes a request of the body of POST /responses. Items that this only
