@@ -140,7 +140,7 @@ func (o *openAI) read(ctx context.Context, r *http.Request, completion string, w
 		last, _ := native.LastSequence(md)
 		return last
 	})
-	if err == nil && whole.Begun() || err != nil && (id == "" || !failure.OfCompletion(err)) {
+	if err == nil && whole.Begun() || err != nil && (id == "" || !failure.OfCompletion(err)) || whole.Full() != nil {
 		return err
 	}
 	// It has failed, or there was nothing yet. Or the server is older than this bridge, and has
@@ -152,7 +152,8 @@ func (o *openAI) read(ctx context.Context, r *http.Request, completion string, w
 	if last := c.GetLastSequence(); err == nil && last > 0 {
 		_, err = o.readUntil(ctx, completion, whole, func(metadata.MD) int32 { return last })
 	}
-	if err != nil && c.GetState() != completionv1.Completion_FAILED {
+	cause := status.FromProto(c.GetError()).Err()
+	if err != nil && (whole.Full() != nil || failure.Reason(err) != failure.Reason(cause)) { // of this reading alone: there is more
 		return err
 	}
 	if !whole.Begun() {
@@ -161,7 +162,7 @@ func (o *openAI) read(ctx context.Context, r *http.Request, completion string, w
 		}
 	}
 	if err != nil {
-		whole.Fail(openai.ResponseRefusal(o.log, status.FromProto(c.GetError()).Err(), true, false))
+		whole.Fail(openai.ResponseRefusal(o.log, cause, true, false))
 	}
 	return nil
 }
@@ -171,6 +172,9 @@ func (o *openAI) read(ctx context.Context, r *http.Request, completion string, w
 func (o *openAI) readUntil(ctx context.Context, completion string, whole *openai.WholeResponse, until func(metadata.MD) int32) (id string, err error) {
 	f := &follower{event: whole.Add, until: until}
 	err = follow(ctx, o.streams.conn, completionv1.CompletionService_ResumeCompletion_FullMethodName, &completionv1.ResumeCompletionRequest{Id: completion}, f)
+	if err == nil && !f.left && !whole.Ended() {
+		err = errNoEnd
+	}
 	return f.id, err
 }
 

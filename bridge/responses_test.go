@@ -171,6 +171,15 @@ func TestResponseRead(t *testing.T) {
 		{"not to be read to the end", func(s eventStream) error {
 			return cmp.Or(errors.Join(header(s, "3"), created(s)), failed(codes.Unavailable, "UPSTREAM_UNAVAILABLE"))
 		}, running, 503, `"upstream_unavailable"`, 1},
+		{"not to be read to the end, but failed", func(s eventStream) error {
+			return cmp.Or(errors.Join(header(s, "3"), created(s)), failed(codes.Unavailable, "UPSTREAM_UNAVAILABLE"))
+		}, broken, 503, `"upstream_unavailable"`, 1},
+		{"cut short", func(s eventStream) error { return errors.Join(header(s, "3"), created(s), delta(s, 2, "Hi")) }, running, 503, `cannot be reached`, 0},
+		{"failed, and longer than there is room for", func(s eventStream) error {
+			long := strings.Repeat("x", 300<<10)
+			return cmp.Or(errors.Join(header(s, "4"), created(s), delta(s, 2, long), delta(s, 3, long)), failed(codes.ResourceExhausted, "OVERLOADED"))
+		}, &completionv1.Completion{Id: "cmpl_x", State: completionv1.Completion_FAILED, LastSequence: 4,
+			Error: status.Convert(failed(codes.ResourceExhausted, "OVERLOADED")).Proto()}, 429, `"overloaded"`, 0},
 		{"cut", func(s eventStream) error {
 			return cmp.Or(errors.Join(header(s, "3"), created(s)), status.Error(codes.Unavailable, "EOF"))
 		}, running, 503, `cannot be reached`, 0},
@@ -183,7 +192,7 @@ func TestResponseRead(t *testing.T) {
 			if kind == "received" {
 				any = received{inproctest.Client{Conn: conn}}
 			}
-			b, err := bridge.New(any, bridge.Config{})
+			b, err := bridge.New(any, bridge.Config{ResponseMemory: 512 << 10})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -42,6 +42,9 @@ func (w *WholeResponse) Begin(c *completionv1.Completion) error {
 // Begun tells whether there was an event.
 func (w *WholeResponse) Begun() bool { return w.r.id != "" }
 
+// Full returns why there was no room for all that it says, or nil.
+func (w *WholeResponse) Full() error { return w.r.err }
+
 // Ended tells whether an event was its end.
 func (w *WholeResponse) Ended() bool { return w.ended }
 
