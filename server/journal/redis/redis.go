@@ -119,7 +119,6 @@ func New(config Config) (*Journal, error) {
 	j.ended.Go(j.keepAlive)
 	j.ended.Go(j.keepWritten)
 	j.ended.Go(j.keepDisowning)
-	j.subscription.use(j.leaseKey(j.instance))
 	j.ended.Go(j.keepSubscribed)
 	if err := j.check(); err != nil {
 		j.Close()
@@ -147,17 +146,12 @@ func (j *Journal) check() error {
 	}
 	j.do(ctx, j.client.B().Del().Key(j.streamKey(w.ID)).Build())
 	s := &j.subscription
-	s.mu.Lock()
-	connected := s.connected
-	s.mu.Unlock()
-	select {
-	case <-connected:
-		return nil
-	case <-ctx.Done():
+	if err := s.add(ctx, j.leaseKey(j.instance)); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return fmt.Errorf("subscribe at the journal's store: %w", cmp.Or(s.failed, ctx.Err()))
+		return fmt.Errorf("subscribe at the journal's store: %w", cmp.Or(s.failed, err))
 	}
+	return nil
 }
 
 // Close gives up the lease and what else the journal holds.

@@ -23,7 +23,6 @@ type subscription struct {
 
 	mu        sync.Mutex              // guards all below
 	client    rueidis.DedicatedClient // nil: there is no connection now
-	connected chan struct{}           // closed when there is one again, with all channels
 	channels  map[string]*channel     // that are used, or subscribed to
 	unsettled map[string]struct{}     // that may be used and not subscribed to, or the reverse
 	failed    error                   // why there is no connection
@@ -39,7 +38,6 @@ type channel struct {
 func newSubscription() subscription {
 	return subscription{
 		changed:   make(chan struct{}, 1),
-		connected: make(chan struct{}),
 		channels:  map[string]*channel{},
 		unsettled: map[string]struct{}{},
 	}
@@ -91,21 +89,24 @@ func (s *subscription) noteLocked(name string) {
 	}
 }
 
-// connect has all channels subscribed to over a new connection.
-func (s *subscription) connect(ctx context.Context, client rueidis.DedicatedClient, patience time.Duration) error {
-	err := s.update(ctx, client, patience)
+// connect has what follows go over a new connection.
+func (s *subscription) connect(client rueidis.DedicatedClient) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed = err; err == nil {
-		s.client = client
-		close(s.connected)
-	}
-	return err
+	s.client = client
 }
 
-// update has the store publish on the channels that are used, and on no others. It returns
-// when nothing has gathered any more. One goroutine calls it.
-func (s *subscription) update(ctx context.Context, client rueidis.DedicatedClient, patience time.Duration) error {
+// fail notes why there is no connection.
+func (s *subscription) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = err
+}
+
+// update has the store publish on the channels that are used, and on no others, and tells
+// of each that is subscribed to from now on. It returns when nothing has gathered any more,
+// which may never be. One goroutine calls it.
+func (s *subscription) update(ctx context.Context, client rueidis.DedicatedClient, patience time.Duration, subscribed func(channel string)) error {
 	for {
 		use, drop := s.gather()
 		if len(use)+len(drop) == 0 {
@@ -127,6 +128,9 @@ func (s *subscription) update(ctx context.Context, client rueidis.DedicatedClien
 		}
 		cancel()
 		s.confirm(use)
+		for _, name := range use {
+			subscribed(name)
+		}
 	}
 }
 
@@ -175,7 +179,7 @@ func (s *subscription) disconnect() {
 	defer s.mu.Unlock()
 	if s.client != nil {
 		s.client.Close()
-		s.client, s.connected = nil, make(chan struct{})
+		s.client = nil
 	}
 	for name, c := range s.channels {
 		if c.users == 0 {
@@ -215,16 +219,14 @@ func (j *Journal) receive(key string) {
 	lost := client.SetPubSubHooks(rueidis.PubSubHooks{
 		OnMessage: func(m rueidis.PubSubMessage) { j.published(m.Channel, m.Message) },
 	})
-	if j.subscription.connect(j.ctx, client, j.config.Patience) != nil {
-		return
-	}
-	j.rereadAll() // something may have been published in between
+	j.subscription.connect(client)
 	for {
+		if err := j.subscription.update(j.ctx, client, j.config.Patience, j.reread); err != nil {
+			j.subscription.fail(err)
+			return
+		}
 		select {
 		case <-j.subscription.changed:
-			if j.subscription.update(j.ctx, client, j.config.Patience) != nil {
-				return
-			}
 		case <-lost:
 			return
 		case <-j.ctx.Done():
@@ -239,13 +241,27 @@ func (j *Journal) published(channel, message string) {
 		j.told(message)
 		return
 	}
-	id := strings.TrimSuffix(strings.TrimPrefix(channel, j.config.Prefix+":{"), "}")
-	j.mu.Lock()
-	t := j.topics[id]
-	j.mu.Unlock()
-	if t != nil {
+	if t := j.topicOf(channel); t != nil {
 		t.published([]byte(message))
 	}
+}
+
+// reread has the followers look into the store who are told on a channel: something may have
+// been published before that was subscribed to.
+func (j *Journal) reread(channel string) {
+	if t := j.topicOf(channel); t != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.wake(true)
+	}
+}
+
+// topicOf returns the topic that a channel tells of, or nil.
+func (j *Journal) topicOf(channel string) *topic {
+	id := strings.TrimSuffix(strings.TrimPrefix(channel, j.config.Prefix+":{"), "}")
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.topics[id]
 }
 
 // rereadAll has all followers look into the store.

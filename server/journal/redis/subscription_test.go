@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -125,4 +126,57 @@ func TestSubscribersGoneMeanwhile(t *testing.T) {
 	if err != nil || n != 1 {
 		t.Errorf("%d hear of it, %v", n, err)
 	}
+}
+
+// TestReconnectsWhileReadersComeAndGo has a connection break, and readers come and go all
+// the time: those who were there before learn what was published in between.
+func TestReconnectsWhileReadersComeAndGo(t *testing.T) {
+	s := testbed.StartRedis(t)
+	var far atomic.Bool
+	p := newTap(t, s.Addr, func([]byte) {
+		if far.Load() {
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	a := open(t, s, Config{Lease: time.Hour})
+	b := open(t, &testbed.Redis{URL: "redis://" + p.Addr().String()}, Config{Lease: time.Hour, Patience: 4 * time.Second})
+	w, _ := create(t, a, "c")
+	add(t, w, 1, 1)
+	r, err := b.Follow(soon(t), "c", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	gone, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if entries, err := r.Next(gone); err == nil { // it has read the store
+		t.Fatal(entries)
+	}
+	far.Store(true)
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for worker := range 4 {
+		all.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+					b.subscription.use(fmt.Sprint("channel", worker, ".", i))
+					b.subscription.remove(fmt.Sprint("channel", worker, ".", i-20))
+				}
+			}
+		})
+	}
+	run(t, a, "CLIENT", "KILL", "TYPE", "pubsub")
+	eventually(t, "no connection breaks", func() bool { return b.outage.isShaken(time.Hour) })
+	add(t, w, 2, 2)
+	late, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if entries, err := r.Next(late); err != nil || len(entries) != 1 || entries[0].Sequence != 2 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	close(stop)
+	all.Wait()
+	end(t, w, 3)
 }
