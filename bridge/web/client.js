@@ -292,7 +292,10 @@ class MethodCall {
         if (done) throw new Lost("the stream was cut: it has neither finished nor failed");
         for (const { event, data } of parser.feed(value)) {
           const said = parseJSON(data);
-          if (event === "message") yield said;
+          if (event === "message") {
+            yield said;
+            signal?.throwIfAborted(); // by the reader, who may have more of it already
+          }
           if (event === "error") throw new CompletionError(said.error.message, { status: said.error.code, body: said });
           if (event !== "finished") continue;
           this.trailers = said.trailers;

@@ -64,6 +64,16 @@ test("leaving ends the call", async (t) => {
   assert.equal(server.requests.length, 2);
 });
 
+test("nothing comes after the call was aborted", async (t) => {
+  // All of it has come already, the end too.
+  const server = await serve(t, stream(message({ a: 1 }) + message({ a: 2 }) + finished));
+  const controller = new AbortController();
+  const call = streamMethod(server.url, {}, { signal: controller.signal });
+  const { events, error } = await play(call, { each: () => controller.abort() });
+  isAbort(error);
+  assert.deepEqual([events, call.trailers], [[{ a: 1 }], undefined]);
+});
+
 test("a server that falls silent is left", async (t) => {
   const server = await serve(t, hold(message({ a: 1 })));
   const { error } = await play(streamMethod(server.url, {}, { heartbeat: 0.02 }));
