@@ -220,12 +220,12 @@ func (e *exposed) request(w http.ResponseWriter, r *http.Request, b *transcode.B
 		}
 		defer release()
 	}
-	request, err := b.Request(r.Context(), e.decoder, body, params, r.URL.Query())
+	request, err := b.Request(r.Context(), e.decoder, body, params, r.URL.RawQuery)
 	if err == nil {
 		return request, b, nil
 	}
 	if newer := e.methods.RenewBinding(transcode.WithAuthorization(r.Context(), r), b); newer != b {
-		request, err = newer.Request(r.Context(), e.decoder, body, params, r.URL.Query())
+		request, err = newer.Request(r.Context(), e.decoder, body, params, r.URL.RawQuery)
 		b = newer
 	}
 	return request, b, err

@@ -135,6 +135,9 @@ func TestExposedQueryContradicts(t *testing.T) {
 		"a=&b=":                                  400,
 		"[=&]=&.=&..=&a.=&=&a[b]=c&my_mood[x]=1": 400,
 		"%00=1&a%00=2&no.such=x":                 200,
+		"my_mood=SAD&a.text=50%":                 400, // without it, the server would do something else
+		"my_mood=SAD&a.text=x;y":                 400,
+		"my_mood=SAD&a.text=50%25":               200,
 	} {
 		for range 12 {
 			if a := ask(t, url, "GET /choose?"+query); a.StatusCode != want {

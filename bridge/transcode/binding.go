@@ -129,7 +129,7 @@ func (b *Binding) TakesBody() bool { return b.wholeBody || b.body != nil }
 
 // Request makes a method's request of the parts of an HTTP request. An empty body is the
 // same as none.
-func (b *Binding) Request(ctx context.Context, d jsonbody.Decoder, body []byte, params map[string]string, query url.Values) (proto.Message, error) {
+func (b *Binding) Request(ctx context.Context, d jsonbody.Decoder, body []byte, params map[string]string, rawQuery string) (proto.Message, error) {
 	m := dynamicpb.NewMessage(b.Method.desc.Input())
 	if len(body) > 0 && b.TakesBody() {
 		at := ""
@@ -146,6 +146,10 @@ func (b *Binding) Request(ctx context.Context, d jsonbody.Decoder, body []byte, 
 		}
 	}
 	if b.query {
+		query, err := url.ParseQuery(rawQuery)
+		if err != nil { // url.Values would have the rest of it
+			return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "query", "the query cannot be read: %v", failure.Clip(err.Error()))
+		}
 		for key, values := range query {
 			if !utf8.ValidString(strings.Join(values, "")) { // which no message can hold
 				return nil, failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "query", "the query parameter %s is not UTF-8", failure.Clip(key))
