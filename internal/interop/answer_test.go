@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -180,11 +181,26 @@ func (s *servers) compare(t *testing.T, request string, message protoreflect.Ful
 		t.Errorf("%s\ngot  %d %s\nwant %d %s", request, got.status, got.body, want.status, want.body)
 		return
 	}
+	if got.failure != "" && !sameDetails(got.details, want.details) {
+		t.Errorf("%s\ngot the details  %v\nwant %v", request, got.details, want.details)
+	}
 	for i := range got.messages {
 		if !s.equal(t, message, got.messages[i], want.messages[i]) {
 			t.Errorf("%s\ngot  %s\nwant %s", request, got.messages[i], want.messages[i])
 		}
 	}
+}
+
+// sameDetails compares the details of an error. Those of the showcase's lack their types.
+func sameDetails(got, want []any) bool {
+	return slices.EqualFunc(got, want, func(got, want any) bool {
+		one, ok := got.(map[string]any)
+		other, okToo := want.(map[string]any)
+		if ok && okToo && other["@type"] == nil {
+			delete(one, "@type")
+		}
+		return reflect.DeepEqual(got, want)
+	})
 }
 
 func (s *servers) equal(t *testing.T, message protoreflect.FullName, a, b string) bool {
