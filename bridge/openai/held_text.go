@@ -46,9 +46,13 @@ const (
 	kindsOfText = 2
 )
 
-// Full returns the error for who would begin a response while there is no room, or nil.
+// Full returns the error for who would begin a response while there is no room for what a long
+// one takes at a time, or nil.
 func (t *Texts) Full() error {
-	if t != nil && t.held.Load() >= t.most {
+	if t == nil {
+		return nil
+	}
+	if held := t.held.Load(); held > 0 && held+largestBlock > t.most {
 		return failure.Overloaded("as much of long responses is being read as may be: try again", textsLimit)
 	}
 	return nil

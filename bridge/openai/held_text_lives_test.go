@@ -134,3 +134,34 @@ func TestTextsOfManyReaders(t *testing.T) {
 		t.Errorf("%d bytes of %d responses are kept for nobody", held, len(texts.open))
 	}
 }
+
+// While there is no room for another piece of a long response, none is begun, however large the
+// room is that no piece fits into.
+func TestTextsAreFull(t *testing.T) {
+	for _, most := range []int64{100 << 10, 1 << 20, 1_000_000} {
+		texts := NewTexts(most)
+		if err := texts.Full(); err != nil {
+			t.Errorf("%d bytes: without a response: %v", most, err)
+		}
+		small := &ResponseEncoder{Texts: texts}
+		events := []*completionv1.CompletionEvent{createdAs("cmpl_small")}
+		for range 40 { // each of which is an item, beside the text
+			events = append(events, thought("a"), text1("b"))
+		}
+		if _, err := readAs(t, small, events); err != nil {
+			t.Fatal(err)
+		}
+		large := &ResponseEncoder{Texts: texts}
+		if _, err := readAs(t, large, longEvents(2<<20)); failure.Reason(err) != "OVERLOADED" {
+			t.Fatal(err)
+		}
+		if texts.Full() == nil {
+			t.Errorf("%d bytes: there is room beside %d", most, texts.held.Load())
+		}
+		large.Close()
+		small.Close()
+		if err := texts.Full(); err != nil {
+			t.Errorf("%d bytes: after all: %v", most, err)
+		}
+	}
+}
