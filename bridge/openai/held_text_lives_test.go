@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/sluice-sse/sluice/bridge/failure"
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
@@ -164,4 +166,20 @@ func TestTextsAreFull(t *testing.T) {
 			t.Errorf("%d bytes: after all: %v", most, err)
 		}
 	}
+}
+
+// What is beside a call is counted as it is kept: once, however often the upstream says it.
+func TestTextsCountOnceWhatIsBeside(t *testing.T) {
+	texts := NewTexts(64 << 10)
+	e := &ResponseEncoder{Texts: texts}
+	if _, err := readAs(t, e, []*completionv1.CompletionEvent{created}); err != nil {
+		t.Fatal(err)
+	}
+	again := delta(&completionv1.Delta{ToolCalls: []*completionv1.ToolCall{{Index: proto.Int32(0), Id: "call_1", Name: "", Extra: testStruct(t, map[string]any{"a": "b"})}}})
+	for n := range 20_000 {
+		if _, _, err := e.AppendMessage(nil, marshal(t, again)); err != nil {
+			t.Fatalf("after %d: %v", n, err)
+		}
+	}
+	e.Close()
 }

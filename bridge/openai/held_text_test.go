@@ -180,7 +180,6 @@ func createdAs(id string) *completionv1.CompletionEvent {
 // What a reader keeps beside the text is bounded, too: items of a letter, the names of calls,
 // and what is beside them.
 func TestTextsCountWhatIsBeside(t *testing.T) {
-	extra := testStruct(t, map[string]any{"a": strings.Repeat("b", 100)})
 	for name, event := range map[string]func(i int) *completionv1.CompletionEvent{
 		"items": func(i int) *completionv1.CompletionEvent {
 			return []*completionv1.CompletionEvent{thought("a"), text1("b")}[i%2]
@@ -191,6 +190,7 @@ func TestTextsCountWhatIsBeside(t *testing.T) {
 		"calls": func(i int) *completionv1.CompletionEvent { return called(int32(i), "", "f", "") },
 		"names": func(i int) *completionv1.CompletionEvent { return called(0, "", strings.Repeat("f", 100), "") },
 		"extra": func(i int) *completionv1.CompletionEvent {
+			extra := testStruct(t, map[string]any{fmt.Sprint(i): strings.Repeat("b", 100)})
 			return delta(&completionv1.Delta{ToolCalls: []*completionv1.ToolCall{{Index: proto.Int32(0), Extra: extra}}})
 		},
 		"pieces": func(i int) *completionv1.CompletionEvent { return called(int32(i%2), "", "", "1") },

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strconv"
 
-	"google.golang.org/protobuf/proto"
-
 	completionv1 "github.com/sluice-sse/sluice/gen/completion/v1"
 )
 
@@ -97,10 +95,11 @@ func (r *response) delta(dst []byte, d *completionv1.Delta) ([]byte, error) {
 	}
 	for _, c := range d.GetToolCalls() {
 		it, out := r.call(dst, c.GetIndex(), c.GetId(), c.GetName())
-		if err := it.addExtra(c.GetExtra()); err != nil {
+		more, err := it.addExtra(c.GetExtra())
+		if err != nil {
 			return dst[:start], fmt.Errorf("encode what is beside a call: %w", err)
 		}
-		r.count(sizeOfExtra * proto.Size(c.GetExtra()))
+		r.count(sizeOfExtra * more)
 		dst = r.arguments(out, it, valid(c.GetArguments()))
 	}
 	return dst, nil
@@ -261,9 +260,10 @@ func (r *response) call(dst []byte, number int32, id, name string) (*item, []byt
 	}
 	if it.callID == "" {
 		it.callID = string(valid(id))
+		r.count(len(id))
 	}
 	it.name = append(it.name, valid(name)...)
-	r.count(len(id) + len(name))
+	r.count(len(name))
 	return it, dst
 }
 

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sluice-sse/sluice/bridge/sse"
@@ -166,22 +167,27 @@ func (it *item) append(m *members, status string) {
 	}
 }
 
-// addExtra puts what the upstream has said of a call to what it had said.
-func (it *item) addExtra(s *structpb.Struct) error {
+// addExtra puts what the upstream has said of a call to what it had said, and returns by how
+// many bytes that has grown, as a message.
+func (it *item) addExtra(s *structpb.Struct) (more int, err error) {
 	if len(s.GetFields()) == 0 {
-		return nil
+		return 0, nil
 	}
 	m := members{}
 	if m.extra(s); m.err != nil {
-		return m.err
+		return 0, m.err
 	}
 	if it.extra == nil {
 		it.extra = &structpb.Struct{Fields: map[string]*structpb.Value{}}
 	}
 	for name, value := range s.GetFields() {
+		had, ok := it.extra.Fields[name]
+		if more += proto.Size(value) - proto.Size(had); !ok {
+			more += len(name)
+		}
 		it.extra.Fields[name] = value
 	}
-	return nil
+	return more, nil
 }
 
 // appendPrefix appends what stands before a piece in its event, which is the same for all
