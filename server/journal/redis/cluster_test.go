@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -209,4 +210,44 @@ func TestSlotMoves(t *testing.T) {
 	step(1, "CLUSTER", "SETSLOT", slot, "NODE", nodes[1])
 	step(0, "CLUSTER", "SETSLOT", slot, "NODE", nodes[1])
 	end(t, w, sequence)
+}
+
+// TestShardIsStartedAgain has the shard of a cluster be started again, empty, that nobody
+// asks anything just then: its owner writes again what it had, and nobody is told that there
+// is no such completion, or gets its key.
+func TestShardIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	c := startTwoNodes(t)
+	config := Config{Lease: 4 * time.Second}
+	a, b := open(t, c.nodes[0], config), open(t, c.nodes[0], config)
+	for c.nodeOf(t, a.leaseKey(a.instance)) != 0 {
+		a = open(t, c.nodes[0], config)
+	}
+	for c.nodeOf(t, b.leaseKey(b.instance)) != 0 {
+		b = open(t, c.nodes[0], config)
+	}
+	id, key := c.id(t, a, 1), c.key(t, a, 1)
+	w, _, err := a.Create(t.Context(), journal.Completion{ID: id, Key: key}, &owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, w, 1, 3)
+	if _, err := b.Get(t.Context(), id); err != nil { // it has a connection, too
+		t.Fatal(err)
+	}
+	c.nodes[1].Kill()
+	c.nodes[1].Start()
+	c.direct[1] = connect(t, c.nodes[1])
+	if _, err := b.Get(t.Context(), id); errors.Is(err, journal.ErrNotFound) {
+		t.Errorf("it is unknown: %v", err)
+	}
+	eventually(t, "its owner does not write it again", func() bool {
+		at, err := b.Get(t.Context(), id)
+		return err == nil && at.Last == 3
+	})
+	eventually(t, "its owner does not claim its key again", func() bool {
+		holder, err := b.holder(t.Context(), "", key)
+		return err == nil && holder == id
+	})
+	end(t, w, 4)
 }

@@ -2,26 +2,64 @@ package redis
 
 import (
 	"cmp"
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/redis/rueidis"
 )
 
-// newClient returns a client of the store. Its errors have no secret.
-func newClient(config Config) (rueidis.Client, error) {
+// newClient returns a client of the store, and has broken be called whenever a connection
+// breaks. Its errors have no secret.
+func newClient(config Config, broken func()) (rueidis.Client, error) {
 	option, err := clientOption(config)
 	if err != nil {
 		return nil, err
+	}
+	dial := option.DialCtxFn // of unix://
+	if dial == nil {
+		dial = dialTCP
+	}
+	option.DialCtxFn = func(ctx context.Context, address string, d *net.Dialer, secure *tls.Config) (net.Conn, error) {
+		c, err := dial(ctx, address, d, secure)
+		if err != nil {
+			return nil, err
+		}
+		return &connection{Conn: c, broken: broken}, nil
 	}
 	client, err := rueidis.NewClient(option)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the journal's store: %w", err)
 	}
 	return client, nil
+}
+
+func dialTCP(ctx context.Context, address string, d *net.Dialer, secure *tls.Config) (net.Conn, error) {
+	if secure != nil {
+		return (&tls.Dialer{NetDialer: d, Config: secure}).DialContext(ctx, "tcp", address)
+	}
+	return d.DialContext(ctx, "tcp", address)
+}
+
+// connection is one that tells when it breaks: rueidis replaces one on which nobody waits
+// for an answer, and says nothing.
+type connection struct {
+	net.Conn
+	broken func()
+}
+
+// Read implements net.Conn.
+func (c *connection) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) { // that is a caller's
+		c.broken()
+	}
+	return n, err
 }
 
 func clientOption(config Config) (option rueidis.ClientOption, err error) {

@@ -90,13 +90,8 @@ func New(config Config) (*Journal, error) {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
 	config.Memory.Retention = config.Retention
-	client, err := newClient(config)
-	if err != nil {
-		return nil, err
-	}
 	j := &Journal{
 		config:   config,
-		client:   client,
 		local:    memory.New(config.Memory),
 		instance: rand.Text(),
 		writers:  map[string]*writer{},
@@ -109,6 +104,11 @@ func New(config Config) (*Journal, error) {
 		subscription: newSubscription(),
 		reads:        reads{max: maxReads, long: config.Patience / 20},
 		leases:       leases{seen: map[string]lease{}},
+	}
+	var err error
+	if j.client, err = newClient(config, j.outage.shake); err != nil {
+		j.local.Close()
+		return nil, err
 	}
 	j.ctx, j.stop = context.WithCancel(context.Background())
 	if err := j.renew(); err != nil {
