@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	channelz "google.golang.org/grpc/channelz/service"
@@ -96,13 +97,19 @@ func TestExposedImportIsMissing(t *testing.T) {
 	field := func(name string, number int32, typeName string, kind descriptorpb.FieldDescriptorProto_Type) *descriptorpb.FieldDescriptorProto {
 		return &descriptorpb.FieldDescriptorProto{Name: &name, Number: &number, TypeName: &typeName, Type: &kind, Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()}
 	}
+	route := &descriptorpb.MethodOptions{}
+	proto.SetExtension(route, annotations.E_Http, &annotations.HttpRule{Pattern: &annotations.HttpRule_Get{Get: "/cut/{thing}"}, AdditionalBindings: []*annotations.HttpRule{
+		{Pattern: &annotations.HttpRule_Get{Get: "/cut"}},
+	}})
 	wire, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{{
 		Name: proto.String("a.proto"), Syntax: proto.String("proto3"), Package: proto.String("odd.v1"), Dependency: []string{"missing.proto"},
 		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Tree"), Field: []*descriptorpb.FieldDescriptorProto{
 			field("tree", 2, ".missing.Tree", descriptorpb.FieldDescriptorProto_TYPE_MESSAGE), field("mood", 3, ".missing.Mood", descriptorpb.FieldDescriptorProto_TYPE_ENUM),
+			{Name: proto.String("thing"), Number: proto.Int32(4), TypeName: proto.String(".missing.Thing"), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()},
 		}}},
 		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Odd"), Method: []*descriptorpb.MethodDescriptorProto{
 			{Name: proto.String("Plant"), InputType: proto.String(".missing.Tree"), OutputType: proto.String(".odd.v1.Tree")},
+			{Name: proto.String("Cut"), InputType: proto.String(".odd.v1.Tree"), OutputType: proto.String(".odd.v1.Tree"), Options: route},
 		}}},
 	}}})
 	if err != nil {
@@ -117,6 +124,14 @@ func TestExposedImportIsMissing(t *testing.T) {
 	}}
 	addr, _ := s.Serve(t, "")
 	url := expose(t, addr, bridge.Config{Descriptors: name})
+	for request, want := range map[string]int{
+		"POST /odd.v1.Odd/Cut\n\n{\"thing\":1}": 400, "GET /cut?tree=1": 400, "GET /cut?mood=X": 400,
+		"GET /cut?thing=1": 501, "GET /cut/1": 404, // there is no such field, and so no such route
+	} {
+		if a := ask(t, url, request); a.StatusCode != want {
+			t.Errorf("%s: %d %s", request, a.StatusCode, a.body)
+		}
+	}
 	for request, want := range map[string]string{
 		"POST /odd.v1.Odd/Plant\n\n{}": `{"tree":{},"mood":1}`, "GET /openapi.json": `"/odd.v1.Odd/Plant"`,
 	} {

@@ -53,12 +53,23 @@ func (d Decoder) DecodeForeign(ctx context.Context, body []byte, m proto.Message
 			name, _ := json.Marshal(at) // a text
 			body = slices.Concat([]byte("{"), name, []byte(":"), body, []byte("}"))
 		}
-		if failed = (protojson.UnmarshalOptions{Resolver: resolver, RecursionLimit: maxRecursion}).Unmarshal(body, m); failed == nil {
+		if failed = unmarshalForeign(body, m, resolver); failed == nil {
 			return nil
 		}
 		failed = errors.New(plain(failed, size))
 	}
 	return failure.Invalid(http.StatusBadRequest, codes.InvalidArgument, "body", "the body is not a %s in JSON: %v", m.ProtoReflect().Descriptor().FullName(), failed)
+}
+
+// unmarshalForeign makes a message of a type that comes from elsewhere: protojson panics at a
+// field of which nobody knows what it is, as its type is in a file that is missing.
+func unmarshalForeign(body []byte, m proto.Message, resolver Resolver) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = errors.New("a field in it has a type that is not known here")
+		}
+	}()
+	return protojson.UnmarshalOptions{Resolver: resolver, RecursionLimit: maxRecursion}.Unmarshal(body, m)
 }
 
 // Resolver finds the types of Any, and extensions.

@@ -113,7 +113,7 @@ func fieldOf(md protoreflect.MessageDescriptor, path []string) protoreflect.Fiel
 		if fd = md.Fields().ByTextName(name); fd == nil {
 			fd = md.Fields().ByJSONName(name)
 		}
-		if fd == nil {
+		if fd == nil || fd.Kind() == 0 { // nobody knows what it is: its type is in a file that is missing
 			return nil
 		}
 		md = fd.Message()
