@@ -108,7 +108,7 @@ import "google/api/annotations.proto";
 import "google/protobuf/timestamp.proto";
 enum Mood { MOOD_UNSPECIFIED = 0; GLAD = 1; SAD = 2; }
 message In { Mood the_mood = 1; string text = 2; }
-message Choice { oneof choice { In a = 1; In b = 2; } Mood my_mood = 3; repeated Mood my_moods = 4; google.protobuf.Timestamp at = 5; map<string, Mood> by_name = 6; optional Mood maybe_mood = 7; }
+message Choice { oneof choice { In a = 1; In b = 2; } Mood my_mood = 3; repeated Mood my_moods = 4; google.protobuf.Timestamp at = 5; map<string, Mood> by_name = 6; optional Mood maybe_mood = 7; map<int32, string> by_number = 8; map<bool, Mood> by_truth = 9; }
 service Choices { rpc Choose(Choice) returns (Choice) { option (google.api.http) = { get: "/choose" }; } }
 `
 
@@ -129,6 +129,14 @@ func TestExposedQueryContradicts(t *testing.T) {
 		"by_name[x]=SAD&byName[x]=GLAD":          400,
 		"by_name[x]=SAD&byName[y]=GLAD":          200,
 		"maybe_mood=SAD&maybeMood=GLAD":          400,
+		"by_name=x&by_name=SAD&by_name[y]=GLAD":  200,
+		"by_name=x&by_name=SAD&by_name[x]=GLAD":  400,
+		"by_number[1]=a&by_number[01]=b":         400,
+		"by_number[1]=a&by_number[-1]=b":         200,
+		"by_number[1]=a&by_number=1&by_number=b": 400,
+		"by_number[1]=a&by_number=2&by_number=b": 200,
+		"by_truth[1]=SAD&by_truth[true]=GLAD":    400,
+		"by_truth[1]=SAD&by_truth[false]=GLAD":   200,
 		"at=2026-01-02T03:04:05Z&at.seconds=5":   400,
 		"at.seconds=5&at.nanos=6&a.theMood=GLAD": 200,
 		"at=2026-01-02T03:04:05Z&a.text=x&a=":    400,

@@ -59,8 +59,8 @@ var mapEntry = regexp.MustCompile(`^(.*)\[(.*)\]$`)
 // setQuery sets the fields that query parameters name.
 func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArray) error {
 	rest, named := url.Values{}, &named{}
-	for key, values := range query {
-		field, entry := key, mapEntry.FindStringSubmatch(key)
+	for parameter, values := range query {
+		field, entry := parameter, mapEntry.FindStringSubmatch(parameter)
 		if entry != nil {
 			field = entry[1]
 		}
@@ -76,20 +76,27 @@ func setQuery(m protoreflect.Message, query url.Values, not *utilities.DoubleArr
 		if not.HasCommonPrefix(names) {
 			continue
 		}
-		err := named.add(m.Descriptor(), names, entry)
+		key, value, ofMap := "", values, entry != nil
+		switch {
+		case ofMap:
+			key = entry[2]
+		case fd.IsMap() && len(values) == 2: // which the gateway takes for a key and a value
+			key, value, ofMap = values[0], values[1:], true
+		}
+		err := named.add(m.Descriptor(), names, key, ofMap)
 		switch {
 		case err != nil:
 		case entry == nil && fd.Enum() != nil:
 			err = setEnums(m, names, values)
-		case entry != nil && fd.IsMap() && fd.MapValue().Enum() != nil:
-			err = setEnumOfMap(m, names, entry[2], values)
+		case ofMap && fd.IsMap() && fd.MapValue().Enum() != nil:
+			err = setEnumOfMap(m, names, key, value)
 		case isMask(fd):
-			rest[key] = maskPaths(fd, values)
+			rest[parameter] = maskPaths(fd, values)
 		default:
-			rest[key] = values
+			rest[parameter] = values
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", failure.Clip(key), err)
+			return fmt.Errorf("%s: %w", failure.Clip(parameter), err)
 		}
 	}
 	return runtime.PopulateQueryParameters(m.Interface(), rest, not)
@@ -118,11 +125,12 @@ type named struct {
 	entries map[string]bool              // of a map
 }
 
-// add adds a field. It returns an error if that was named, or another one of a oneof: which of
-// the two came first, nobody knows.
-func (n *named) add(md protoreflect.MessageDescriptor, path []string, entry []string) error {
+// add adds a field, or an entry of one that is a map. It returns an error if that was named,
+// or another one of a oneof: which of the two came first, nobody knows.
+func (n *named) add(md protoreflect.MessageDescriptor, path []string, key string, entry bool) error {
+	var fd protoreflect.FieldDescriptor
 	for _, name := range path {
-		fd := fieldOf(md, []string{name})
+		fd = fieldOf(md, []string{name})
 		if n.whole {
 			return errSet
 		}
@@ -140,14 +148,17 @@ func (n *named) add(md protoreflect.MessageDescriptor, path []string, entry []st
 		}
 		n, md = n.fields[name], fd.Message()
 	}
-	if entry != nil {
-		if n.entries[entry[2]] {
+	if entry {
+		if fd.IsMap() {
+			key = sameKey(fd.MapKey().Kind(), key)
+		}
+		if n.entries[key] {
 			return errSet
 		}
 		if n.entries == nil {
 			n.entries = map[string]bool{}
 		}
-		n.entries[entry[2]] = true
+		n.entries[key] = true
 		return nil
 	}
 	if n.whole || n.fields != nil {
@@ -155,6 +166,26 @@ func (n *named) add(md protoreflect.MessageDescriptor, path []string, entry []st
 	}
 	n.whole = true
 	return nil
+}
+
+// sameKey returns the one form of a map's key that may be written in several: 1, +1 and 01, or
+// true and T.
+func sameKey(kind protoreflect.Kind, key string) string {
+	switch kind {
+	case protoreflect.StringKind:
+		return key
+	case protoreflect.BoolKind:
+		if b, err := strconv.ParseBool(key); err == nil {
+			return strconv.FormatBool(b)
+		}
+	}
+	if n, err := strconv.ParseInt(key, 10, 64); err == nil {
+		return strconv.FormatInt(n, 10)
+	}
+	if n, err := strconv.ParseUint(key, 10, 64); err == nil {
+		return strconv.FormatUint(n, 10)
+	}
+	return key // which is none
 }
 
 // descend returns the message at the end of a path of names but for the last one, which
