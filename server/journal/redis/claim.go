@@ -20,6 +20,10 @@ func (j *Journal) claim(ctx context.Context, w *writer) (journal.Completion, err
 	return j.claimKeyFor(ctx, w)
 }
 
+// errUnsettled is why a new completion does not get a key: the part of a cluster that had the
+// one for which it stands has just lost that, and its owner may be about to write it again.
+var errUnsettled = errors.New("the journal's store may just have lost what the idempotency key stands for")
+
 // claimKeyFor claims the key of a completion that is there.
 func (j *Journal) claimKeyFor(ctx context.Context, w *writer) (journal.Completion, error) {
 	key := j.claimKey(w.Principal, w.Key)
@@ -47,6 +51,9 @@ func (j *Journal) claimKeyFor(ctx context.Context, w *writer) (journal.Completio
 				return record.Completion, nil
 			}
 			return journal.Completion{}, err
+		}
+		if isNew := w.held == nil; isNew && j.isUnsettled() && !j.isWithdrawn(id) {
+			return journal.Completion{}, errUnsettled
 		}
 		// The store has lost the completion, and not the key; or it was never begun.
 		if err := j.exec(ctx, replaceScript, []string{key}, id, w.ID, milliseconds(j.life())).Error(); err != nil {

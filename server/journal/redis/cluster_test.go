@@ -251,3 +251,38 @@ func TestShardIsStartedAgain(t *testing.T) {
 	})
 	end(t, w, 4)
 }
+
+// TestKeyOfALostShard has the shard be started again, empty, that has a completion, and not
+// its key: nobody gets that before the owner has had the time to write the completion again.
+func TestKeyOfALostShard(t *testing.T) {
+	t.Parallel()
+	c := startTwoNodes(t)
+	config := Config{Lease: 4 * time.Second}
+	a, b := open(t, c.nodes[0], config), open(t, c.nodes[0], config)
+	id, key := c.id(t, a, 1), c.key(t, a, 0)
+	w, _, err := a.Create(t.Context(), journal.Completion{ID: id, Key: key}, &owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, w, 1, 3)
+	if _, err := b.Get(t.Context(), id); err != nil { // it has a connection, too
+		t.Fatal(err)
+	}
+	c.nodes[1].Kill()
+	c.nodes[1].Start()
+	second := c.id(t, a, 0, id)
+	for range 100 {
+		other, holder, err := b.Create(t.Context(), journal.Completion{ID: second, Key: key}, &owner{})
+		switch {
+		case other != nil:
+			t.Fatal("there are two for one key")
+		case err == nil && holder.ID == id:
+			end(t, w, 4)
+			return
+		case err == nil:
+			t.Fatalf("the key stands for %+v", holder)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("it is never found")
+}
