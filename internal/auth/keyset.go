@@ -192,7 +192,7 @@ func (s *keySet) KeyRead(ctx context.Context, kid string) (jwkset.JWK, error) {
 		return key, nil
 	case s.empty():
 		return jwkset.JWK{}, errNoKeys
-	case refreshed == unanswered:
+	case refreshed == unanswered, s.hasFailed():
 		return jwkset.JWK{}, errNoAnswer
 	}
 	return jwkset.JWK{}, jwkset.ErrKeyNotFound
@@ -256,6 +256,14 @@ func (s *keySet) await(ctx context.Context) awaited {
 	case <-ctx.Done():
 		return unanswered
 	}
+}
+
+// hasFailed tells whether the keys could not be read the last time: then those that are known
+// may be old, and nobody can say that there is no other one.
+func (s *keySet) hasFailed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble.now != ""
 }
 
 func (s *keySet) empty() bool {

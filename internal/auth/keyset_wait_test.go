@@ -135,3 +135,31 @@ func TestManyWait(t *testing.T) {
 		}
 	})
 }
+
+// TestFailedRefresh has the issuer answer with an error when a token with a new key comes:
+// nobody knows then that the token is bad, until the issuer has answered.
+func TestFailedRefresh(t *testing.T) {
+	inTime(t, func(t *testing.T, f *fakeSource, s *keySet) {
+		knows(s, "ES256")
+		time.Sleep(time.Minute)
+		f.AddKey("new", jwt.SigningMethodES256)
+		broken := func() ([]byte, error) { return nil, errors.New("500 Internal Server Error") }
+		f.fails.Store(&broken)
+		for range 2 { // the second time, the issuer may not be asked again yet
+			if _, err := s.KeyRead(t.Context(), "new"); err != errNoAnswer {
+				t.Errorf("got %v", err)
+			}
+			if !knows(s, "ES256") {
+				t.Error("a known key is not known any more")
+			}
+		}
+		f.fails.Store(nil)
+		time.Sleep(time.Minute)
+		if !knows(s, "new") {
+			t.Error("the new key is not known")
+		}
+		if _, err := s.KeyRead(t.Context(), "x"); err != jwkset.ErrKeyNotFound {
+			t.Errorf("when the issuer has answered: got %v", err)
+		}
+	})
+}
