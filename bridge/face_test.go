@@ -112,7 +112,18 @@ func resumable(err error) script {
 // reason is an error of a completion server.
 func reason(t *testing.T, reason string) error {
 	t.Helper()
-	s, err := status.New(codes.Internal, "it failed").WithDetails(&errdetails.ErrorInfo{Domain: "completion.v1", Reason: reason})
+	return withInfo(t, &errdetails.ErrorInfo{Domain: "completion.v1", Reason: reason})
+}
+
+// ofReader is one that is of a reader's stream alone.
+func ofReader(t *testing.T, reason string) error {
+	t.Helper()
+	return withInfo(t, &errdetails.ErrorInfo{Domain: "completion.v1", Reason: reason, Metadata: map[string]string{"ends": "reader"}})
+}
+
+func withInfo(t *testing.T, info *errdetails.ErrorInfo) error {
+	t.Helper()
+	s, err := status.New(codes.Internal, "it failed").WithDetails(info)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,6 +218,7 @@ func TestFace(t *testing.T) {
 		}, 418, false, "refused Unknown\n", false},
 		{"a fault of the connection", resumable(refused), 200, false, "a\n", true},
 		{"a slow reader", resumable(reason(t, "SLOW_READER")), 200, false, "a\n", true},
+		{"a failure of this reading", resumable(ofReader(t, "UPSTREAM_UNAVAILABLE")), 200, false, "a\n", true},
 		{"what is gone", resumable(reason(t, "EVENTS_EXPIRED")), 200, false, "a\n", true},
 		{"what is gone, after the window", func(_ grpc.ServerStream, heard func()) error {
 			heard()

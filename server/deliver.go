@@ -8,6 +8,7 @@ import (
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-sse/sluice/server/failure"
 	"github.com/sluice-sse/sluice/server/journal"
 )
 
@@ -66,7 +67,7 @@ func (s *Server) deliver(ctx context.Context, id string, led *run, after int32, 
 func (s *Server) follow(ctx context.Context, id string, begins bool, after int32, to receiver) error {
 	r, err := s.config.Journal.Follow(ctx, id, after)
 	if err != nil {
-		return journalFailure(ctx, err)
+		return readFailure(ctx, err)
 	}
 	defer r.Close()
 	if begins {
@@ -92,13 +93,23 @@ func (s *Server) readAll(ctx context.Context, id string, r journal.Reader, to re
 				return err
 			}
 		case err != nil:
-			return journalFailure(ctx, err)
+			return readFailure(ctx, err)
 		default:
 			if err := to.receive(entries); err != nil || hasEnd(entries) {
 				return err
 			}
 		}
 	}
+}
+
+// readFailure is journalFailure of a reader. Its stream ends, and the completion does not,
+// unless its owner is lost, which is the end for all.
+func readFailure(ctx context.Context, err error) error {
+	err = journalFailure(ctx, err)
+	if f, ok := err.(*failure.Error); ok && f.Reason != failure.OwnerLost {
+		return f.OfReader()
+	}
+	return err
 }
 
 // endLost ends a completion whose owner is lost, unless another reader has.
@@ -112,7 +123,7 @@ func (s *Server) endLost(ctx context.Context, id string) error {
 	case errors.Is(err, journal.ErrFenced):
 		return nil
 	case err != nil:
-		return journalFailure(ctx, err)
+		return readFailure(ctx, err)
 	}
 	e := Ended{ID: id, Outcome: outcomeWord(errLost), Journaled: true, Cause: errLost}
 	s.log(ctx, e, requestID(ctx))

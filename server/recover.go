@@ -16,12 +16,12 @@ import (
 // Recovered logs what an interceptor has recovered from a call, and returns the error that
 // the call is to end in. It is to be called by the deferred function that recovers.
 func Recovered(ctx context.Context, log *slog.Logger, method string, p any) error {
-	return panicked(ctx, log, p, slog.String("method", method), slog.String("request_id", requestID(ctx)))
+	return panicked(ctx, log, p, slog.String("method", method), slog.String("request_id", requestID(ctx))).OfReader()
 }
 
 // panicked logs a panic, and returns what callers are told of it. It is called while the
 // stack is still that of the panic.
-func panicked(ctx context.Context, log *slog.Logger, p any, attrs ...slog.Attr) error {
+func panicked(ctx context.Context, log *slog.Logger, p any, attrs ...slog.Attr) *failure.Error {
 	attrs = append(attrs, slog.String("cause", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 	log.LogAttrs(ctx, slog.LevelError, "panic", attrs...)
 	// There is no reason for faults of our own. This one says what callers need to know: that

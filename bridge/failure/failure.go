@@ -128,20 +128,27 @@ func truncate(s string, most int) string {
 // that is not the server's: one of the connection to it.
 func Reason(err error) string { return reasonOf(status.Convert(err)) }
 
-func reasonOf(s *status.Status) string {
+func reasonOf(s *status.Status) string { return errorInfo(s).GetReason() }
+
+// errorInfo returns that of a status, or nil.
+func errorInfo(s *status.Status) *errdetails.ErrorInfo {
 	for _, d := range s.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
-			return info.GetReason()
+			return info
 		}
 	}
-	return ""
+	return nil
 }
 
 // OfCompletion tells the error in which a completion has ended from one that ends a
-// reader's stream alone: the server cannot be reached, this reader was too slow, or what
-// it had still to read is gone.
+// reader's stream alone: the server cannot be reached, this reader was too slow, what
+// it had still to read is gone, or the server says that it is one.
 func OfCompletion(err error) bool {
-	switch Reason(err) {
+	info := errorInfo(status.Convert(err))
+	if info.GetMetadata()["ends"] == "reader" {
+		return false
+	}
+	switch info.GetReason() {
 	case "", completionv1.ErrorReason_SLOW_READER.String(), completionv1.ErrorReason_EVENTS_EXPIRED.String():
 		return false
 	}

@@ -98,6 +98,7 @@ type Error struct {
 
 	cause      error
 	limit      string // that was reached; "": it was none
+	ofReader   bool   // it ends a reader's stream, and not the completion
 	retryAfter time.Duration
 	violations []*Violation
 }
@@ -141,6 +142,14 @@ func (e *Error) WithLimit(name string) *Error {
 	return &c
 }
 
+// OfReader returns a copy of e that says that it ends a reader's stream alone, and not the
+// completion: whoever resumes it misses nothing.
+func (e *Error) OfReader() *Error {
+	c := *e
+	c.ofReader = true
+	return &c
+}
+
 // WithRetryAfter returns a copy of e that asks callers to wait for d before they
 // try again. A d that is not positive changes nothing.
 func (e *Error) WithRetryAfter(d time.Duration) *Error {
@@ -167,8 +176,11 @@ func (e *Error) Unwrap() error { return e.cause }
 func (e *Error) GRPCStatus() *status.Status {
 	s := status.New(Code(e.Reason), e.Message)
 	info := &errdetails.ErrorInfo{Reason: e.Reason.String(), Domain: Domain}
-	if e.limit != "" {
+	switch {
+	case e.limit != "":
 		info.Metadata = map[string]string{"limit": e.limit}
+	case e.ofReader:
+		info.Metadata = map[string]string{"ends": "reader"}
 	}
 	details := []protoadapt.MessageV1{info}
 	if e.retryAfter > 0 {
