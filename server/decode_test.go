@@ -7,13 +7,16 @@ import (
 	"errors"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	gzipencoding "google.golang.org/grpc/encoding/gzip" // as in a program with a bridge
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -125,16 +128,17 @@ func (s sent) Marshal(any) ([]byte, error) { return []byte(s), nil }
 func (s sent) Unmarshal([]byte, any) error { return errors.New("no answer was expected") }
 func (s sent) Name() string                { return "proto" }
 
-// Clients may compress what they send, each method's requests. Answers come as they
-// are: events are too small to be worth it.
+// Clients may compress what they send, each method's requests. Events come as they are:
+// they are too small to be worth it.
 func TestGzip(t *testing.T) {
 	f := newFixture(t, script(func(_ context.Context, emit func(...*engine.Chunk) error) error {
 		return emit(begun, text("a"), stopped)
 	}))
 	g, _ := NewGRPCServer(f.server, time.Minute)
 	plain := dial(t, g)
-	//lint:ignore SA1019 a compressor that is registered would be the server's, too
-	zipping, err := grpc.NewClient(plain.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithCompressor(grpc.NewGZIPCompressor()))
+	var zipped answersZipped
+	zipping, err := grpc.NewClient(plain.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.UseCompressor(gzipencoding.Name)), grpc.WithStatsHandler(&zipped))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,15 +149,36 @@ func TestGzip(t *testing.T) {
 	if err != nil || c.GetText() != "a" {
 		t.Errorf("create: %v, %v", c, err)
 	}
+	zipped.Store(0)
 	s, err := client.StreamCompletion(t.Context(), long)
 	if id := header(t, s, err); count(t, s) != 3 {
 		t.Errorf("%s: not three events", id)
+	}
+	s, err = client.ResumeCompletion(t.Context(), &completionv1.ResumeCompletionRequest{Id: c.GetId()})
+	if id := header(t, s, err); count(t, s) != 3 {
+		t.Errorf("%s: not three events again", id)
+	}
+	if n := zipped.Load(); n > 0 {
+		t.Errorf("%d events are compressed", n)
 	}
 	if c, err := client.GetCompletion(t.Context(), &completionv1.GetCompletionRequest{Id: c.GetId()}); err != nil || c.GetText() != "a" {
 		t.Errorf("get: %v, %v", c, err)
 	}
 	if _, err := healthpb.NewHealthClient(zipping).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
 		t.Errorf("health: %v", err)
+	}
+}
+
+// answersZipped is a stats.Handler of a client that counts which messages come compressed.
+type answersZipped struct{ atomic.Int64 }
+
+func (*answersZipped) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (*answersZipped) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (*answersZipped) HandleConn(context.Context, stats.ConnStats)                       {}
+
+func (z *answersZipped) HandleRPC(_ context.Context, s stats.RPCStats) {
+	if in, ok := s.(*stats.InPayload); ok && in.CompressedLength != in.Length {
+		z.Add(1)
 	}
 }
 

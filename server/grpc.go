@@ -1,10 +1,12 @@
 package server
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -83,6 +85,7 @@ func streams(d *decoder, timeout time.Duration) grpc.StreamServerInterceptor {
 			info.FullMethod != completionv1.CompletionService_ResumeCompletion_FullMethodName {
 			return handler(srv, &decoding)
 		}
+		sendAsIs(ss.Context())
 		w := &watchedStream{decodingStream: decoding, timeout: timeout, timer: time.NewTimer(timeout)}
 		w.timer.Stop()
 		done := make(chan error, 1)
@@ -94,6 +97,16 @@ func streams(d *decoder, timeout time.Duration) grpc.StreamServerInterceptor {
 			w.slow.Store(true)
 			return w.slowReader()
 		}
+	}
+}
+
+// sendAsIs has the events of a stream go as they are to a client that compresses its
+// requests, too. grpc-go would compress them likewise where a bridge has registered gzip:
+// each by itself, which makes most of them longer, and for each reader anew.
+func sendAsIs(ctx context.Context) {
+	s, ok := grpc.ServerTransportStreamFromContext(ctx).(interface{ RecvCompress() string })
+	if ok && s.RecvCompress() != "" { // else a header would say so
+		_ = grpc.SetSendCompressor(ctx, encoding.Identity) // which fails when the stream is over
 	}
 }
 
