@@ -65,6 +65,36 @@ func TestStoreKeepsNothing(t *testing.T) {
 	}
 }
 
+// TestStoreIsStartedAgainAndAgain has a store come back empty all the time, for as long as
+// no command takes: it counts as gone, and no completion fails.
+func TestStoreIsStartedAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	s := testbed.StartRedis(t)
+	node := connect(t, s)
+	var failing atomic.Bool
+	var commands atomic.Int32
+	p := newTap(t, s.Addr, func(sent []byte) {
+		if !failing.Load() || !bytes.Contains(sent, []byte("EVAL")) || !bytes.Contains(sent, []byte("sluice:{c}:entries")) {
+			return
+		}
+		if node.Do(t.Context(), node.B().Flushall().Build()); commands.Add(1)%2 == 0 {
+			node.Do(t.Context(), node.B().Arbitrary("CLIENT", "KILL", "TYPE", "normal").Build())
+		}
+	})
+	a := open(t, &testbed.Redis{URL: "redis://" + p.Addr().String()}, Config{})
+	b := open(t, s, Config{})
+	w, _ := create(t, a, "c")
+	add(t, w, 1, 10)
+	failing.Store(true)
+	add(t, w, 11, 11)
+	add(t, w, 12, 12)
+	failing.Store(false)
+	end(t, w, 13)
+	if e, err := followSoon(t, b, "c"); err != nil || e.Sequence != 13 || e.Kind != journal.Finished {
+		t.Errorf("it ends with %+v, %v", e, err)
+	}
+}
+
 // TestWorst has commands of one turn come to different ends.
 func TestWorst(t *testing.T) {
 	s := testbed.StartRedis(t)

@@ -23,6 +23,7 @@ type outage struct {
 	shaken  time.Time            // when it last failed, or came back, or a connection broke
 	unsure  bool                 // since then, nobody has looked whether it has lost anything
 	renewed time.Time            // when the last renewal of the lease began that it has taken
+	broke   time.Time            // when a connection last broke
 	emptied time.Time            // when it was last found to have lost the lease
 	changed func(available bool) // nil: nobody wants to know
 }
@@ -41,6 +42,21 @@ func (o *outage) shake() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.shaken, o.unsure = time.Now(), true
+}
+
+// breakOff notes that a connection has broken.
+func (o *outage) breakOff() {
+	o.shake()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.broke = o.shaken
+}
+
+// hasBrokenOff tells whether one has since a time.
+func (o *outage) hasBrokenOff(since time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.broke.After(since)
 }
 
 // isShaken tells whether that was within so long.

@@ -106,7 +106,7 @@ func New(config Config) (*Journal, error) {
 		leases:       leases{seen: map[string]lease{}},
 	}
 	var err error
-	if j.client, err = newClient(config, j.outage.shake); err != nil {
+	if j.client, err = newClient(config, j.outage.breakOff); err != nil {
 		j.local.Close()
 		return nil, err
 	}

@@ -126,18 +126,19 @@ func (w *writer) resync(ctx context.Context, behind bool) {
 	}
 }
 
-// maxForgets is how often, in one turn, the store may have lost what it has just been given: it
-// drops keys as soon as it has them, or is several ones that do not know of each other.
+// maxForgets is how often, in one turn, the store may have lost what it has just been given. If
+// no connection breaks meanwhile, it drops keys as soon as it has them, or is several ones that
+// do not know of each other; else it is started again all the time, and as good as gone.
 const maxForgets = 8
 
 var errForgets = errors.New("the journal's store does not keep what it is given")
 
 // store has the store get entries that are in memory, and all before them. It returns nil
 // when it has them, or is gone, or, if it is the part of a cluster that has these, has failed
-// for so long. The caller holds the lock.
+// for so long, or when it is started again all the time. The caller holds the lock.
 func (w *writer) store(ctx context.Context, entries []journal.Entry, patience time.Duration) (err error) {
 	var failing time.Duration
-	forgets := 0
+	start, forgets := time.Now(), 0
 	for w.stored < w.held.Last() {
 		if len(entries) == 0 || entries[0].Sequence != w.stored+1 {
 			if entries, err = w.held.Entries(w.stored); err != nil {
@@ -156,7 +157,13 @@ func (w *writer) store(ctx context.Context, entries []journal.Entry, patience ti
 			last = 0
 		}
 		if forgotten && err == nil {
-			if forgets++; forgets > maxForgets {
+			forgets++
+			switch {
+			case forgets <= maxForgets:
+			case w.journal.outage.hasBrokenOff(start):
+				w.behind = true
+				return nil
+			default:
 				return errForgets
 			}
 		}
