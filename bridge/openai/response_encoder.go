@@ -75,7 +75,8 @@ func (e *ResponseEncoder) AppendMessage(dst, event []byte) (out []byte, terminal
 func (e *ResponseEncoder) appendEvents(dst, event []byte) (out []byte, terminal bool, err error) {
 	if _, delta, ok := wire.SplitDelta(event); ok && e.response.id != "" {
 		if p, text, ok := e.response.goesOn(delta); ok {
-			return e.response.pieceOf(dst, p, text, p.kind.tail), false, e.response.err
+			dst = e.response.pieceOf(dst, p, text, p.kind.tail)
+			return dst, false, e.response.err
 		}
 		if out, ok := e.response.appendUsual(dst, delta); ok {
 			return out, false, e.response.err
