@@ -8,6 +8,8 @@ import (
 	"github.com/jhump/protoreflect/v2/grpcreflect"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -135,6 +137,12 @@ func (s boundedStream) RecvMsg(m any) error {
 	}
 	if *s.size > maxSize {
 		return status.Errorf(codes.ResourceExhausted, "the server's reflection has more than %d bytes", maxSize)
+	}
+	switch answer := m.(type) {
+	case *reflectionv1.ServerReflectionResponse:
+		mendFiles(answer.GetFileDescriptorResponse().GetFileDescriptorProto())
+	case *reflectionv1alpha.ServerReflectionResponse:
+		mendFiles(answer.GetFileDescriptorResponse().GetFileDescriptorProto())
 	}
 	return nil
 }
