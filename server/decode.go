@@ -39,6 +39,10 @@ const (
 	// maxNesting is how deep messages may be nested: twice or thrice what a request
 	// may, since one JSON value may be several messages.
 	maxNesting = 400
+
+	// maxOpenRequest is the most bytes of a request for which nobody needs credentials: that
+	// has the name of a service. It is not to have others wait until it is decoded.
+	maxOpenRequest = 4 << 10
 )
 
 // decoder makes messages of requests, within bounds.
@@ -63,21 +67,25 @@ type rawRequest struct{ data mem.BufferSlice }
 // decode makes a message of the bytes that receive has got.
 func (d *decoder) decode(ctx context.Context, m any, receive func(any) error) error {
 	var raw rawRequest
-	bound := d.known
+	bound, most := d.known, d.bytes
 	if _, open := m.(*healthpb.HealthCheckRequest); open { // for which nobody needs credentials
-		bound = d.open
+		bound, most = d.open, min(d.bytes, maxOpenRequest)
 	}
 	_, host := peerOf(ctx)
 	if err := bound.receive(host, func() error { return receive(&raw) }); err != nil {
 		return err
 	}
-	release, err := d.limit(ctx, d.maxSize(raw.data))
+	if raw.data.Len() > most { // which is not to wait until it is refused
+		raw.data.Free()
+		return tooLarge(most)
+	}
+	release, err := d.limit(ctx, maxSize(raw.data, most))
 	if err != nil {
 		raw.data.Free()
 		return err
 	}
 	defer release()
-	b, err := d.uncompressed(raw.data)
+	b, err := uncompressed(raw.data, most)
 	raw.data.Free()
 	if err != nil {
 		return err
@@ -102,35 +110,35 @@ func (d *decoder) decode(ctx context.Context, m any, receive func(any) error) er
 // (https://zlib.net/zlib_tech.html).
 const maxRatio = 1032
 
-// maxSize is how many bytes a request may turn out to have.
-func (d *decoder) maxSize(data mem.BufferSlice) int {
+// maxSize is how many bytes a request may turn out to have, of those that it may have.
+func maxSize(data mem.BufferSlice, most int) int {
 	if isGzip(data) {
-		return min(data.Len()*maxRatio, d.bytes)
+		return min(data.Len()*maxRatio, most)
 	}
 	return data.Len()
 }
 
 // uncompressed returns a request's bytes in one piece, without compression.
-func (d *decoder) uncompressed(data mem.BufferSlice) ([]byte, error) {
-	tooLarge := failure.Invalid("body", "the request must have at most %d bytes in protobuf", d.bytes)
+func uncompressed(data mem.BufferSlice, most int) ([]byte, error) {
 	if !isGzip(data) {
-		if data.Len() > d.bytes {
-			return nil, tooLarge
-		}
 		return data.Materialize(), nil
 	}
 	r, err := gzip.NewReader(data.Reader())
 	if err != nil {
 		return nil, failure.Invalid("body", "the request is not what gzip makes").WithCause(err)
 	}
-	b, err := io.ReadAll(io.LimitReader(r, int64(d.bytes)+1))
+	b, err := io.ReadAll(io.LimitReader(r, int64(most)+1))
 	switch {
 	case err != nil:
 		return nil, failure.Invalid("body", "the request is not what gzip makes").WithCause(err)
-	case len(b) > d.bytes:
-		return nil, tooLarge
+	case len(b) > most:
+		return nil, tooLarge(most)
 	}
 	return b, nil
+}
+
+func tooLarge(most int) error {
+	return failure.Invalid("body", "the request must have at most %d bytes in protobuf", most)
 }
 
 // isGzip tells a request that is compressed from one that is not: these two bytes

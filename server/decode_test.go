@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	gzipencoding "google.golang.org/grpc/encoding/gzip" // as in a program with a bridge
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -179,6 +181,36 @@ func (*answersZipped) HandleConn(context.Context, stats.ConnStats)              
 func (z *answersZipped) HandleRPC(_ context.Context, s stats.RPCStats) {
 	if in, ok := s.(*stats.InPayload); ok && in.CompressedLength != in.Length {
 		z.Add(1)
+	}
+}
+
+// TestLargeHealthRequests checks that a request for which nobody needs credentials does not
+// wait for room among those that are large, nor takes it: it is not to be large.
+func TestLargeHealthRequests(t *testing.T) {
+	f := newFixture(t, silent(), func(c *Config) {
+		c.DecodeLimit = func(_ context.Context, bytes int) (func(), error) {
+			if bytes > maxOpenRequest {
+				t.Errorf("%d bytes are decoded", bytes)
+			}
+			return freely(nil, bytes)
+		}
+	})
+	conn, _ := f.listen(t, time.Minute)
+	for name, wire := range map[string]string{
+		"long":   field(1, strings.Repeat("x", 1<<20)),
+		"a bomb": zipped(strings.Repeat("\x00", 1<<20), 4),
+		"longer": field(1, strings.Repeat("x", 12<<20)),
+	} {
+		_, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{}, grpc.ForceCodec(sent(wire)))
+		if reason(err) != failure.InvalidRequest || !strings.Contains(err.Error(), "must have at most 4096 bytes") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	for _, compressor := range []string{"identity", "gzip"} {
+		long := &healthpb.HealthCheckRequest{Service: strings.Repeat("x", 1000)}
+		if _, err := healthpb.NewHealthClient(conn).Check(t.Context(), long, grpc.UseCompressor(compressor)); status.Code(err) != codes.NotFound {
+			t.Errorf("%s: got %v", compressor, err)
+		}
 	}
 }
 
