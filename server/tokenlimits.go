@@ -77,12 +77,13 @@ func (v *violations) moreTokens(req *completionv1.CompletionRequest, most int32)
 func (v *violations) moreTokensIn(path string, d *json.Decoder, most int32, isParameters bool) {
 	for len(*v) < maxViolations && d.More() {
 		token, _ := d.Token()
-		original, _ := token.(string)
-		name, field := "", path // of a longer name: it is none of ours
-		if len(original) <= maxName {
-			name, field = strings.ToLower(original), path+"."+original
+		name, _ := token.(string)
+		field := path // of a longer name: it is none of ours
+		if len(name) <= maxName {
+			field += "." + name
 		}
-		named := func(n struct{ name, source string }) bool { return n.name == name }
+		is := func(other string) bool { return strings.EqualFold(name, other) } // as Go's encoding/json has it
+		named := func(n struct{ name, source string }) bool { return is(n.name) }
 		if slices.ContainsFunc(parameterObjects, named) {
 			v.moreTokensInValue(field, d, most)
 			continue
@@ -92,9 +93,9 @@ func (v *violations) moreTokensIn(path string, d *json.Decoder, most int32, isPa
 			return
 		}
 		switch {
-		case slices.ContainsFunc(tokenLimits, named), isParameters && (name == "max_tokens" || name == "max_completion_tokens"):
+		case slices.ContainsFunc(tokenLimits, named), isParameters && (is("max_tokens") || is("max_completion_tokens")):
 			v.check(false, field, "is limited here: set max_tokens")
-		case isParameters && (name == "n" || name == "best_of"):
+		case isParameters && (is("n") || is("best_of")):
 			v.check(false, field, "is set here and cannot be changed")
 		case slices.ContainsFunc(leastTokens, named):
 			// Many servers take the text of a number for a number.

@@ -22,6 +22,8 @@ func TestMoreTokens(t *testing.T) {
 		{`{"extra_body":{"options":{"num_predict":1},"options":{}}}`, "extra.extra_body.options.num_predict"},
 		{`{"extra_body":{"max_tokens":1,"n":2}}`, "extra.extra_body.max_tokens extra.extra_body.n"},
 		{`{"parameters":{"max_new_tokens":1}}`, "extra.parameters.max_new_tokens"},
+		{`{"parameterſ":{"max_toKenſ":2}}`, "extra.parameterſ.max_toKenſ"}, // as Go's encoding/json has it
+		{`{"min_tokenſ":101}`, "extra.min_tokenſ"},
 		{`{"min_tokens":101}`, "extra.min_tokens"},
 		{`{"min_tokens":"101"}`, "extra.min_tokens"},
 		{`{"min_tokens":[1]}`, "extra.min_tokens"},
