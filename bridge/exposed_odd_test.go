@@ -71,6 +71,10 @@ func TestExposedOddRoutes(t *testing.T) {
 	if got := fmt.Sprint(parameters); len(parameters) > 200 || !strings.Contains(got, "name:first_name ") {
 		t.Errorf("%d parameters: %.300s", len(parameters), got)
 	}
+	bound := at(d.document, "/paths/~1first~1{firstName}/get").(map[string]any)["parameters"].([]any)
+	if got := fmt.Sprint(bound); !strings.Contains(got, "name:firstName ") || strings.Contains(got, "name:first_name ") {
+		t.Errorf("what the path has is in the query, too: %.300s", got)
+	}
 }
 
 // at returns what a JSON pointer points to.

@@ -182,7 +182,7 @@ func (b *Binding) parameters(s *schemas, path string) []object {
 	input := b.Method.desc.Input()
 	bound := map[string]bool{}
 	for _, v := range b.variables {
-		bound[v.field] = true
+		bound[strings.Join(fieldNames(input, strings.Split(v.field, ".")), ".")] = true
 	}
 	if !b.query || b.HTTPMethod == http.MethodPost && b.wholeBody {
 		return all
