@@ -188,11 +188,11 @@ func (z *answersZipped) HandleRPC(_ context.Context, s stats.RPCStats) {
 // wait for room among those that are large, nor takes it: it is not to be large.
 func TestLargeHealthRequests(t *testing.T) {
 	f := newFixture(t, silent(), func(c *Config) {
-		c.DecodeLimit = func(_ context.Context, bytes int) (func(), error) {
+		c.DecodeLimit = func(ctx context.Context, bytes int) (func(), error) {
 			if bytes > maxOpenRequest {
 				t.Errorf("%d bytes are decoded", bytes)
 			}
-			return freely(nil, bytes)
+			return freely(ctx, bytes)
 		}
 	})
 	conn, _ := f.listen(t, time.Minute)

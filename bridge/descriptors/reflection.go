@@ -1,5 +1,7 @@
 package descriptors
 
+//lint:file-ignore SA1019 v1alpha is what many servers still have.
+
 import (
 	"context"
 	"fmt"
