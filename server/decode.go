@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 
@@ -79,17 +80,12 @@ func (d *decoder) decode(ctx context.Context, m any, receive func(any) error) er
 		raw.data.Free()
 		return tooLarge(most)
 	}
-	release, err := d.limit(ctx, maxSize(raw.data, most))
-	if err != nil {
-		raw.data.Free()
-		return err
-	}
-	defer release()
-	b, err := uncompressed(raw.data, most)
+	b, release, err := d.unpack(ctx, raw.data, most)
 	raw.data.Free()
 	if err != nil {
 		return err
 	}
+	defer release()
 	message := m.(proto.Message)
 	parts, err := countParts(message.ProtoReflect().Descriptor(), b, d.parts, maxNesting)
 	switch {
@@ -110,15 +106,46 @@ func (d *decoder) decode(ctx context.Context, m any, receive func(any) error) er
 // (https://zlib.net/zlib_tech.html).
 const maxRatio = 1032
 
-// maxSize is how many bytes a request may turn out to have, of those that it may have.
-func maxSize(data mem.BufferSlice, most int) int {
+// unpack returns a request's bytes in one piece, without compression, when there is room for
+// them; release is to be called when they are decoded. One that is compressed says at its
+// end what it will take. If it takes more, it waits again, for room for all that it could:
+// else small ones that are compressed would always wait for those that are large.
+func (d *decoder) unpack(ctx context.Context, data mem.BufferSlice, most int) (b []byte, release func(), err error) {
+	sizes := []int{data.Len()}
 	if isGzip(data) {
-		return min(data.Len()*maxRatio, most)
+		sizes[0] = int(min(int64(data.Len())*maxRatio, int64(most)))
+		if said := sizeSaid(data); said < int64(sizes[0]) {
+			sizes = []int{int(said), sizes[0]}
+		}
 	}
-	return data.Len()
+	for _, size := range sizes {
+		if release, err = d.limit(ctx, size); err != nil {
+			return nil, nil, err
+		}
+		if b, err = uncompressed(data, size); err == nil && len(b) <= size {
+			return b, release, nil
+		}
+		release()
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return nil, nil, tooLarge(most)
 }
 
-// uncompressed returns a request's bytes in one piece, without compression.
+// sizeSaid is how many bytes a request will have that is compressed, as it says in its last
+// four (RFC 1952 section 2.3.1). That may not be true, and is not if it is in several parts.
+func sizeSaid(data mem.BufferSlice) int64 {
+	r := data.Reader()
+	defer r.Close()
+	var last [4]byte
+	_, _ = r.Discard(max(0, data.Len()-len(last)))
+	_, _ = io.ReadFull(r, last[:])
+	return int64(binary.LittleEndian.Uint32(last[:]))
+}
+
+// uncompressed returns a request's bytes in one piece, without compression. If there are
+// more than so many, it returns one more.
 func uncompressed(data mem.BufferSlice, most int) ([]byte, error) {
 	if !isGzip(data) {
 		return data.Materialize(), nil
@@ -128,11 +155,8 @@ func uncompressed(data mem.BufferSlice, most int) ([]byte, error) {
 		return nil, failure.Invalid("body", "the request is not what gzip makes").WithCause(err)
 	}
 	b, err := io.ReadAll(io.LimitReader(r, int64(most)+1))
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, failure.Invalid("body", "the request is not what gzip makes").WithCause(err)
-	case len(b) > most:
-		return nil, tooLarge(most)
 	}
 	return b, nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -210,6 +211,42 @@ func TestLargeHealthRequests(t *testing.T) {
 		long := &healthpb.HealthCheckRequest{Service: strings.Repeat("x", 1000)}
 		if _, err := healthpb.NewHealthClient(conn).Check(t.Context(), long, grpc.UseCompressor(compressor)); status.Code(err) != codes.NotFound {
 			t.Errorf("%s: got %v", compressor, err)
+		}
+	}
+}
+
+// TestRoomOfCompressed checks for how much room a compressed request waits: for what it
+// takes, as what it says at its end, and if that is not true, for as much as it could take.
+func TestRoomOfCompressed(t *testing.T) {
+	var asked []int
+	f := newFixture(t, silent(), func(c *Config) {
+		c.MaxBody = 1 << 20
+		c.DecodeLimit = func(_ context.Context, bytes int) (func(), error) {
+			asked = append(asked, bytes)
+			return freely(nil, bytes)
+		}
+	})
+	conn, _ := f.listen(t, time.Minute)
+	client := completionv1.NewCompletionServiceClient(conn)
+	get := field(1, strings.Repeat("x", 10_000)) // of an id that there is not
+	few := field(1, "x")
+	bomb := zipped(strings.Repeat("\x00", 1<<20), 64)
+	for _, tt := range []struct {
+		name, wire string
+		room       []int
+		want       failure.Reason
+	}{
+		{"as it is", get, []int{len(get)}, failure.CompletionNotFound},
+		{"compressed", zipped(get, 1), []int{len(get)}, failure.CompletionNotFound},
+		{"in two parts", zipped(get, 1) + zipped(few, 1), []int{len(few), maxRatio * len(zipped(get, 1)+zipped(few, 1))}, failure.CompletionNotFound},
+		{"a bomb", bomb, []int{2 << 20}, failure.InvalidRequest},
+		{"a bomb that lies", bomb[:len(bomb)-4] + "\x07\x00\x00\x00", []int{7, 2 << 20}, failure.InvalidRequest},
+		{"a begin", zipped("", 1)[:3], []int{3 * maxRatio}, failure.InvalidRequest},
+	} {
+		asked = nil
+		_, err := client.GetCompletion(t.Context(), &completionv1.GetCompletionRequest{}, grpc.ForceCodec(sent(tt.wire)))
+		if reason(err) != tt.want || !slices.Equal(asked, tt.room) {
+			t.Errorf("%s: waits for %d, not %d; got %v", tt.name, asked, tt.room, err)
 		}
 	}
 }
