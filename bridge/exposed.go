@@ -119,7 +119,7 @@ func (e *exposed) serve(w http.ResponseWriter, r *http.Request, otherwise int) e
 			t = e.methods.Renew(ctx, t)
 			b, params, err = t.Find(r)
 		} else {
-			e.methods.RenewIfOlder(t)
+			e.methods.RenewIfOlder(ctx, t)
 		}
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -28,6 +29,8 @@ const (
 	oldAfter    = 5 * time.Minute        // even if nothing tells that they are old
 
 	unknownAfter = 30 * time.Second // when a path is not known
+
+	forgivenPerSecond = 5 // of those whose credentials are wrong
 )
 
 // Methods are those of a server that are exposed, as far as they are known. They are for many
@@ -39,9 +42,11 @@ type Methods struct {
 	table    atomic.Pointer[Table] // nil: none was loaded yet
 
 	loading   chan struct{} // holds one while somebody loads
-	tried     atomic.Int64  // when the last load began, in Unix nanoseconds
+	tried     atomic.Int64  // when the last load began, in Unix nanoseconds, but for those of wrong credentials
+	refused   atomic.Int64  // when a load for which nobody waits last had wrong credentials, or none
 	loaded    atomic.Int64  // and when the table was found to be right
 	inVain    atomic.Int32  // how often since then that was found which is there
+	forgiven  *rate.Limiter // of loads whose credentials are wrong, those that do not count as tried
 	complaint string        // that was logged last; of the one who loads
 	failed    error         // what has come of the last load, if it is the same for all; of the one who loads
 
@@ -54,7 +59,7 @@ type Methods struct {
 
 // NewMethods returns the methods of a source, which it begins to load. They are to be closed.
 func NewMethods(source descriptors.Source, exposure Exposure, log *slog.Logger) *Methods {
-	m := &Methods{source: source, exposure: exposure, log: log, loading: make(chan struct{}, 1)}
+	m := &Methods{source: source, exposure: exposure, log: log, loading: make(chan struct{}, 1), forgiven: rate.NewLimiter(forgivenPerSecond, forgivenPerSecond)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.RenewSoon()
 	return m
@@ -77,7 +82,7 @@ func (m *Methods) Table(ctx context.Context) (*Table, error) {
 		return m.load(ctx, nil)
 	}
 	if since(&m.loaded) > oldAfter {
-		m.renewLater(renewAfter)
+		m.renewLater(ctx, renewAfter)
 	}
 	return t, nil
 }
@@ -110,10 +115,11 @@ func (m *Methods) RenewBinding(ctx context.Context, old *Binding) *Binding {
 }
 
 // RenewIfOlder has the table loaded that follows one, if that is not of the last half
-// minute: a path that is not known may be a route of a newer server.
-func (m *Methods) RenewIfOlder(old *Table) {
+// minute, with the metadata that ctx has, and does not wait for that: a path that is not known
+// may be a route of a newer server.
+func (m *Methods) RenewIfOlder(ctx context.Context, old *Table) {
 	if since(&m.loaded) > unknownAfter && m.table.Load() == old {
-		m.renewLater(renewAfter)
+		m.renewLater(ctx, renewAfter)
 	}
 }
 
@@ -122,17 +128,21 @@ func (m *Methods) RenewIfOlder(old *Table) {
 // there is nothing new each time, a while longer passes before the next one: its reflection
 // may not have all that it sends.
 func (m *Methods) RenewSoon() {
-	m.renewLater(min(renewAfter<<min(m.inVain.Load(), 10), oldAfter))
+	m.renewLater(m.ctx, min(renewAfter<<min(m.inVain.Load(), 10), oldAfter))
 }
 
-func (m *Methods) renewLater(after time.Duration) {
+// renewLater loads the table that follows the current one, with the metadata that ctx has.
+func (m *Methods) renewLater(ctx context.Context, after time.Duration) {
 	old := m.table.Load()
-	if !m.due(after) || m.ctx.Err() != nil || !m.renewing.CompareAndSwap(false, true) {
+	if !m.due(after) || since(&m.refused) <= after || m.ctx.Err() != nil || !m.renewing.CompareAndSwap(false, true) {
 		return
 	}
+	md, _ := metadata.FromOutgoingContext(ctx)
 	m.loads.Go(func() {
 		defer m.renewing.Store(false)
-		_, _ = m.load(m.ctx, old)
+		if _, err := m.load(metadata.NewOutgoingContext(m.ctx, md), old); ofCredentials(err) {
+			m.refused.Store(time.Now().UnixNano())
+		}
 	})
 }
 
@@ -166,12 +176,15 @@ func (m *Methods) load(ctx context.Context, old *Table) (*Table, error) {
 		}
 	}
 	m.failed = nil
-	m.tried.Store(time.Now().UnixNano())
+	before := m.tried.Swap(time.Now().UnixNano())
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	t, err := m.fetch(ctx, old)
 	if err != nil {
-		return nil, m.refuse(ctx, err)
+		if err = m.refuse(ctx, err); old != nil && ofCredentials(err) && m.forgiven.Allow() { // others may have better ones
+			m.tried.Store(before)
+		}
+		return nil, err
 	}
 	m.loaded.Store(time.Now().UnixNano())
 	if t == old {
@@ -225,13 +238,19 @@ func withFailed(set, old *descriptors.Set) *descriptors.Set {
 	return &with
 }
 
+// ofCredentials tells of a status that other credentials may have another one.
+func ofCredentials(err error) bool {
+	code := status.Code(err)
+	return code == codes.Unauthenticated || code == codes.PermissionDenied
+}
+
 // refuse says why there are no descriptors: to callers if it is their credentials, else to
 // the log.
 func (m *Methods) refuse(ctx context.Context, err error) error {
 	switch code := status.Code(err); {
 	case ctx.Err() == context.Canceled:
 		return status.FromContextError(ctx.Err()).Err()
-	case code == codes.Unauthenticated, code == codes.PermissionDenied:
+	case ofCredentials(err):
 		m.once("the server's reflection wants other credentials than those of the caller", err.Error())
 		return err
 	case code == codes.Unimplemented:

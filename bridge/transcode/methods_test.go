@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -203,5 +204,67 @@ func TestServiceFailsLater(t *testing.T) {
 		if known := m.Known(); known.Has("/One/Call") != tt.one || known.Has("/Two/Call") != tt.two {
 			t.Errorf("%s: has one %v, two %v", tt.is, known.Has("/One/Call"), known.Has("/Two/Call"))
 		}
+	}
+}
+
+// Where reflection wants credentials, those of a caller renew what is old: what is tried
+// without any, or with wrong ones, is not in their way.
+func TestCredentialsRenew(t *testing.T) {
+	var version, loads atomic.Int32
+	version.Store(1)
+	m := newMethods(t, func(ctx context.Context) (*descriptors.Set, error) {
+		loads.Add(1)
+		if md, _ := metadata.FromOutgoingContext(ctx); !slices.Equal(md.Get("authorization"), []string{"Bearer good"}) {
+			return nil, status.Error(codes.Unauthenticated, "who are you?")
+		}
+		return &descriptors.Set{Sum: [32]byte{byte(version.Load())}}, nil
+	})
+	good := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer good")
+	first, err := m.Table(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tooOld := func() {
+		m.loads.Wait()
+		version.Add(1)
+		m.tried.Store(0)
+		m.loaded.Store(0)
+	}
+	// By its age.
+	tooOld()
+	if _, err := m.Table(good); err != nil {
+		t.Fatal(err)
+	}
+	m.loads.Wait()
+	second := m.Known()
+	if second == first {
+		t.Error("nothing is renewed by a caller's credentials")
+	}
+	// When something is unknown, though others try, too.
+	tooOld()
+	for range 100 {
+		_, _ = m.Table(t.Context())
+		m.RenewSoon()
+		m.RenewIfOlder(t.Context(), second)
+		m.loads.Wait()
+	}
+	if n := loads.Load(); n > 10 {
+		t.Errorf("loaded %d times, mostly in vain", n)
+	}
+	m.Renew(t.Context(), second)
+	if before := loads.Load(); m.Renew(t.Context(), second) != second || loads.Load() != before+1 {
+		t.Error("wrong credentials are not tried again")
+	}
+	if m.Renew(good, second) == second {
+		t.Error("nothing is renewed after others have tried")
+	}
+	// Who has none and comes often does not have the server asked each time.
+	tooOld()
+	before := loads.Load()
+	for range 100 {
+		m.Renew(t.Context(), m.Known())
+	}
+	if n := loads.Load() - before; n > 2*forgivenPerSecond {
+		t.Errorf("loaded %d times with wrong credentials", n)
 	}
 }
