@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -285,4 +286,51 @@ func TestKeyOfALostShard(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Error("it is never found")
+}
+
+// TestNewsWhileANodeIsGone has one node of a cluster go, or not answer, whichever it is: what
+// the other one has is told to owners as ever, and its readers do not count as gone.
+func TestNewsWhileANodeIsGone(t *testing.T) {
+	for gone := range 2 {
+		for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "stopped": syscall.SIGSTOP} {
+			t.Run(fmt.Sprint("node ", gone, " is ", name), func(t *testing.T) { t.Parallel(); newsWhileANodeIsGone(t, gone, signal) })
+		}
+	}
+}
+
+func newsWhileANodeIsGone(t *testing.T, gone int, signal syscall.Signal) {
+	c := startTwoNodes(t)
+	config := Config{Patience: 400 * time.Millisecond, Lease: 2 * time.Second}
+	var journals [2]*Journal
+	for i := range journals {
+		for j := open(t, c.nodes[0], config); journals[i] == nil; j = open(t, c.nodes[0], config) {
+			if c.nodeOf(t, j.leaseKey(j.instance)) != gone { // where it hears
+				journals[i] = j
+			}
+		}
+	}
+	a, b := journals[0], journals[1]
+	id := c.id(t, a, 1-gone)
+	w, o := create(t, a, id)
+	add(t, w, 1, 1)
+	r, err := b.Follow(soon(t), id, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
+	c.nodes[gone].Signal(signal)
+	if signal == syscall.SIGSTOP {
+		defer c.nodes[gone].Signal(syscall.SIGCONT)
+	}
+	for until := time.Now().Add(4 * config.Lease); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		if o.readers.Load() != 1 {
+			t.Fatal("the reader is gone")
+		}
+	}
+	if err := b.Cancel(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "a cancel is not told", func() bool { return o.cancels.Load() > 0 })
+	end(t, w, 2)
 }

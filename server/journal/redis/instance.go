@@ -101,7 +101,7 @@ func (j *Journal) tellAll(messages iter.Seq2[string, string]) {
 	var some []rueidis.Completed
 	send := func() {
 		if len(some) > 0 && j.ctx.Err() == nil {
-			j.doMulti(j.ctx, some...)
+			j.publish(j.ctx, some...)
 		}
 		some = nil // a connection that breaks may still read it
 	}
@@ -127,7 +127,7 @@ func (j *Journal) tell(ctx context.Context, instance, message string) {
 	case j.instance:
 		j.told(message)
 	default:
-		j.do(context.WithoutCancel(ctx), j.client.B().Publish().Channel(j.leaseKey(instance)).Message(message).Build())
+		j.publish(context.WithoutCancel(ctx), j.client.B().Publish().Channel(j.leaseKey(instance)).Message(message).Build())
 	}
 }
 

@@ -200,11 +200,16 @@ func (j *Journal) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisRe
 
 // doMulti runs commands, in one go.
 func (j *Journal) doMulti(ctx context.Context, cmds ...rueidis.Completed) (results []rueidis.RedisResult) {
+	return j.doMultiAt(ctx, j.client, cmds...)
+}
+
+// doMultiAt does what doMulti does, at one node.
+func (j *Journal) doMultiAt(ctx context.Context, node rueidis.Client, cmds ...rueidis.Completed) (results []rueidis.RedisResult) {
 	for i := range cmds {
 		cmds[i] = cmds[i].Pin() // a connection that breaks may still read what is tried again
 	}
 	j.try(ctx, func(ctx context.Context) error {
-		results = j.client.DoMulti(ctx, cmds...)
+		results = node.DoMulti(ctx, cmds...)
 		return worst(results)
 	}, func(err error) {
 		results = slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, len(cmds))

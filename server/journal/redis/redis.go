@@ -64,6 +64,7 @@ type Journal struct {
 	closed  bool
 
 	subscription subscription
+	publisher    publisher
 	reads        reads
 	leases       leases
 	renewal      renewal
