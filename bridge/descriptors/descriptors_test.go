@@ -1,6 +1,7 @@
 package descriptors
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -121,7 +122,7 @@ func (e *endless) ServerReflectionInfo(stream reflectionpb.ServerReflection_Serv
 	}
 }
 
-// partial is a reflection that has three services, and cannot say what one of them is.
+// partial is a reflection that has five services, and cannot say what three of them are.
 type partial struct {
 	reflectionpb.UnimplementedServerReflectionServer
 	code codes.Code // of that
@@ -134,10 +135,14 @@ func (p partial) ServerReflectionInfo(stream reflectionpb.ServerReflection_Serve
 			return err
 		}
 		answer := &reflectionpb.ServerReflectionResponse{}
-		switch name := request.GetFileContainingSymbol(); name {
+		switch name := cmp.Or(request.GetFileContainingSymbol(), request.GetFileByFilename()); name {
+		case "no.proto":
+			answer.MessageResponse = &reflectionpb.ServerReflectionResponse_ErrorResponse{
+				ErrorResponse: &reflectionpb.ErrorResponse{ErrorCode: int32(codes.NotFound), ErrorMessage: "no such file"},
+			}
 		case "":
 			list := &reflectionpb.ListServiceResponse{}
-			for _, name := range []string{"One", "Broken", "Odd", "Two"} {
+			for _, name := range []string{"One", "Broken", "Odd", "Lacks", "Two"} {
 				list.Service = append(list.Service, &reflectionpb.ServiceResponse{Name: name})
 			}
 			answer.MessageResponse = &reflectionpb.ServerReflectionResponse_ListServicesResponse{ListServicesResponse: list}
@@ -147,7 +152,10 @@ func (p partial) ServerReflectionInfo(stream reflectionpb.ServerReflection_Serve
 			}
 		default:
 			file := &descriptorpb.FileDescriptorProto{Name: proto.String(name + ".proto"), Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String(name)}}}
-			if name == "Odd" {
+			if name == "Lacks" { // what it imports, and it is that which is not found
+				file.Dependency = []string{"no.proto"}
+			}
+			if name == "Odd" || name == "Lacks" {
 				file.Service[0].Method = []*descriptorpb.MethodDescriptorProto{{Name: proto.String("Call"), InputType: proto.String(".no.Such"), OutputType: proto.String(".no.Such")}}
 			}
 			wire, err := proto.Marshal(file)
@@ -183,7 +191,7 @@ func TestReflectionOfSomeServices(t *testing.T) {
 		for _, sd := range set.Services {
 			names = append(names, string(sd.FullName()))
 		}
-		if strings.Join(names, " ") != "One Two" || len(set.Failed) != 2 || set.Failed["Broken"] == nil || set.Failed["Odd"] == nil {
+		if strings.Join(names, " ") != "One Two" || len(set.Failed) != 3 || set.Failed["Broken"] == nil || set.Failed["Odd"] == nil || set.Failed["Lacks"] == nil {
 			t.Errorf("%v: got %v, failed %v", code, names, set.Failed)
 		}
 	}

@@ -29,23 +29,22 @@ func (r Reflection) Load(ctx context.Context, services []protoreflect.FullName, 
 	defer cancel()
 	client := r.client(ctx)
 	defer client.Reset()
-	names := services
+	var listed []protoreflect.FullName
 	if all {
-		listed, err := client.ListServices()
-		if err != nil {
+		var err error
+		if listed, err = client.ListServices(); err != nil {
 			return nil, err
 		}
-		names = slices.Concat(names, listed)
 	}
 	want := wanted(services, all)
 	found := newCollection()
 	failed := map[protoreflect.FullName]error{}
-	for _, name := range names {
+	for _, name := range slices.Concat(services, listed) {
 		if !want(name) {
 			continue
 		}
 		switch fd, err := client.FileContainingSymbol(name); {
-		case grpcreflect.IsElementNotFoundError(err):
+		case grpcreflect.IsElementNotFoundError(err) && !slices.Contains(listed, name): // else a file is missing that it needs
 		case err != nil && ofServer(err):
 			return nil, fmt.Errorf("ask for %s: %w", name, err)
 		case err != nil:
