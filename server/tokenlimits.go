@@ -38,6 +38,15 @@ var leastTokens = []struct{ name, source string }{
 	{"min_length", "TabbyAPI (an alias), Transformers, text-generation-webui"},
 }
 
+// choiceCounts are names of how many answers there are to be. A completion is one.
+var choiceCounts = []struct{ name, source string }{
+	{"n", "OpenAI"},
+	{"best_of", "OpenAI's legacy completions"},
+	{"n_cmpl", "llama.cpp (tools/server/server-schema.cpp), of which n is an alias"},
+	{"candidate_count", "Gemini (GenerationConfig)"},
+	{"candidatecount", "Gemini (GenerationConfig)"},
+}
+
 // parameterObjects are names of members in which a server finds parameters, and may rather
 // take them from there.
 var parameterObjects = []struct{ name, source string }{
@@ -95,7 +104,7 @@ func (v *violations) moreTokensIn(path string, d *json.Decoder, most int32, isPa
 		switch {
 		case slices.ContainsFunc(tokenLimits, named), isParameters && (is("max_tokens") || is("max_completion_tokens")):
 			v.check(false, field, "is limited here: set max_tokens")
-		case isParameters && (is("n") || is("best_of")):
+		case isParameters && slices.ContainsFunc(choiceCounts, named):
 			v.check(false, field, "is set here and cannot be changed")
 		case slices.ContainsFunc(leastTokens, named):
 			// Many servers take the text of a number for a number.

@@ -21,6 +21,7 @@ func TestMoreTokens(t *testing.T) {
 		{`{"extra_body":{"options":{"a":1},"Options":{"num_predict":1}}}`, "extra.extra_body.Options.num_predict"},
 		{`{"extra_body":{"options":{"num_predict":1},"options":{}}}`, "extra.extra_body.options.num_predict"},
 		{`{"extra_body":{"max_tokens":1,"n":2}}`, "extra.extra_body.max_tokens extra.extra_body.n"},
+		{`{"parameters":{"N_cmpl":2},"generationConfig":{"candidateCount":1}}`, "extra.generationConfig.candidateCount extra.parameters.N_cmpl"},
 		{`{"parameters":{"max_new_tokens":1}}`, "extra.parameters.max_new_tokens"},
 		{`{"parameterſ":{"max_toKenſ":2}}`, "extra.parameterſ.max_toKenſ"}, // as Go's encoding/json has it
 		{`{"min_tokenſ":101}`, "extra.min_tokenſ"},

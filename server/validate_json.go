@@ -38,7 +38,10 @@ func (v *violations) extra(m proto.Message, s *structpb.Struct, set ...string) {
 // requestExtra checks the extra of a request.
 func (v *violations) requestExtra(req *completionv1.CompletionRequest, l *Limits) {
 	// A completion is one choice, and always streamed.
-	set := []string{"stream", "stream_options", "n", "best_of"}
+	set := []string{"stream", "stream_options"}
+	for _, n := range choiceCounts {
+		set = append(set, n.name)
+	}
 	v.extra(req, req.GetExtra(), set...)
 	text := req.GetExtraJson()
 	right := text == "" || v.object("extra", req.GetExtra(), text)

@@ -91,6 +91,7 @@ func TestValidate(t *testing.T) {
 		{"extra that is a string", hi + `,"extraJson":"\"x\""`, "extra"},
 		{"fields in extra", hi + `,"extra":{"model":"x","topP":1,"extra_json":"","stream":false,"n":2}`,
 			"extra.extra_json extra.model extra.n extra.stream extra.topP"},
+		{"as many answers as llama.cpp is asked for", hi + `,"extra":{"N_cmpl":2}`, "extra.N_cmpl"},
 		{"fields in extra as text", hi + `,"extraJson":` + asText(`{"messages":[],"\u006dodel":"x","stream_options":{},"best_of":2}`),
 			"extra.messages extra.model extra.stream_options extra.best_of"},
 		{"fields in other letters", hi + `,"extraJson":` + asText(`{"MODEL":"x","Stream":false,"meſſages":[]}`),
