@@ -53,7 +53,7 @@ func (j *Journal) repeat() {
 	j.mu.Unlock()
 	j.tellAll(j.repeated(cancels, topics))
 	silence := j.config.Lease
-	if j.outage.isGone() || j.outage.isJustOver(j.config.Lease) {
+	if j.outage.isGone() || j.outage.isJustOver(j.config.Lease) || !j.subscription.hasHeard(j.config.Lease) {
 		silence *= 2 // they cannot tell, and wait as long for the store
 	}
 	for _, w := range j.allWriters() {

@@ -187,6 +187,39 @@ func TestReadersInAnOutage(t *testing.T) {
 	end(t, w, 2)
 }
 
+// TestReadersOfAnOwnerThatHearsNothing has an owner not be told anything for longer than it
+// otherwise waits to hear of readers, and the store be there: they are still there.
+func TestReadersOfAnOwnerThatHearsNothing(t *testing.T) {
+	t.Parallel()
+	s := testbed.StartRedis(t)
+	config := Config{Lease: 2 * time.Second}
+	a, b := open(t, s, config), open(t, s, config)
+	w, o := create(t, a, "c")
+	add(t, w, 1, 1)
+	r, err := b.Follow(soon(t), "c", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
+	stays := func(when string) {
+		t.Helper()
+		for until := time.Now().Add(config.Lease * 3 / 2); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+			if o.readers.Load() != 1 {
+				t.Fatal("the reader is gone ", when)
+			}
+		}
+	}
+	run(t, b, "ACL", "SETUSER", "default", "-subscribe")
+	run(t, b, "CLIENT", "KILL", "TYPE", "pubsub")
+	stays("while nothing is heard")
+	run(t, b, "ACL", "SETUSER", "default", "+subscribe")
+	stays("since it is heard again")
+	b.stop()
+	eventually(t, "the reader is there for ever", func() bool { return o.readers.Load() == 0 })
+	end(t, w, 2)
+}
+
 // TestManyCancelsElsewhere has many completions of another process be cancelled, and its
 // store be far away: to say so again does not take so long that its readers count as gone.
 func TestManyCancelsElsewhere(t *testing.T) {

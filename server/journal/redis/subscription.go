@@ -26,6 +26,8 @@ type subscription struct {
 	channels  map[string]*channel     // that are used, or subscribed to
 	unsettled map[string]struct{}     // that may be used and not subscribed to, or the reverse
 	failed    error                   // why there is no connection
+	hears     bool                    // something has been subscribed to over the connection
+	since     time.Time               // when that last began, or ceased
 }
 
 // channel is one that the store publishes on.
@@ -134,6 +136,20 @@ func (s *subscription) update(ctx context.Context, client rueidis.DedicatedClien
 	}
 }
 
+// hasHeard tells whether what is published has been heard for so long.
+func (s *subscription) hasHeard(long time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hears && time.Since(s.since) >= long
+}
+
+// hearLocked notes whether what is published is heard.
+func (s *subscription) hearLocked(hears bool) {
+	if hears != s.hears {
+		s.hears, s.since = hears, time.Now()
+	}
+}
+
 // gather returns what is to be subscribed to now, and what is to be given up.
 func (s *subscription) gather() (use, drop []string) {
 	s.mu.Lock()
@@ -162,6 +178,9 @@ func (s *subscription) gather() (use, drop []string) {
 func (s *subscription) confirm(names []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(names) > 0 {
+		s.hearLocked(true)
+	}
 	for _, name := range names {
 		c := s.channels[name]
 		c.subscribed = true
@@ -177,6 +196,7 @@ func (s *subscription) confirm(names []string) {
 func (s *subscription) disconnect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.hearLocked(false)
 	if s.client != nil {
 		s.client.Close()
 		s.client = nil
