@@ -24,17 +24,7 @@ import (
 // respond serves POST /responses.
 func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
 	find := func(ctx context.Context, completion string) (*openai.WholeResponse, error) {
-		whole, found := openai.NewWholeResponse(o.texts), false
-		defer func() {
-			if !found { // after a panic, too
-				whole.Close()
-			}
-		}()
-		if err := o.read(ctx, r, completion, whole); err != nil {
-			return nil, err
-		}
-		found = true
-		return whole, nil
+		return o.find(ctx, r, completion)
 	}
 	a, err := o.ask(w, r, func(ctx context.Context, d jsonbody.Decoder, body []byte) (*openai.Request, error) {
 		return openai.DecodeResponse(ctx, d, body, find)
@@ -67,25 +57,45 @@ func (o *openAI) respond(w http.ResponseWriter, r *http.Request, _ map[string]st
 	observed := observationOf(w)
 	o.streams.respond(w, r, ctx, func(ctx *http1.Context, w http.ResponseWriter) bool {
 		defer a.again.end()
-		whole := openai.NewWholeResponse(o.texts)
-		defer whole.Close()
-		id, err := o.begin(ctx, r, a, whole)
-		observed.names(id)
-		observed.fail(err)
-		if ctx.Err() != nil { // the client has left, or the drain is over
-			return false
-		}
-		native.SetLocation(w.Header(), id)
-		if err != nil {
-			refusal := openai.ResponseRefusal(o.log, err, id != "", a.keyed)
-			a.refused(refusal)
-			refusal.Write(w)
-			return true
-		}
-		o.write(w, whole)
-		return true
+		return o.respondWhole(ctx, w, r, a, observed)
 	})
 	return nil
+}
+
+// find returns a response that a request refers to, as it stands.
+func (o *openAI) find(ctx context.Context, r *http.Request, completion string) (*openai.WholeResponse, error) {
+	whole, found := openai.NewWholeResponse(o.texts), false
+	defer func() {
+		if !found { // after a panic, too
+			whole.Close()
+		}
+	}()
+	if err := o.read(ctx, r, completion, whole); err != nil {
+		return nil, err
+	}
+	found = true
+	return whole, nil
+}
+
+// respondWhole answers with a response as a whole. It reports whether it has answered.
+func (o *openAI) respondWhole(ctx context.Context, w http.ResponseWriter, r *http.Request, a *asked, observed *observation) bool {
+	whole := openai.NewWholeResponse(o.texts)
+	defer whole.Close()
+	id, err := o.begin(ctx, r, a, whole)
+	observed.names(id)
+	observed.fail(err)
+	if ctx.Err() != nil { // the client has left, or the drain is over
+		return false
+	}
+	native.SetLocation(w.Header(), id)
+	if err != nil {
+		refusal := openai.ResponseRefusal(o.log, err, id != "", a.keyed)
+		a.refused(refusal)
+		refusal.Write(w)
+		return true
+	}
+	o.write(w, whole)
+	return true
 }
 
 // begin begins a completion, and reads its response when it has ended, or at

@@ -221,9 +221,9 @@ func TestRoomOfCompressed(t *testing.T) {
 	var asked []int
 	f := newFixture(t, silent(), func(c *Config) {
 		c.MaxBody = 1 << 20
-		c.DecodeLimit = func(_ context.Context, bytes int) (func(), error) {
+		c.DecodeLimit = func(ctx context.Context, bytes int) (func(), error) {
 			asked = append(asked, bytes)
-			return freely(nil, bytes)
+			return freely(ctx, bytes)
 		}
 	})
 	conn, _ := f.listen(t, time.Minute)
