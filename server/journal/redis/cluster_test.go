@@ -145,12 +145,13 @@ func shardIsGone(t *testing.T, older bool, lease int) {
 	if !a.Available() || !writers[1].(*writer).behind {
 		t.Error("all of the store counts as gone, or the part that has gone does not")
 	}
-	w, _, err := a.Create(t.Context(), journal.Completion{ID: c.id(t, a, 0, ids[0]), Key: c.key(t, a, 0)}, &owner{})
-	if w == nil || err != nil {
-		t.Errorf("a new one, with a key: %v, %v", w, err)
-	} else {
-		end(t, w, 1)
-	}
+	var w journal.Writer
+	var err error
+	eventually(t, "there is no new one, with a key", func() bool { // as soon as no connection breaks
+		w, _, err = a.Create(t.Context(), journal.Completion{ID: c.id(t, a, 0, ids[0]), Key: c.key(t, a, 0)}, &owner{})
+		return w != nil && err == nil
+	})
+	end(t, w, 1)
 	readers.Go(func() {
 		if e, err := followSoon(t, b, ids[0]); err != nil || e.Sequence != 41 {
 			t.Errorf("what the other shard has ends elsewhere with %d, %v", e.Sequence, err)
@@ -253,21 +254,29 @@ func TestShardIsStartedAgain(t *testing.T) {
 	end(t, w, 4)
 }
 
-// TestKeyOfALostShard has the shard be started again, empty, that has a completion, and not
-// its key: nobody gets that before the owner has had the time to write the completion again.
+// TestKeyOfALostShard has the shard be started again, empty, that has a completion, or its
+// key: nobody gets that before the owner has had the time to write again what was lost.
 func TestKeyOfALostShard(t *testing.T) {
-	t.Parallel()
+	t.Run("without its key", func(t *testing.T) { t.Parallel(); keyOfALostShard(t, 1, 0) })
+	t.Run("with its key", func(t *testing.T) { t.Parallel(); keyOfALostShard(t, 1, 1) })
+	t.Run("only its key", func(t *testing.T) { t.Parallel(); keyOfALostShard(t, 0, 1) })
+}
+
+func keyOfALostShard(t *testing.T, completion, claim int) {
 	c := startTwoNodes(t)
-	config := Config{Lease: 4 * time.Second}
+	config := Config{Lease: 8 * time.Second}
 	a, b := open(t, c.nodes[0], config), open(t, c.nodes[0], config)
-	id, key := c.id(t, a, 1), c.key(t, a, 0)
+	for c.nodeOf(t, b.leaseKey(b.instance)) != 0 { // that shows nothing
+		b = open(t, c.nodes[0], config)
+	}
+	id, key := c.id(t, a, completion), c.key(t, a, claim)
 	w, _, err := a.Create(t.Context(), journal.Completion{ID: id, Key: key}, &owner{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	add(t, w, 1, 3)
-	if _, err := b.Get(t.Context(), id); err != nil { // it has a connection, too
-		t.Fatal(err)
+	if info, err := b.Find(t.Context(), "", key); err != nil || info.ID != id { // it has a connection, too
+		t.Fatal(info, err)
 	}
 	c.nodes[1].Kill()
 	c.nodes[1].Start()

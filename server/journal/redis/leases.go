@@ -249,7 +249,8 @@ func (j *Journal) probe() {
 // keepsKeys tells whether the store still had this process's lease when that was last
 // renewed, as far as connections have not broken since: if not, it may have lost keys as
 // well, and their owners may not have claimed them again. The shard of a cluster that has
-// the lease may have failed; then nobody waits for it, and the others' keys are good.
+// the lease may have failed; then nobody waits for it, and the others' keys are good. Of
+// those, the lease says nothing: one to which a connection broke may have been emptied.
 func (j *Journal) keepsKeys() bool {
 	j.renewal.mu.Lock()
 	defer j.renewal.mu.Unlock()
@@ -257,5 +258,13 @@ func (j *Journal) keepsKeys() bool {
 	if j.outage.isShakenSinceRenewal() && !(isCluster && j.renewal.failed) && j.renewLocked() != nil && !isCluster {
 		return false
 	}
-	return !j.outage.lacksKeys(j.config.Lease / 2)
+	return !j.lacksKeys()
+}
+
+// lacksKeys tells whether the store may have lost keys that their owners are about to claim
+// again.
+func (j *Journal) lacksKeys() bool {
+	unsettled := j.config.Lease / 2
+	isCluster := j.client.Mode() == rueidis.ClientModeCluster
+	return j.outage.lacksKeys(unsettled) || isCluster && j.outage.hasBrokenOff(time.Now().Add(-unsettled))
 }

@@ -184,7 +184,7 @@ func (j *Journal) Create(ctx context.Context, c journal.Completion, o journal.Ow
 	if info, err := j.local.Find(ctx, c.Principal, c.Key); c.Key != "" && !errors.Is(err, journal.ErrNotFound) {
 		return nil, info.Completion, nil
 	}
-	if c.Key != "" && j.outage.lacksKeys(j.config.Lease/2) {
+	if c.Key != "" && j.lacksKeys() {
 		return nil, journal.Completion{}, errGone // the store may have lost the key, which an owner is about to claim again
 	}
 	w := &writer{journal: j, Completion: c, owner: o, fence: "1", others: map[string]presence{}}
