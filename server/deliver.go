@@ -103,10 +103,10 @@ func (s *Server) readAll(ctx context.Context, id string, r journal.Reader, to re
 }
 
 // readFailure is journalFailure of a reader. Its stream ends, and the completion does not,
-// unless its owner is lost, which is the end for all.
+// unless its owner is lost, which is the end for all. A cursor that is ahead begins none.
 func readFailure(ctx context.Context, err error) error {
 	err = journalFailure(ctx, err)
-	if f, ok := err.(*failure.Error); ok && f.Reason != failure.OwnerLost {
+	if f, ok := err.(*failure.Error); ok && f.Reason != failure.OwnerLost && f.Reason != failure.CursorAhead {
 		return f.OfReader()
 	}
 	return err
