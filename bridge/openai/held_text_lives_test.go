@@ -132,9 +132,7 @@ func TestTextsOfManyReaders(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if held := texts.held.Load(); held != 0 || len(texts.open) != 0 {
-		t.Errorf("%d bytes of %d responses are kept for nobody", held, len(texts.open))
-	}
+	checkNothingKept(t, texts)
 }
 
 // While there is no room for another piece of a long response, none is begun, however large the

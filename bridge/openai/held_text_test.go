@@ -94,6 +94,12 @@ func TestTextsAreShared(t *testing.T) {
 	for _, e := range encoders {
 		e.Close()
 	}
+	checkNothingKept(t, texts)
+}
+
+// checkNothingKept is for when all readers have left.
+func checkNothingKept(t *testing.T, texts *Texts) {
+	t.Helper()
 	if held := texts.held.Load(); held != 0 || len(texts.open) != 0 {
 		t.Errorf("%d bytes of %d responses are kept for nobody", held, len(texts.open))
 	}
@@ -123,9 +129,7 @@ func TestTextsThatDiffer(t *testing.T) {
 	for _, e := range encoders {
 		e.Close()
 	}
-	if held := texts.held.Load(); held != 0 || len(texts.open) != 0 {
-		t.Errorf("%d bytes of %d responses are kept for nobody", held, len(texts.open))
-	}
+	checkNothingKept(t, texts)
 }
 
 // What does not fit ends the stream with an error, after which nothing is missed by who goes

@@ -143,8 +143,7 @@ func TestFailedRefresh(t *testing.T) {
 		knows(s, "ES256")
 		time.Sleep(time.Minute)
 		f.AddKey("new", jwt.SigningMethodES256)
-		broken := func() ([]byte, error) { return nil, errors.New("500 Internal Server Error") }
-		f.fails.Store(&broken)
+		f.fail("", errors.New("500 Internal Server Error"))
 		for range 2 { // the second time, the issuer may not be asked again yet
 			if _, err := s.KeyRead(t.Context(), "new"); err != errNoAnswer {
 				t.Errorf("got %v", err)

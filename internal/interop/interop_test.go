@@ -7,15 +7,10 @@
 package interop
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
-	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -26,7 +21,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
-	"github.com/sluice-sse/sluice/internal/app"
+	"github.com/sluice-sse/sluice/internal/e2e/e2etest"
 	"github.com/sluice-sse/sluice/internal/skip"
 )
 
@@ -121,31 +116,9 @@ func (s *servers) json(t *testing.T, m proto.Message) string {
 	return string(text)
 }
 
-// address is what a bridge prints first.
-var address = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
-
 // startBridge starts a bridge in this process, as it runs in its own, and returns its URL.
 func startBridge(t *testing.T, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	stdout, write := io.Pipe()
-	ended := make(chan error, 1)
-	go func() {
-		err := app.Run(ctx, append([]string{"bridge", "--http=127.0.0.1:0"}, args...), func(string) string { return "" }, write, t.Output())
-		_ = write.CloseWithError(errors.Join(io.EOF, err))
-		ended <- err
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	r := bufio.NewReader(stdout)
-	line, err := r.ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _, _ = io.Copy(io.Discard, r) }()
-	return address.FindString(line)
+	p := &e2etest.Program{Log: &e2etest.LockedBuffer{}}
+	return e2etest.StartOne(t, p, nil, append([]string{"bridge", "--http=127.0.0.1:0"}, args...)...)[0]
 }

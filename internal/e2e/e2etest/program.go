@@ -206,12 +206,7 @@ func (p *Program) Conn(t testing.TB) *grpc.ClientConn {
 // Client returns a client of the gRPC face.
 func (p *Program) Client(t testing.TB) completionv1.CompletionServiceClient {
 	t.Helper()
-	conn, err := grpc.NewClient(p.GRPC, p.Credentials())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return completionv1.NewCompletionServiceClient(conn)
+	return completionv1.NewCompletionServiceClient(p.Conn(t))
 }
 
 // Post posts a completion request.

@@ -322,12 +322,7 @@ func newsWhileANodeIsGone(t *testing.T, gone int, signal syscall.Signal) {
 	id := c.id(t, a, 1-gone)
 	w, o := create(t, a, id)
 	add(t, w, 1, 1)
-	r, err := b.Follow(soon(t), id, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
+	followElsewhere(t, b, id, o)
 	c.nodes[gone].Signal(signal)
 	if signal == syscall.SIGSTOP {
 		defer c.nodes[gone].Signal(syscall.SIGCONT)

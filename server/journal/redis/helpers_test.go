@@ -47,6 +47,18 @@ func create(t testing.TB, j *Journal, id string) (journal.Writer, *owner) {
 	return w, o
 }
 
+// followElsewhere has a reader follow a completion at a process that does not own it, until
+// the test ends, and the owner know.
+func followElsewhere(t testing.TB, j *Journal, id string, o *owner) {
+	t.Helper()
+	r, err := j.Follow(soon(t), id, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
+}
+
 // event is the event with a sequence.
 func event(s int32) journal.Entry {
 	return journal.Entry{Sequence: s, Data: bytes.Repeat([]byte{byte(s), byte(s >> 8)}, int(s%50))}

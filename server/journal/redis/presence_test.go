@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,10 +20,7 @@ func TestReadersOfTheDead(t *testing.T) {
 	b := open(t, s, Config{Lease: 400 * time.Millisecond})
 	w, o := create(t, a, "c")
 	add(t, w, 1, 1)
-	if _, err := b.Follow(soon(t), "c", 0); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
+	followElsewhere(t, b, "c", o)
 	time.Sleep(time.Second)
 	if n := o.readers.Load(); n != 1 {
 		t.Errorf("%d readers while the process lives", n)
@@ -171,12 +167,7 @@ func TestReadersInAnOutage(t *testing.T) {
 	a, b := open(t, s, config), open(t, s, config)
 	w, o := create(t, a, "c")
 	add(t, w, 1, 1)
-	r, err := b.Follow(soon(t), "c", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
+	followElsewhere(t, b, "c", o)
 	s.Kill()
 	for until := time.Now().Add(config.Lease * 5 / 4); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
 		if o.readers.Load() != 1 {
@@ -196,12 +187,7 @@ func TestReadersOfAnOwnerThatHearsNothing(t *testing.T) {
 	a, b := open(t, s, config), open(t, s, config)
 	w, o := create(t, a, "c")
 	add(t, w, 1, 1)
-	r, err := b.Follow(soon(t), "c", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	eventually(t, "the reader is not told", func() bool { return o.readers.Load() == 1 })
+	followElsewhere(t, b, "c", o)
 	stays := func(when string) {
 		t.Helper()
 		for until := time.Now().Add(config.Lease * 3 / 2); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
@@ -224,14 +210,9 @@ func TestReadersOfAnOwnerThatHearsNothing(t *testing.T) {
 // store be far away: to say so again does not take so long that its readers count as gone.
 func TestManyCancelsElsewhere(t *testing.T) {
 	s := testbed.StartRedis(t)
-	var far atomic.Bool
-	p := newTap(t, s.Addr, func([]byte) {
-		if far.Load() {
-			time.Sleep(5 * time.Millisecond)
-		}
-	})
+	way, far := farFrom(t, s)
 	a := open(t, s, Config{Lease: time.Hour})
-	b := open(t, &testbed.Redis{URL: "redis://" + p.Addr().String()}, Config{Lease: time.Hour})
+	b := open(t, way, Config{Lease: time.Hour})
 	const many = 1000
 	_, last := create(t, a, "last")
 	b.mu.Lock()

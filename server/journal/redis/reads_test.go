@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,18 @@ type tap struct {
 	mu   sync.Mutex // guards sent, and is held to hold back
 	sent []byte
 	held bool
+}
+
+// farFrom returns a way to a store that is far away once far is set.
+func farFrom(t *testing.T, s *testbed.Redis) (way *testbed.Redis, far *atomic.Bool) {
+	t.Helper()
+	far = new(atomic.Bool)
+	p := newTap(t, s.Addr, func([]byte) {
+		if far.Load() {
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	return &testbed.Redis{URL: "redis://" + p.Addr().String()}, far
 }
 
 func newTap(t *testing.T, target string, before func(sent []byte)) *tap {

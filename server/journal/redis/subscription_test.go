@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -132,14 +131,9 @@ func TestSubscribersGoneMeanwhile(t *testing.T) {
 // the time: those who were there before learn what was published in between.
 func TestReconnectsWhileReadersComeAndGo(t *testing.T) {
 	s := testbed.StartRedis(t)
-	var far atomic.Bool
-	p := newTap(t, s.Addr, func([]byte) {
-		if far.Load() {
-			time.Sleep(5 * time.Millisecond)
-		}
-	})
+	way, far := farFrom(t, s)
 	a := open(t, s, Config{Lease: time.Hour})
-	b := open(t, &testbed.Redis{URL: "redis://" + p.Addr().String()}, Config{Lease: time.Hour, Patience: 4 * time.Second})
+	b := open(t, way, Config{Lease: time.Hour, Patience: 4 * time.Second})
 	w, _ := create(t, a, "c")
 	add(t, w, 1, 1)
 	r, err := b.Follow(soon(t), "c", 1)
