@@ -150,7 +150,9 @@ func uncompressed(data mem.BufferSlice, most int) ([]byte, error) {
 	if !isGzip(data) {
 		return data.Materialize(), nil
 	}
-	r, err := gzip.NewReader(data.Reader())
+	from := data.Reader()
+	defer from.Close()
+	r, err := gzip.NewReader(from)
 	if err != nil {
 		return nil, failure.Invalid("body", "the request is not what gzip makes").WithCause(err)
 	}
@@ -168,8 +170,10 @@ func tooLarge(most int) error {
 // isGzip tells a request that is compressed from one that is not: these two bytes
 // would be the tag of a field of a wire type that there is not.
 func isGzip(data mem.BufferSlice) bool {
+	r := data.Reader()
+	defer r.Close()
 	var magic [2]byte
-	n, _ := io.ReadFull(data.Reader(), magic[:])
+	n, _ := io.ReadFull(r, magic[:])
 	return n == 2 && bytes.Equal(magic[:], []byte{0x1f, 0x8b})
 }
 
