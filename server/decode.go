@@ -108,13 +108,13 @@ const maxRatio = 1032
 
 // unpack returns a request's bytes in one piece, without compression, when there is room for
 // them; release is to be called when they are decoded. One that is compressed says at its
-// end what it will take. If it takes more, it waits again, for room for all that it could:
+// end what it will take, besides what it has, of which much may come to nothing. If it takes more, it waits again, for room for all that it could:
 // else small ones that are compressed would always wait for those that are large.
 func (d *decoder) unpack(ctx context.Context, data mem.BufferSlice, most int) (b []byte, release func(), err error) {
 	sizes := []int{data.Len()}
 	if isGzip(data) {
 		sizes[0] = int(min(int64(data.Len())*maxRatio, int64(most)))
-		if said := sizeSaid(data); said < int64(sizes[0]) {
+		if said := max(sizeSaid(data), int64(data.Len())); said < int64(sizes[0]) {
 			sizes = []int{int(said), sizes[0]}
 		}
 	}

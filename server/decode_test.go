@@ -216,7 +216,8 @@ func TestLargeHealthRequests(t *testing.T) {
 }
 
 // TestRoomOfCompressed checks for how much room a compressed request waits: for what it
-// takes, as what it says at its end, and if that is not true, for as much as it could take.
+// takes, as what it says at its end, but no less than it has itself, as all of that is read; and
+// if that is not true, for as much as it could take.
 func TestRoomOfCompressed(t *testing.T) {
 	var asked []int
 	f := newFixture(t, silent(), func(c *Config) {
@@ -231,6 +232,7 @@ func TestRoomOfCompressed(t *testing.T) {
 	get := field(1, strings.Repeat("x", 10_000)) // of an id that there is not
 	few := field(1, "x")
 	bomb := zipped(strings.Repeat("\x00", 1<<20), 64)
+	twice, nothing := zipped(get, 1)+zipped(few, 1), strings.Repeat(zipped("", 1), 1000)
 	for _, tt := range []struct {
 		name, wire string
 		room       []int
@@ -238,9 +240,10 @@ func TestRoomOfCompressed(t *testing.T) {
 	}{
 		{"as it is", get, []int{len(get)}, failure.CompletionNotFound},
 		{"compressed", zipped(get, 1), []int{len(get)}, failure.CompletionNotFound},
-		{"in two parts", zipped(get, 1) + zipped(few, 1), []int{len(few), maxRatio * len(zipped(get, 1)+zipped(few, 1))}, failure.CompletionNotFound},
+		{"in two parts", twice, []int{len(twice), maxRatio * len(twice)}, failure.CompletionNotFound},
+		{"nothing, in many parts", nothing, []int{len(nothing)}, failure.CompletionNotFound},
 		{"a bomb", bomb, []int{2 << 20}, failure.InvalidRequest},
-		{"a bomb that lies", bomb[:len(bomb)-4] + "\x07\x00\x00\x00", []int{7, 2 << 20}, failure.InvalidRequest},
+		{"a bomb that lies", bomb[:len(bomb)-4] + "\x07\x00\x00\x00", []int{len(bomb), 2 << 20}, failure.InvalidRequest},
 		{"a begin", zipped("", 1)[:3], []int{3 * maxRatio}, failure.InvalidRequest},
 	} {
 		asked = nil
